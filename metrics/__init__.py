@@ -1,0 +1,1 @@
+"""The exposition: /metrics and what feeds it."""

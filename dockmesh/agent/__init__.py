@@ -1,0 +1,1 @@
+"""The agent: the program on each Docker host. Stands alone."""

@@ -1,0 +1,1 @@
+"""What happened: entries, their chain, a durable count for each action."""

@@ -1,0 +1,58 @@
+"""The audit log: a chain of entries, its head, and a durable count for each action."""
+
+from django.db import models
+
+
+class AuditEntry(models.Model):
+    """One thing that happened. Never changed; pruned only from the old end."""
+
+    sequence = models.BigIntegerField(primary_key=True)
+    at = models.DateTimeField()
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64, blank=True)
+    actor_name = models.CharField(max_length=255)
+    action = models.CharField(max_length=64)
+    target_kind = models.CharField(max_length=32, blank=True)
+    target_id = models.CharField(max_length=64, blank=True)
+    target_name = models.CharField(max_length=255, blank=True)
+    address = models.CharField(max_length=64, blank=True)
+    changes = models.JSONField(default=dict)
+    previous_hash = models.CharField(max_length=64)
+    entry_hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ("-sequence",)
+        verbose_name_plural = "audit entries"
+        indexes = [
+            # The audit page's and the API's filters, newest first.
+            models.Index("action", models.F("sequence").desc(), name="audit_by_action"),
+            models.Index("target_kind", "target_id", models.F("sequence").desc(), name="audit_by_target"),
+            models.Index("actor_kind", "actor_id", models.F("sequence").desc(), name="audit_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.action}"
+
+
+class AuditHead(models.Model):
+    """The newest entry's place and hash: one row, locked by every writer."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    sequence = models.BigIntegerField(default=0)
+    entry_hash = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_head_is_one_row")]
+
+    def __str__(self) -> str:
+        return f"head at {self.sequence}"
+
+
+class AuditCount(models.Model):
+    """How many entries of an action were ever written; pruning leaves it alone."""
+
+    action = models.CharField(max_length=64, primary_key=True)
+    count = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.count}"

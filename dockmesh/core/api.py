@@ -1,0 +1,153 @@
+"""What all REST endpoints share: strict JSON in, JSON out, paging, filters, errors as problems."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db.models import Model, Q, QuerySet
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from dockmesh.core import strictjson
+from dockmesh.core.errors import DomainError, InvalidInput
+from dockmesh.core.problems import CONTENT_TYPE, problem
+
+logger = logging.getLogger(__name__)
+
+
+class StrictJSONParser(BaseParser):
+    """`application/json`, read by `strictjson`; the top level is an object."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The parsed object; an empty body is an empty object."""
+        raw = stream.read(settings.DOCKMESH_MAX_BODY_BYTES + 1)
+        if len(raw) > settings.DOCKMESH_MAX_BODY_BYTES:
+            raise RequestDataTooBig
+        if not raw:
+            return {}
+        value = strictjson.loads(raw)
+        if not isinstance(value, dict):
+            raise InvalidInput(strictjson.BODY, "must be a JSON object.")
+        return value
+
+
+class JSONOnly(BaseContentNegotiation):
+    """Every client gets JSON, whatever its Accept header says."""
+
+    def select_parser(self, request: Request, parsers: Any) -> BaseParser | None:
+        """The parser of the request's Content-Type; without one, JSON."""
+        content_type = (request.content_type or "application/json").split(";")[0].strip().lower()
+        for parser in parsers:
+            if parser.media_type == content_type:
+                return parser  # type: ignore[no-any-return]
+        return None
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """The first renderer."""
+        renderer = renderers[0]
+        return renderer, renderer.media_type
+
+
+class Paging(PageNumberPagination):
+    """`?page=2&page_size=100`: 50 rows a page, 500 at most; answers `count`, `next`, `previous`, `results`."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 500
+
+
+Lookup = str | Callable[[str], Q]
+M = TypeVar("M", bound=Model)
+
+
+def filtered(rows: QuerySet[M], request: Request, lookups: Mapping[str, Lookup]) -> QuerySet[M]:
+    """Keep the rows that match the query string: each known parameter is a lookup or makes a `Q`.
+
+    A parameter given several times matches any of its values. A parameter that nobody knows is refused.
+    """
+    known = {*lookups, "page", "page_size", "format"}
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidInput(name, f"is no filter here; there are: {', '.join(sorted(lookups)) or 'none'}.")
+    for name, lookup in lookups.items():
+        values = request.query_params.getlist(name)
+        if not values:
+            continue
+        condition = Q()
+        for value in values:
+            strictjson.check_values(value, path=name, allow_line_ends=False)
+            condition |= Q(**{lookup: value}) if isinstance(lookup, str) else lookup(value)
+        try:
+            rows = rows.filter(condition)
+        except (ValueError, TypeError):
+            raise InvalidInput(name, "has a value of the wrong kind.") from None
+    return rows
+
+
+def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """DRF's exception handler: every error becomes a problem, none shows a traceback."""
+    del context
+    headers: dict[str, str] = {}
+    if isinstance(error, DomainError):
+        return Response(
+            problem(error.status, error.detail, errors=error.errors, title=error.title),
+            status=error.status,
+            content_type=CONTENT_TYPE,
+        )
+    if isinstance(error, Http404):
+        error = exceptions.NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    elif isinstance(error, RequestDataTooBig):
+        return _plain(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "The body is over the limit.", headers)
+    if not isinstance(error, exceptions.APIException):
+        return None
+    for name in ("auth_header", "wait"):
+        value = getattr(error, name, None)
+        if value:
+            headers["WWW-Authenticate" if name == "auth_header" else "Retry-After"] = (
+                value if name == "auth_header" else str(int(value) + 1)
+            )
+    if isinstance(error, exceptions.ValidationError):
+        return Response(
+            problem(error.status_code, "Some fields are not valid.", errors=_field_errors(error.detail)),
+            status=error.status_code,
+            headers=headers,
+            content_type=CONTENT_TYPE,
+        )
+    return _plain(error.status_code, str(error.detail), headers)
+
+
+def _plain(code: int, detail: str, headers: Mapping[str, str]) -> Response:
+    return Response(problem(code, detail), status=code, headers=dict(headers), content_type=CONTENT_TYPE)
+
+
+def _field_errors(detail: Any, path: str = "") -> dict[str, Sequence[str]]:
+    """DRF's nested details as flat `field.path → messages`."""
+    if isinstance(detail, dict):
+        found: dict[str, Sequence[str]] = {}
+        for key, child in detail.items():
+            found |= _field_errors(child, f"{path}.{key}" if path else str(key))
+        return found
+    if isinstance(detail, list) and any(isinstance(child, dict | list) for child in detail):
+        found = {}
+        for index, child in enumerate(detail):
+            if child:
+                found |= _field_errors(child, f"{path}[{index}]")
+        return found
+    messages = detail if isinstance(detail, list) else [detail]
+    return {path or "body": [str(message) for message in messages]}

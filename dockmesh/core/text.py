@@ -1,0 +1,66 @@
+"""Checks of names and texts that users and agents send.
+
+SQLite stores NUL and lone surrogates, PostgreSQL refuses them, and both break the exposition: so no text
+gets in before it has passed here.
+"""
+
+import re
+from collections.abc import Mapping
+
+from dockmesh.core.errors import InvalidInput
+
+MAX_NAME = 200
+MAX_LABEL_BYTES = 1024
+MAX_LABELS = 64
+
+# C0, DEL, C1 and surrogates; LINE_CONTROLS leaves tab, line feed and carriage return alone.
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+LINE_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.\-/]{0,62}\Z")
+
+
+def clean_name(field: str, value: object, *, most: int = MAX_NAME) -> str:
+    """A name: one line, not blank, no control characters, at most `most` characters; spaces around go."""
+    if not isinstance(value, str):
+        raise InvalidInput(field, "must be a text.")
+    name = value.strip()
+    if not name:
+        raise InvalidInput(field, "must not be empty.")
+    if len(name) > most or len(name.encode("utf-8", "surrogatepass")) > MAX_LABEL_BYTES:
+        raise InvalidInput(field, f"must be at most {most} characters.")
+    if CONTROLS.search(name):
+        raise InvalidInput(field, "must not contain control characters.")
+    return name
+
+
+def clean_text(field: str, value: object, *, most: int) -> str:
+    """A text of several lines: no control characters but tab and line ends, at most `most` characters."""
+    if not isinstance(value, str):
+        raise InvalidInput(field, "must be a text.")
+    if len(value) > most:
+        raise InvalidInput(field, f"must be at most {most} characters.")
+    if LINE_CONTROLS.search(value):
+        raise InvalidInput(field, "must not contain control characters.")
+    return value
+
+
+def clean_labels(field: str, value: object) -> dict[str, str]:
+    """Free `key=value` labels: at most 64, keys like Prometheus's (dots, dashes, slashes too), values to 1 KiB."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(field, "must be an object of texts.")
+    if len(value) > MAX_LABELS:
+        raise InvalidInput(field, f"must be at most {MAX_LABELS} labels.")
+    labels: dict[str, str] = {}
+    for key, text in value.items():
+        if not isinstance(key, str) or not LABEL_NAME.match(key):
+            raise InvalidInput(
+                field, "a label's name has letters, digits and _ . - / and starts with a letter."
+            )
+        if not isinstance(text, str):
+            raise InvalidInput(f"{field}.{key}", "must be a text.")
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_LABEL_BYTES:
+            raise InvalidInput(f"{field}.{key}", "must be at most 1 KiB.")
+        if CONTROLS.search(text):
+            raise InvalidInput(f"{field}.{key}", "must not contain control characters.")
+        labels[key] = text
+    return labels

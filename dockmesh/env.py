@@ -1,0 +1,297 @@
+"""The environment: every `DOCKMESH_…` variable, read once, typed and checked.
+
+A bad value raises `EnvironmentVariableError`, whose text is one line that names the variable, the value
+and what is expected. Secrets never appear in that line.
+"""
+
+import ipaddress
+import os
+import secrets
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
+FALSE_WORDS = frozenset({"false", "0", "no", "off"})
+
+KNOWN = frozenset(
+    {
+        "DOCKMESH_METRICS_AUTH",
+        "DOCKMESH_DATA_DIR",
+        "DOCKMESH_DATABASE_URL",
+        "DOCKMESH_SECRET_KEY",
+        "DOCKMESH_SECRET_KEY_FILE",
+        "DOCKMESH_TOKEN_PEPPER",
+        "DOCKMESH_TOKEN_PEPPER_FILE",
+        "DOCKMESH_ALLOWED_HOSTS",
+        "DOCKMESH_BASE_URL",
+        "DOCKMESH_TRUSTED_PROXIES",
+        "DOCKMESH_ADMIN_USER",
+        "DOCKMESH_ADMIN_PASSWORD",
+        "DOCKMESH_ADMIN_PASSWORD_FILE",
+        "DOCKMESH_HEARTBEAT_INTERVAL",
+        "DOCKMESH_HOST_OFFLINE_AFTER",
+    }
+)
+
+
+class EnvironmentVariableError(Exception):
+    """A variable has a value that dockmesh can't use; the text is one line for the operator."""
+
+    def __init__(self, name: str, value: str | None, expected: str) -> None:
+        shown = "" if value is None else f"={value[:100]!r}"
+        super().__init__(f"{name}{shown}: expected {expected}")
+
+    def exit_with_message(self) -> int:
+        """Print the line to standard error; returns the exit code, 2."""
+        print(f"dockmesh: {self}", file=sys.stderr)
+        return 2
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the data lives; `engine` is `sqlite` or `postgresql`."""
+
+    engine: str
+    name: str
+    host: str = ""
+    port: str = ""
+    user: str = ""
+    password: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """All settings of a dockmesh server. Durations are in seconds."""
+
+    is_metrics_auth_on: bool
+    data_dir: Path
+    database: Database
+    secret_key: str
+    token_peppers: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    base_url: str
+    trusted_proxies: tuple[Network, ...]
+    admin_user: str
+    admin_password: str
+    heartbeat_interval_seconds: int
+    host_offline_after_seconds: int
+
+
+def parse_bool(name: str, value: str) -> bool:
+    """`true/false/1/0/yes/no/on/off` in any case; anything else is an error."""
+    word = value.strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise EnvironmentVariableError(name, value, "true, false, 1, 0, yes, no, on or off")
+
+
+def parse_seconds(name: str, value: str, *, least: int, most: int) -> int:
+    """A whole number of seconds between `least` and `most`."""
+    text = value.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+        return int(text)
+    raise EnvironmentVariableError(name, value, f"a whole number of seconds from {least} to {most}")
+
+
+def parse_networks(name: str, value: str) -> tuple[Network, ...]:
+    """CIDRs or single addresses, separated by commas."""
+    networks = []
+    for part in _split(value):
+        try:
+            networks.append(ipaddress.ip_network(part))
+        except ValueError:
+            raise EnvironmentVariableError(
+                name, part, "CIDRs separated by commas, like 10.0.0.0/8,192.0.2.1"
+            ) from None
+    return tuple(networks)
+
+
+def parse_hosts(name: str, value: str) -> tuple[str, ...]:
+    """Host names that the server answers to, separated by commas; `.example.com` for all below it."""
+    hosts = _split(value)
+    for host in hosts:
+        bare = host.removeprefix(".").strip("[]")
+        if host != "*" and (not bare or not all(c.isalnum() or c in "-._:" for c in bare)):
+            raise EnvironmentVariableError(
+                name, host, "host names without scheme or path, separated by commas"
+            )
+    return hosts
+
+
+def parse_base_url(name: str, value: str) -> str:
+    """`https://dockmesh.example.com`, without a path; empty means: derive it from the request."""
+    if not value:
+        return ""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise EnvironmentVariableError(name, value, "an address like https://dockmesh.example.com")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def parse_database_url(name: str, value: str, data_dir: Path) -> Database:
+    """`postgres://user:password@host:port/name?sslmode=require`; empty means SQLite in the data folder."""
+    if not value:
+        return Database("sqlite", str(data_dir / "dockmesh.sqlite3"))
+    expected = "postgres://user:password@host:5432/name"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise EnvironmentVariableError(name, None, expected) from None
+    database = unquote(parts.path.lstrip("/"))
+    if parts.scheme not in ("postgres", "postgresql") or not database:
+        raise EnvironmentVariableError(name, None, expected)
+    options = dict(parse_qsl(parts.query))
+    return Database(
+        "postgresql",
+        database,
+        host=options.pop("host", "") or unquote(parts.hostname or ""),
+        port=options.pop("port", "") or str(port or ""),
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        options=tuple(sorted(options.items())),
+    )
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Environment:
+    """Read and check every variable; makes the data folder and its secrets where they are missing.
+
+    Raises `EnvironmentVariableError` on the first bad value.
+    """
+    metrics_auth = parse_bool("DOCKMESH_METRICS_AUTH", environ.get("DOCKMESH_METRICS_AUTH", "true"))
+    interval = parse_seconds(
+        "DOCKMESH_HEARTBEAT_INTERVAL", environ.get("DOCKMESH_HEARTBEAT_INTERVAL", "15"), least=1, most=3600
+    )
+    offline_after = parse_seconds(
+        "DOCKMESH_HOST_OFFLINE_AFTER", environ.get("DOCKMESH_HOST_OFFLINE_AFTER", "60"), least=1, most=86400
+    )
+    if offline_after <= interval:
+        raise EnvironmentVariableError(
+            "DOCKMESH_HOST_OFFLINE_AFTER",
+            str(offline_after),
+            f"more than DOCKMESH_HEARTBEAT_INTERVAL, which is {interval}",
+        )
+    proxies = parse_networks("DOCKMESH_TRUSTED_PROXIES", environ.get("DOCKMESH_TRUSTED_PROXIES", ""))
+    base_url = parse_base_url("DOCKMESH_BASE_URL", environ.get("DOCKMESH_BASE_URL", ""))
+    hosts = parse_hosts("DOCKMESH_ALLOWED_HOSTS", environ.get("DOCKMESH_ALLOWED_HOSTS", ""))
+    data_dir = Path(environ.get("DOCKMESH_DATA_DIR") or "data").absolute()
+    database = parse_database_url("DOCKMESH_DATABASE_URL", environ.get("DOCKMESH_DATABASE_URL", ""), data_dir)
+    admin_user, admin_password = _administrator(environ)
+    make_data_dir(data_dir)
+    return Environment(
+        is_metrics_auth_on=metrics_auth,
+        data_dir=data_dir,
+        database=database,
+        secret_key=_secret(environ, "DOCKMESH_SECRET_KEY", data_dir / "secret_key"),
+        token_peppers=tuple(_secret(environ, "DOCKMESH_TOKEN_PEPPER", data_dir / "token_pepper").split(",")),
+        allowed_hosts=_allowed_hosts(hosts, base_url),
+        base_url=base_url,
+        trusted_proxies=proxies,
+        admin_user=admin_user,
+        admin_password=admin_password,
+        heartbeat_interval_seconds=interval,
+        host_offline_after_seconds=offline_after,
+    )
+
+
+def unknown_names(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Names that start like ours but mean nothing to the server: most likely typing errors."""
+    return sorted(
+        name
+        for name in environ
+        if name.startswith("DOCKMESH_")
+        and name not in KNOWN
+        and not name.startswith(("DOCKMESH_TEST_", "DOCKMESH_AGENT_"))
+    )
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the data folder with mode 0700; an error names the variable."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(path.stat().st_mode) != 0o700:
+            path.chmod(0o700)
+    except OSError as error:
+        raise EnvironmentVariableError(
+            "DOCKMESH_DATA_DIR", str(path), f"a folder that can be written ({error.strerror})"
+        ) from None
+
+
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _allowed_hosts(hosts: tuple[str, ...], base_url: str) -> tuple[str, ...]:
+    known = hosts or ("localhost", "127.0.0.1", "[::1]")
+    base_host = urlsplit(base_url).hostname if base_url else None
+    if base_host and base_host not in known:
+        known = (*known, base_host)
+    return known
+
+
+def _administrator(environ: Mapping[str, str]) -> tuple[str, str]:
+    user = environ.get("DOCKMESH_ADMIN_USER", "")
+    password = _value_or_file(environ, "DOCKMESH_ADMIN_PASSWORD")
+    if bool(user) != bool(password):
+        missing = "DOCKMESH_ADMIN_PASSWORD" if user else "DOCKMESH_ADMIN_USER"
+        raise EnvironmentVariableError(
+            missing, None, "a value: the administrator needs both name and password"
+        )
+    return user, password
+
+
+def _value_or_file(environ: Mapping[str, str], name: str) -> str:
+    value, file_name = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+    if value and file_name:
+        raise EnvironmentVariableError(f"{name}_FILE", file_name, f"to be alone: {name} is set too")
+    if not file_name:
+        return value
+    try:
+        content = Path(file_name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise EnvironmentVariableError(f"{name}_FILE", file_name, "a readable text file") from None
+    if not content:
+        raise EnvironmentVariableError(f"{name}_FILE", file_name, "a file that isn't empty")
+    return content
+
+
+def _secret(environ: Mapping[str, str], name: str, path: Path) -> str:
+    value = _value_or_file(environ, name)
+    if value:
+        for part in value.split(","):
+            if len(part) < 32:
+                raise EnvironmentVariableError(name, None, "at least 32 characters")
+        return value
+    try:
+        return _read_or_make_secret(path)
+    except OSError as error:
+        raise EnvironmentVariableError(
+            "DOCKMESH_DATA_DIR", str(path.parent), f"a folder that can be written ({error.strerror})"
+        ) from None
+
+
+def _read_or_make_secret(path: Path) -> str:
+    """The secret in `path`; made once: of two processes that start together, the first one's stays."""
+    if not path.exists():
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".secret-")
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48))
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(temporary)
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,1 @@
+"""Hosts, stacks, containers, and the agents that report them."""

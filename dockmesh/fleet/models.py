@@ -1,0 +1,185 @@
+"""Hosts, stacks, containers, their summaries, enrollment tokens and the agents' commands."""
+
+from django.db import models
+from django.db.models import Q
+
+from dockmesh.fleet.histograms import EMPTY_DEPLOY, EMPTY_RTT
+from dockmesh.fleet.states import NO_CONTAINERS, NO_STACKS, ContainerState, StackState
+
+
+class Host(models.Model):
+    """A machine with a Docker Engine and an agent. What changes with every heartbeat is in `HostPulse`."""
+
+    name = models.CharField(max_length=200, unique=True)
+    labels = models.JSONField(default=dict, blank=True)
+    # Where Prometheus finds this host's exporters; a port of None means that there is no such exporter.
+    address = models.CharField(max_length=255, blank=True)
+    node_exporter_port = models.PositiveIntegerField(null=True, blank=True, default=9100)
+    cadvisor_port = models.PositiveIntegerField(null=True, blank=True, default=8080)
+    enrolled_at = models.DateTimeField(auto_now_add=True)
+    agent_token_id = models.CharField(max_length=12, unique=True, editable=False)
+    agent_digest = models.CharField(max_length=64, editable=False)
+    agent_pepper = models.PositiveSmallIntegerField(editable=False)
+    agent_version = models.CharField(max_length=64, blank=True)
+    agent_info = models.JSONField(default=dict, blank=True)
+    docker_version = models.CharField(max_length=64, blank=True)
+    docker_error = models.CharField(max_length=1000, blank=True)
+    os = models.CharField(max_length=64, blank=True)
+    arch = models.CharField(max_length=64, blank=True)
+    kernel = models.CharField(max_length=200, blank=True)
+    cpus = models.PositiveIntegerField(default=0)
+    memory_bytes = models.BigIntegerField(default=0)
+    # Summaries, kept by whatever transaction changes what they count; in the order of the states.
+    container_counts = models.CharField(max_length=200, default=NO_CONTAINERS, editable=False)
+    stack_counts = models.CharField(max_length=200, default=NO_STACKS, editable=False)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HostPulse(models.Model):
+    """The narrow row of a host that every heartbeat writes and every scrape reads."""
+
+    host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="pulse")
+    last_seen_at = models.DateTimeField()
+    boot_id = models.CharField(max_length=64, blank=True)
+    sequence = models.BigIntegerField(default=-1)
+    inventory_digest = models.CharField(max_length=80, blank=True)
+    clock_skew_seconds = models.FloatField(default=0.0)
+    rtt_counts = models.CharField(max_length=300, default=EMPTY_RTT)
+    rtt_sum = models.FloatField(default=0.0)
+    # Docker does not answer or the inventory fails, by the last heartbeat.
+    is_degraded = models.BooleanField(default=False)
+    has_commands = models.BooleanField(default=False)
+    # Rises with every change of the host's text on /metrics: name, counts, degraded, info.
+    version = models.BigIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"pulse of host {self.pk}"
+
+
+class Stack(models.Model):
+    """A Compose project on one host: discovered from its containers, or managed with its Compose file here."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="stacks")
+    name = models.CharField(max_length=200)
+    state = models.CharField(max_length=16, default=StackState.UNKNOWN)
+    is_managed = models.BooleanField(default=False)
+    is_deploying = models.BooleanField(default=False)
+    has_failed_deploy = models.BooleanField(default=False)
+    state_changed_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name", "host_id")
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="stack_is_once_on_a_host")]
+        indexes = [
+            models.Index("name", name="stack_by_name"),
+            models.Index("state", name="stack_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StackSeries(models.Model):
+    """The deploy histograms of one stack name, wherever it runs. Born with its first stack, gone with its last."""
+
+    name = models.CharField(max_length=200, unique=True)
+    success_counts = models.CharField(max_length=300, default=EMPTY_DEPLOY)
+    success_sum = models.FloatField(default=0.0)
+    failure_counts = models.CharField(max_length=300, default=EMPTY_DEPLOY)
+    failure_sum = models.FloatField(default=0.0)
+    version = models.BigIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Container(models.Model):
+    """A container as its host's last inventory had it."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="containers")
+    stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="containers")
+    container_id = models.CharField(max_length=64)
+    name = models.CharField(max_length=255)
+    image = models.CharField(max_length=500)
+    service = models.CharField(max_length=200, blank=True)
+    state = models.CharField(max_length=16, default=ContainerState.UNKNOWN)
+    health = models.CharField(max_length=16, blank=True)
+    exit_code = models.IntegerField(default=0)
+    is_oom_killed = models.BooleanField(default=False)
+    restart_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("name", "id")
+        constraints = [
+            models.UniqueConstraint(fields=["host", "container_id"], name="container_is_once_on_a_host")
+        ]
+        indexes = [
+            models.Index("state", name="container_by_state"),
+            models.Index("name", name="container_by_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class EnrollmentToken(models.Model):
+    """Lets one new host in, once. Only the secret's digest is stored."""
+
+    public_id = models.CharField(max_length=12, unique=True)
+    digest = models.CharField(max_length=64)
+    pepper = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=255)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"enrollment token {self.public_id}"
+
+
+class AgentCommand(models.Model):
+    """Work for one agent: handed out in a heartbeat's answer, carried out at most once, reported once."""
+
+    class Status(models.TextChoices):
+        """Where the command is."""
+
+        QUEUED = "queued"
+        HANDED_OUT = "handed_out"
+        DONE = "done"
+        CANCELLED = "cancelled"
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="commands")
+    kind = models.CharField(max_length=32)
+    payload = models.JSONField(default=dict)
+    # One command at a time of the same lock, in the order of their ids.
+    lock = models.CharField(max_length=255, blank=True)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
+    timeout_seconds = models.PositiveIntegerField(default=1800)
+    created_at = models.DateTimeField(auto_now_add=True)
+    handed_out_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    result = models.JSONField(null=True)
+    result_digest = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = [
+            # The heartbeat's look for work, and the scheduler's look for what outlived its time.
+            models.Index("host", "id", name="command_open", condition=Q(status__in=["queued", "handed_out"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"

@@ -1,0 +1,166 @@
+"""Django's settings. Everything that an operator may change comes from `dockmesh.env`."""
+
+from pathlib import Path
+from typing import Any
+
+from dockmesh import env
+
+ENVIRONMENT = env.read()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEBUG = False
+SECRET_KEY = ENVIRONMENT.secret_key
+ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts)
+
+# dockmesh's own
+DOCKMESH_METRICS_AUTH = ENVIRONMENT.is_metrics_auth_on
+DOCKMESH_DATA_DIR = ENVIRONMENT.data_dir
+DOCKMESH_BASE_URL = ENVIRONMENT.base_url
+DOCKMESH_TOKEN_PEPPERS = ENVIRONMENT.token_peppers
+DOCKMESH_TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
+DOCKMESH_HEARTBEAT_INTERVAL = ENVIRONMENT.heartbeat_interval_seconds
+DOCKMESH_HOST_OFFLINE_AFTER = ENVIRONMENT.host_offline_after_seconds
+DOCKMESH_MAX_BODY_BYTES = 4 * 1024 * 1024
+
+INSTALLED_APPS = [
+    "metrics",
+    "dockmesh.web",
+    "dockmesh.alerts",
+    "dockmesh.backups",
+    "dockmesh.deploys",
+    "dockmesh.fleet",
+    "tokens",
+    "dockmesh.audit",
+    "dockmesh.core",
+    "django_prometheus",
+    "rest_framework",
+    "drf_spectacular",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "dockmesh.urls"
+WSGI_APPLICATION = "dockmesh.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def _database(database: env.Database) -> dict[str, Any]:
+    if database.engine == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": database.name,
+            "CONN_MAX_AGE": None,
+            # A data file for the tests, since an in-memory database can't be shared by threads and processes.
+            "TEST": {"NAME": str(Path(database.name).with_name("test.sqlite3"))},
+            "OPTIONS": {
+                # Writers wait for each other from the start instead of failing in the middle.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;"
+                " PRAGMA mmap_size=268435456; PRAGMA journal_size_limit=67108864;",
+            },
+        }
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": database.name,
+        "HOST": database.host,
+        "PORT": database.port,
+        "USER": database.user,
+        "PASSWORD": database.password,
+        "CONN_MAX_AGE": 300,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 3, **dict(database.options)},
+    }
+
+
+DATABASES = {"default": _database(ENVIRONMENT.database)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "tokens.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/sign-in/"
+LOGIN_REDIRECT_URL = "/"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = DOCKMESH_BASE_URL.startswith("https://")
+CSRF_TRUSTED_ORIGINS = [DOCKMESH_BASE_URL] if DOCKMESH_BASE_URL else []
+SECURE_PROXY_SSL_HEADER = None  # dockmesh.core.http decides by DOCKMESH_TRUSTED_PROXIES
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = DOCKMESH_MAX_BODY_BYTES
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DOCKMESH_DATA_DIR / "static"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "tokens.authentication.BearerAuthentication",
+        "tokens.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["tokens.authentication.DeclaredPermission"],
+    "DEFAULT_PARSER_CLASSES": ["dockmesh.core.api.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "dockmesh.core.api.Paging",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "dockmesh.core.api.problem_response",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "dockmesh.core.api.JSONOnly",
+    "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "dockmesh",
+    "DESCRIPTION": "The REST API of dockmesh.",
+    "VERSION": "v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {},
+}
+
+# django-prometheus: its middleware counts requests; the exposition is ours.
+PROMETHEUS_EXPORT_MIGRATIONS = False
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
+}

@@ -1,0 +1,85 @@
+"""DRF's view of `tokens.bearer`: authentication classes and the permission that a view declares."""
+
+from typing import Any
+
+from rest_framework import authentication, exceptions, permissions
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from tokens import bearer
+from tokens.models import User
+from tokens.permissions import Permission
+from tokens.principals import Principal, principal_of_user
+
+
+class BearerAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Bearer dmt_…`; None where no bearer token was sent."""
+
+    def authenticate(self, request: Request) -> tuple[None, Principal] | None:
+        """Sets `request.principal`; a bad token is 401 (or 403, 429) with its challenge."""
+        header = request.META.get("HTTP_AUTHORIZATION")
+        if bearer.bearer_of(header) is None:
+            return None
+        try:
+            principal = bearer.authenticate(
+                header,
+                address=request.META.get("REMOTE_ADDR", ""),
+                user_agent=request.META.get("HTTP_USER_AGENT", ""),
+            )
+        except bearer.Refused as refused:
+            raise refusal(refused) from None
+        request._request.principal = principal  # type: ignore[attr-defined]
+        return None, principal
+
+    def authenticate_header(self, request: Request) -> str:
+        """The challenge where no credential was sent."""
+        return bearer.REALM
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """A signed-in user's session; writes need the CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[User, Principal] | None:
+        """Sets `request.principal`."""
+        found = super().authenticate(request)
+        if found is None:
+            return None
+        user = found[0]
+        principal = principal_of_user(user, address=request.META.get("REMOTE_ADDR", ""))
+        request._request.principal = principal  # type: ignore[attr-defined]
+        return user, principal
+
+
+class DeclaredPermission(permissions.BasePermission):
+    """The view declares `required_permission`, one for all methods or one for each; else nobody gets in."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """401 without a principal; False (403) where the permission is missing or undeclared."""
+        principal = request.auth
+        if not isinstance(principal, Principal):
+            return False
+        needed = required_permission(view, request.method or "")
+        if needed is not None and principal.has(needed):
+            return True
+        if principal.kind == "token":
+            raise refusal(bearer.Refused(bearer.Reason.NOT_PERMITTED, token_name=principal.name))
+        return False
+
+
+def required_permission(view: Any, method: str) -> Permission | None:
+    """What the view declares for the method; HEAD and OPTIONS count as GET."""
+    declared = getattr(view, "required_permission", None)
+    if isinstance(declared, dict):
+        method = "GET" if method in ("HEAD", "OPTIONS") else method
+        declared = declared.get(method)
+    return Permission(declared) if declared is not None else None
+
+
+def refusal(refused: bearer.Refused) -> exceptions.APIException:
+    """The DRF exception with the refusal's status and challenge."""
+    error = exceptions.APIException(refused.detail)
+    error.status_code = refused.status
+    error.auth_header = refused.challenge  # type: ignore[attr-defined]
+    if refused.retry_after_seconds:
+        error.wait = refused.retry_after_seconds  # type: ignore[attr-defined]
+    return error

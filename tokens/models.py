@@ -1,0 +1,65 @@
+"""Users, roles and API tokens."""
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+
+
+class Role(models.Model):
+    """A named set of permissions. The built-in ones can't be changed."""
+
+    name = models.CharField(max_length=200, unique=True)
+    description = models.CharField(max_length=500, blank=True)
+    permissions = models.JSONField(default=list)
+    is_builtin = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class User(AbstractUser):
+    """A person who signs in. What they may do comes from their role; a superuser may do all."""
+
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, null=True, blank=True, related_name="users")
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class ApiToken(models.Model):
+    """A bearer token for machines. Only digests of its secret are stored."""
+
+    name = models.CharField(max_length=200)
+    public_id = models.CharField(max_length=12, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    pepper = models.PositiveSmallIntegerField(editable=False)
+    previous_digest = models.CharField(max_length=64, blank=True, editable=False)
+    previous_pepper = models.PositiveSmallIntegerField(default=0, editable=False)
+    previous_valid_until = models.DateTimeField(null=True, blank=True, editable=False)
+    role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="tokens")
+    allowed_cidrs = models.JSONField(default=list, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    is_enabled = models.BooleanField(default=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=255, editable=False)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_address = models.CharField(max_length=64, blank=True, editable=False)
+    last_used_user_agent = models.CharField(max_length=200, blank=True, editable=False)
+
+    class Meta:
+        ordering = ("name", "id")
+        verbose_name = "API token"
+        constraints = [
+            # A revoked token's name may be used again; /metrics needs the others' names to differ.
+            models.UniqueConstraint("name", condition=Q(revoked_at=None), name="live_token_name_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,102 @@
+"""The text of a token: `dmt_<12 base62 id>_<40 base62 secret>_<6 base62 CRC32>`.
+
+The checksum lets a typing error or a random text be refused without a query; the id finds the row; of the
+secret only an HMAC-SHA256 under a numbered pepper is stored.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.conf import settings
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ID_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH = 12, 40, 6
+SHAPE = re.compile(r"(dm[tea])_([0-9A-Za-z]{12})_([0-9A-Za-z]{40})_([0-9A-Za-z]{6})\Z", re.ASCII)
+
+
+class Kind(StrEnum):
+    """What a token is for, as its prefix."""
+
+    API = "dmt"
+    ENROLLMENT = "dme"
+    AGENT = "dma"
+
+
+@dataclass(frozen=True)
+class TokenText:
+    """A whole token. Its text leaves the process once, when the token is made."""
+
+    kind: Kind
+    public_id: str
+    secret: str
+
+    def __str__(self) -> str:
+        body = f"{self.kind.value}_{self.public_id}_{self.secret}"
+        return f"{body}_{checksum(body)}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.value} token {self.public_id}>"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What is stored of a secret: hex HMAC-SHA256 and the number of the pepper it was made with."""
+
+    value: str
+    pepper: int
+
+
+def generate(kind: Kind) -> TokenText:
+    """A new random token: 238 bits of secret."""
+    return TokenText(kind, _random(ID_LENGTH), _random(SECRET_LENGTH))
+
+
+def parse(text: str) -> TokenText | None:
+    """The token in `text`, or None unless its shape and checksum are right. No query is made."""
+    match = SHAPE.match(text)
+    if match is None:
+        return None
+    kind, public_id, secret, check = match.groups()
+    if not hmac.compare_digest(checksum(text[: -CHECKSUM_LENGTH - 1]), check):
+        return None
+    return TokenText(Kind(kind), public_id, secret)
+
+
+def checksum(body: str) -> str:
+    """CRC32 of `body` as six base62 digits."""
+    number = zlib.crc32(body.encode("ascii"))
+    digits = []
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def digest(token: TokenText) -> Digest:
+    """The digest under the newest pepper. Peppers are numbered from 1 in the order of the setting."""
+    return Digest(_hmac(token, len(settings.DOCKMESH_TOKEN_PEPPERS)), len(settings.DOCKMESH_TOKEN_PEPPERS))
+
+
+def matches(token: TokenText, stored: Digest | None) -> bool:
+    """Compare in constant time; with no stored digest the same work is done and the answer is False."""
+    peppers = settings.DOCKMESH_TOKEN_PEPPERS
+    pepper = stored.pepper if stored is not None and 1 <= stored.pepper <= len(peppers) else len(peppers)
+    computed = _hmac(token, pepper)
+    return (
+        hmac.compare_digest(computed, stored.value if stored is not None else "0" * 64) and stored is not None
+    )
+
+
+def _hmac(token: TokenText, pepper: int) -> str:
+    key = settings.DOCKMESH_TOKEN_PEPPERS[pepper - 1].encode()
+    message = f"{token.kind.value}_{token.public_id}_{token.secret}".encode()
+    return hmac.digest(key, message, hashlib.sha256).hex()
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
