@@ -12,3 +12,5 @@ for _name in [name for name in os.environ if name.startswith("DOCKMESH_") and "_
 os.environ["DOCKMESH_DATA_DIR"] = _data_dir
 if "DOCKMESH_TEST_DATABASE_URL" in os.environ:
     os.environ["DOCKMESH_DATABASE_URL"] = os.environ["DOCKMESH_TEST_DATABASE_URL"]
+
+from tests.integration.postgres import postgres_server  # noqa: E402, F401  (a fixture for every room)
