@@ -1,0 +1,163 @@
+"""The text of hosts and of stacks: which lines each has, and when they are made again.
+
+No database here: ``fleet.py`` reads the rows, this file turns them into pieces.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS
+from metrics import families as f
+from metrics.exposition import (
+    FilledLines,
+    Piece,
+    TextStore,
+    escape,
+    histogram_template,
+    number,
+    sample_lines,
+    state_template,
+)
+
+# A chunk of stacks is about 40 kB of text and a chunk of hosts about 30 kB: large enough to compress
+# well, small enough that one changed host costs a thirtieth of a millisecond.
+_HOST_CHUNK_BITS = 5
+_STACK_CHUNK_BITS = 4
+_PULSE_GROUP_BITS = 7
+
+_STACKS = state_template(f.STACKS, f.STACK_STATES)
+_CONTAINERS = state_template(f.CONTAINERS, f.CONTAINER_STATES)
+_LAST_SEEN = f.LAST_SEEN.name + '{host="%s"} '
+_RTT = histogram_template(f.AGENT_RTT, RTT_BUCKETS)
+_RTT_LINES = len(_RTT.stems)
+_DEPLOYS = histogram_template(f.DEPLOY_DURATION, DEPLOY_BUCKETS, "success") + histogram_template(
+    f.DEPLOY_DURATION, DEPLOY_BUCKETS, "failure"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """What a host's kept lines are made of. Counts are comma-separated, in the order of the states."""
+
+    id: int
+    name: str
+    stack_counts: str
+    container_counts: str
+    info: Sequence[str]
+    """The values of ``dockmesh_host_info``'s labels after ``host``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """A stack series: cumulative bucket counts (``+Inf`` last) as comma-separated text, and the sums."""
+
+    id: int
+    name: str
+    success_counts: str
+    success_sum: float
+    failure_counts: str
+    failure_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPieces:
+    """The samples of the families that have a line for each host."""
+
+    stacks: Sequence[Piece]
+    containers: Sequence[Piece]
+    last_seen: Sequence[Piece]
+    rtt: Sequence[Piece]
+    info: Sequence[Piece]
+
+
+class HostTexts:
+    """Kept lines of all hosts. One instance for each process."""
+
+    def __init__(self) -> None:
+        self.store = TextStore(3, chunk_bits=_HOST_CHUNK_BITS)
+        self._names: dict[int, str] = {}
+        self._laid_out: list[tuple[int, str]] = []
+        self._last_seen = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
+        self._rtt = FilledLines(_RTT_LINES, group_bits=_PULSE_GROUP_BITS)
+
+    def refresh(
+        self,
+        *,
+        stamps: Mapping[int, Hashable],
+        rows: Callable[[Collection[int]], Iterable[HostRow]],
+        ages: Sequence[str],
+        rtt_counts: Sequence[str],
+        rtt_sums: Sequence[float],
+    ) -> FleetPieces:
+        """Bring the lines up to date.
+
+        ``stamps`` are in ascending order of the hosts' ids, and the three sequences are in that order
+        too. ``rows`` gives the rows of the hosts whose stamp is new; it must know all of them.
+        """
+        self.store.refresh(stamps, lambda ids: self._render(rows(ids)))
+        self._lay_out(stamps)
+        return FleetPieces(
+            stacks=self.store.pieces(0),
+            containers=self.store.pieces(1),
+            info=self.store.pieces(2),
+            last_seen=self._last_seen.fill([ages]),
+            rtt=self._rtt.fill(_histogram_columns(rtt_counts, rtt_sums)),
+        )
+
+    def _render(self, rows: Iterable[HostRow]) -> Iterable[tuple[int, Sequence[bytes]]]:
+        for row in rows:
+            name = escape(row.name)
+            self._names[row.id] = name
+            yield (
+                row.id,
+                (
+                    _STACKS.render(name, row.stack_counts.split(",")),
+                    _CONTAINERS.render(name, row.container_counts.split(",")),
+                    sample_lines(f.HOST_INFO, [((row.name, *row.info), 1)]).encode(),
+                ),
+            )
+
+    def _lay_out(self, stamps: Mapping[int, Hashable]) -> None:
+        names = self._names
+        if len(names) != len(stamps):
+            names = self._names = {key: names[key] for key in stamps}
+        wanted = [(key, names[key]) for key in stamps]
+        if wanted == self._laid_out:
+            return
+        keys = list(stamps)
+        self._last_seen.lay_out(keys, [[_LAST_SEEN % name] for _, name in wanted])
+        self._rtt.lay_out(keys, [_RTT.prefixes(name) for _, name in wanted])
+        self._laid_out = wanted
+
+
+class StackTexts:
+    """Kept lines of all stack series. One instance for each process."""
+
+    def __init__(self) -> None:
+        self.store = TextStore(1, chunk_bits=_STACK_CHUNK_BITS)
+
+    def refresh(
+        self, *, stamps: Mapping[int, Hashable], rows: Callable[[Collection[int]], Iterable[StackRow]]
+    ) -> Sequence[Piece]:
+        """The pieces of the deploy histograms; ``stamps`` and ``rows`` as for hosts."""
+        self.store.refresh(stamps, lambda ids: map(_render_stack, rows(ids)))
+        return self.store.pieces(0)
+
+
+def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:
+    success = row.success_counts.split(",")
+    failure = row.failure_counts.split(",")
+    values = [
+        *success, number(row.success_sum), success[-1], *failure, number(row.failure_sum), failure[-1],
+    ]  # fmt: skip
+    return row.id, (_DEPLOYS.render(escape(row.name), values),)
+
+
+def _histogram_columns(counts: Sequence[str], sums: Sequence[float]) -> Sequence[Sequence[str]]:
+    """One list for each line of a histogram: the buckets, the sum, and the count, which is ``+Inf``'s."""
+    buckets = _RTT_LINES - 2
+    flat = ",".join(counts).split(",") if counts else []
+    if len(flat) != buckets * len(counts):
+        raise ValueError(f"every round-trip histogram must have {buckets} counts")
+    columns = [flat[i::buckets] for i in range(buckets)]
+    return [*columns, list(map(number, sums)), columns[-1]]

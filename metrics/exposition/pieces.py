@@ -1,0 +1,74 @@
+"""Pieces of a page, and how they become one gzip stream."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Self
+
+from isal import isal_zlib
+
+# Level 1 is where ISA-L's gain in size per time ends for this text: level 3 takes five times as long
+# and saves one byte in a hundred.
+_LEVEL = 1
+_RAW_DEFLATE = -15
+
+# RFC 1952, 2.3: magic, deflate, no flags, no modification time (equal text gives equal bytes),
+# fastest algorithm, unknown operating system.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
+# RFC 1951, 3.2.6: a final block with fixed codes that holds nothing but the end-of-block code.
+_FINAL_BLOCK = b"\x03\x00"
+
+
+class _Deflater:
+    """One compressor for all pieces. A full flush makes it forget, so nothing leaks into the next."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._stream = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW_DEFLATE)
+
+    def deflate(self, text: bytes) -> bytes:
+        with self._lock:
+            return self._stream.compress(text) + self._stream.flush(isal_zlib.Z_FULL_FLUSH)
+
+
+_deflater = _Deflater()
+
+
+class Piece:
+    """Text that is handed out again and again; compressed once, when somebody first asks for it.
+
+    The text stays in the parts it came in (the texts of single objects, which their store keeps as
+    well), so that a large page is in memory once.
+    """
+
+    __slots__ = ("_packed", "parts", "size")
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self.parts = parts
+        self.size = sum(map(len, parts))
+        self._packed: tuple[bytes, int] | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        return cls((text.encode(),))
+
+    def packed(self) -> tuple[bytes, int]:
+        """The deflate fragment, ended by a full flush, and the CRC-32 of the text."""
+        if self._packed is None:
+            text = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+            self._packed = (_deflater.deflate(text) if text else b"", isal_zlib.crc32(text))
+        return self._packed
+
+
+def gzip_stream(pieces: Iterable[Piece]) -> bytes:
+    """One gzip member that holds the text of all pieces (RFC 1952)."""
+    out = [_GZIP_HEADER]
+    crc = size = 0
+    combine = isal_zlib.crc32_combine
+    for piece in pieces:
+        fragment, piece_crc = piece.packed()
+        out.append(fragment)
+        crc = combine(crc, piece_crc, piece.size)
+        size += piece.size
+    out += (_FINAL_BLOCK, struct.pack("<II", crc, size & 0xFFFFFFFF))
+    return b"".join(out)

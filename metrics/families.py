@@ -1,0 +1,103 @@
+"""Every ``dockmesh_`` family, in the order of the page. Frozen: a rename breaks somebody's dashboard."""
+
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from metrics.exposition import Family
+
+HOSTS = Family("dockmesh_hosts_total", "gauge", "Hosts by status.", ("status",))
+STACKS = Family("dockmesh_stacks_total", "gauge", "Stacks by host and state.", ("host", "state"))
+CONTAINERS = Family("dockmesh_containers_total", "gauge", "Containers by host and state.", ("host", "state"))
+LAST_SEEN = Family(
+    "dockmesh_agent_last_seen_seconds",
+    "gauge",
+    "Time since the agent's last heartbeat, in seconds.",
+    ("host",),
+)
+DEPLOY_DURATION = Family(
+    "dockmesh_deploy_duration_seconds", "histogram", "Durations of deploys, in seconds.", ("stack", "result")
+)
+BACKUP_LAST_RUN = Family(
+    "dockmesh_backup_last_run_timestamp",
+    "gauge",
+    "Unix time of the backup job's last successful run; 0 if it never succeeded.",
+    ("job",),
+)
+BACKUP_LAST_DURATION = Family(
+    "dockmesh_backup_last_duration_seconds",
+    "gauge",
+    "Duration of the backup job's last finished run, in seconds.",
+    ("job",),
+)
+API_REQUESTS = Family(
+    "dockmesh_api_requests_total", "counter", "Requests to the HTTP API.", ("method", "path", "status")
+)
+AUDIT_ENTRIES = Family(
+    "dockmesh_audit_log_entries_total", "counter", "Entries written to the audit log.", ("action",)
+)
+ALERTS_FIRED = Family(
+    "dockmesh_alerts_fired_total", "counter", "Transitions of alerts to firing.", ("severity", "rule")
+)
+AGENT_RTT = Family(
+    "dockmesh_agent_rtt_seconds",
+    "histogram",
+    "Round-trip times of the agent protocol, in seconds.",
+    ("host",),
+)
+
+BUILD_INFO = Family(
+    "dockmesh_build_info",
+    "gauge",
+    "Always 1; the labels tell what is running.",
+    ("version", "python", "django"),
+)
+HOST_INFO = Family(
+    "dockmesh_host_info",
+    "gauge",
+    "Always 1; the labels tell what the host is.",
+    ("host", "agent_version", "docker_version", "os", "arch", "kernel"),
+)
+AUTH_ENABLED = Family(
+    "dockmesh_metrics_auth_enabled", "gauge", "Whether /metrics asks for a token (1) or is public (0)."
+)
+TOKEN_EXPIRES = Family(
+    "dockmesh_api_token_expires_timestamp_seconds",
+    "gauge",
+    "Unix time at which the API token expires; tokens without expiry have no series.",
+    ("token",),
+)
+DB_UP = Family("dockmesh_db_up", "gauge", "Whether the database answered this scrape.")
+COLLECTOR_SUCCESS = Family(
+    "dockmesh_collector_success", "gauge", "Whether the collector succeeded.", ("collector",)
+)
+COLLECTOR_DURATION = Family(
+    "dockmesh_collector_duration_seconds", "gauge", "Time the collector took, in seconds.", ("collector",)
+)
+
+PAGE = (
+    HOSTS,
+    STACKS,
+    CONTAINERS,
+    LAST_SEEN,
+    DEPLOY_DURATION,
+    BACKUP_LAST_RUN,
+    BACKUP_LAST_DURATION,
+    API_REQUESTS,
+    AUDIT_ENTRIES,
+    ALERTS_FIRED,
+    AGENT_RTT,
+)
+"""The eleven families of the page."""
+
+COMPANIONS = (
+    BUILD_INFO,
+    HOST_INFO,
+    AUTH_ENABLED,
+    TOKEN_EXPIRES,
+    DB_UP,
+    COLLECTOR_SUCCESS,
+    COLLECTOR_DURATION,
+)
+"""What comes along with them."""
+
+HOST_STATUSES = tuple(HostStatus)
+STACK_STATES = tuple(StackState)
+CONTAINER_STATES = tuple(ContainerState)
