@@ -1,0 +1,38 @@
+"""Texts that are encrypted at rest: env files, notification addresses.
+
+Fernet (AES-128-CBC with HMAC-SHA256) under a key derived from `DOCKMESH_SECRET_KEY` by HKDF, one key for
+each purpose, so that a text sealed for one can't be passed off as another.
+"""
+
+import base64
+from functools import lru_cache
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+
+class UnsealError(Exception):
+    """The text was sealed under another key: `DOCKMESH_SECRET_KEY` has changed."""
+
+
+def seal(text: str, *, purpose: str) -> str:
+    """The encrypted text, in ASCII."""
+    return _fernet(settings.SECRET_KEY, purpose).encrypt(text.encode()).decode("ascii")
+
+
+def unseal(sealed: str, *, purpose: str) -> str:
+    """The text that `seal` got; raises `UnsealError`."""
+    try:
+        return _fernet(settings.SECRET_KEY, purpose).decrypt(sealed.encode("ascii")).decode()
+    except InvalidToken:
+        raise UnsealError(
+            "This was encrypted under another DOCKMESH_SECRET_KEY; enter it again, or bring the key back."
+        ) from None
+
+
+@lru_cache(maxsize=16)
+def _fernet(secret_key: str, purpose: str) -> Fernet:
+    hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"dockmesh {purpose}".encode())
+    return Fernet(base64.urlsafe_b64encode(hkdf.derive(secret_key.encode())))
