@@ -1,8 +1,20 @@
 """All addresses of the server, room by room."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+
+from dockmesh.web import account_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("dockmesh.web.urls")),
+    # Django admin's own doors know neither the sign-in limit nor the audit log.
+    path("admin/login/", account_views.admin_sign_in),
+    path("admin/logout/", account_views.sign_out),
+    path("admin/password_change/", account_views.password),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "dockmesh.web.error_views.bad_request"
+handler403 = "dockmesh.web.error_views.forbidden"
+handler404 = "dockmesh.web.error_views.not_found"
+handler500 = "dockmesh.web.error_views.server_error"

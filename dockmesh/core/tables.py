@@ -1,0 +1,223 @@
+"""Tables on the pages: sorting, searching, filtering and paging, all of it in the address.
+
+A view makes a `Table` of its request, asks it how to order and what to filter by, and gives it the rows;
+the template shows it with the tags `table_tools`, `table_head` and `pagination` (see docs/pages.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
+from django.http import QueryDict
+
+SEARCH_LENGTH = 200
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; one without `order_by` can't be sorted by. `css` is the class of its head cell."""
+
+    key: str
+    label: str
+    order_by: tuple[str, ...] = ()
+    css: str = ""
+    is_hidden: bool = False
+    """The head is for screen readers alone, such as that of a column of buttons."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    value: str
+    label: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One of these values or none; the chosen one is in the address as `?key=value`."""
+
+    key: str
+    label: str
+    choices: Sequence[Choice]
+
+
+@dataclass(frozen=True)
+class Head:
+    label: str
+    url: str
+    aria_sort: str
+    css: str
+    is_hidden: bool
+
+
+@dataclass(frozen=True)
+class FilterLink:
+    label: str
+    url: str
+    tone: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class FilterLinks:
+    label: str
+    links: tuple[FilterLink, ...]
+
+
+class Table:
+    """One request's view of a list. Whatever the address holds, the answer is a page, never an error:
+    an unknown column, filter value or page number counts as not given."""
+
+    def __init__(
+        self,
+        params: QueryDict,
+        *,
+        columns: Sequence[Column],
+        default_sort: str,
+        filters: Sequence[Filter] = (),
+        is_searchable: bool = True,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        self.columns = tuple(columns)
+        self.filters = tuple(filters)
+        self.is_searchable = is_searchable
+        self.page_size = page_size
+        self._default_sort = default_sort
+        raw = params.get("q", "") if is_searchable else ""
+        self.query = raw.replace("\x00", "").strip()[:SEARCH_LENGTH]
+        sortable = {column.key for column in self.columns if column.order_by}
+        wanted = params.get("sort", default_sort)
+        self.sort = wanted if wanted.removeprefix("-") in sortable else default_sort
+        self.chosen: dict[str, str] = {}
+        for each in self.filters:
+            value = params.get(each.key, "")
+            if any(choice.value == value for choice in each.choices):
+                self.chosen[each.key] = value
+        self._wanted_page = params.get("page", "1")
+        self.page: Page[Any] | None = None
+        self.total = 0
+        self.page_count = 1
+
+    # ---- what the view asks ----
+
+    @property
+    def is_descending(self) -> bool:
+        return self.sort.startswith("-")
+
+    @property
+    def order_by(self) -> tuple[str, ...]:
+        """The ORM's field names, with a last one that makes the order the same from page to page."""
+        key = self.sort.removeprefix("-")
+        names = next(column.order_by for column in self.columns if column.key == key)
+        if self.is_descending:
+            names = tuple(name[1:] if name.startswith("-") else f"-{name}" for name in names)
+        return (*names, "-pk" if self.is_descending else "pk")
+
+    def filter_value(self, key: str) -> str:
+        return self.chosen.get(key, "")
+
+    @property
+    def is_filtered(self) -> bool:
+        return bool(self.query or self.chosen)
+
+    def show(self, rows: Any) -> Table:
+        """Takes the filtered, ordered rows (a queryset or a sequence) and keeps the page asked for."""
+        paginator: Paginator[Any] = Paginator(rows, self.page_size)
+        try:
+            self.page = paginator.page(self._wanted_page)
+        except PageNotAnInteger:
+            self.page = paginator.page(1)
+        except EmptyPage:
+            # Rows went meanwhile: the nearest page that is left.
+            is_past_end = self._wanted_page.isdigit() and self._wanted_page.strip("0") != ""
+            self.page = paginator.page(paginator.num_pages if is_past_end else 1)
+        self.total = paginator.count
+        self.page_count = paginator.num_pages
+        return self
+
+    # ---- what the template asks ----
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+    @cached_property
+    def rows(self) -> Sequence[Any]:
+        return list(self.page.object_list) if self.page is not None else []
+
+    def url(self, **changes: str | int) -> str:
+        """The address of this table with something changed; an empty value leaves its name out."""
+        params: dict[str, str] = {}
+        if self.query:
+            params["q"] = self.query
+        params.update(self.chosen)
+        if self.sort != self._default_sort:
+            params["sort"] = self.sort
+        for name, value in changes.items():
+            if value == "" or (name == "page" and value == 1):
+                params.pop(name, None)
+            else:
+                params[name] = str(value)
+        encoded = QueryDict(mutable=True)
+        encoded.update(params)
+        return f"?{encoded.urlencode()}"
+
+    @property
+    def heads(self) -> list[Head]:
+        found = []
+        for column in self.columns:
+            url, aria_sort = "", ""
+            if column.order_by:
+                is_current = self.sort.removeprefix("-") == column.key
+                turned = f"-{column.key}" if is_current and not self.is_descending else column.key
+                url = self.url(sort="" if turned == self._default_sort else turned)
+                aria_sort = ("descending" if self.is_descending else "ascending") if is_current else "none"
+            found.append(Head(column.label, url, aria_sort, column.css, column.is_hidden))
+        return found
+
+    @property
+    def filter_links(self) -> list[FilterLinks]:
+        found = []
+        for each in self.filters:
+            value = self.filter_value(each.key)
+            links = [FilterLink("All", self.url(**{each.key: ""}), "", not value)]
+            links += [
+                FilterLink(c.label, self.url(**{each.key: c.value}), c.tone, c.value == value)
+                for c in each.choices
+            ]
+            found.append(FilterLinks(each.label, tuple(links)))
+        return found
+
+    @property
+    def hidden_inputs(self) -> list[tuple[str, str]]:
+        """What the search form must send along to keep the filters and the order."""
+        kept = list(self.chosen.items())
+        if self.sort != self._default_sort:
+            kept.append(("sort", self.sort))
+        return kept
+
+    @property
+    def clear_url(self) -> str:
+        return self.url(q="", **dict.fromkeys(self.chosen, ""))
+
+    @property
+    def first_index(self) -> int:
+        return self.page.start_index() if self.page is not None else 0
+
+    @property
+    def last_index(self) -> int:
+        return self.page.end_index() if self.page is not None else 0
+
+    @property
+    def previous_url(self) -> str:
+        has = self.page is not None and self.page.has_previous()
+        return self.url(page=self.page.previous_page_number()) if has and self.page else ""
+
+    @property
+    def next_url(self) -> str:
+        has = self.page is not None and self.page.has_next()
+        return self.url(page=self.page.next_page_number()) if has and self.page else ""

@@ -1,0 +1,93 @@
+"""What goes wrong, as a page for people and as a problem for programs."""
+
+from __future__ import annotations
+
+import sys
+
+from django.db.utils import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import Resolver404, resolve
+
+from dockmesh.core.problems import problem_answer
+from tokens.principals import principal_of
+
+RETRY_AFTER_SECONDS = 5
+
+TEXTS = {
+    400: ("This request can't be read", "The browser sent something the server does not take."),
+    403: (
+        "Not for your role",
+        "Your role lacks the permission that this page needs. An administrator can change that.",
+    ),
+    404: ("Nothing is here", "The address is wrong, or what was here has been removed."),
+    500: (
+        "Something broke",
+        "It is the server's fault, and its log says what happened. Nothing was half-saved.",
+    ),
+    503: (
+        "The database does not answer",
+        "Nothing is lost. This page works again as soon as the database does.",
+    ),
+}
+
+
+def _is_for_programs(request: HttpRequest) -> bool:
+    return request.path.startswith(("/api/", "/metrics"))
+
+
+def _answer(request: HttpRequest, status: int, *, with_frame: bool = False) -> HttpResponse:
+    title, text = TEXTS[status]
+    if _is_for_programs(request):
+        return problem_answer(status, f"{title}.")
+    context = {"status": status, "title": title, "text": text}
+    if with_frame and principal_of(request) is not None:
+        return render(request, "web/error_framed.html", context, status=status)
+    # Without the request's context: whatever broke must not break its own page.
+    return HttpResponse(render_to_string("web/error.html", context), status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """400; says nothing of the request."""
+    return _answer(request, 400)
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403, within the frame of the pages that the user may see."""
+    return _answer(request, 403, with_frame=True)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 of a form whose protection did not hold: most often a page left open for long."""
+    if _is_for_programs(request):
+        return problem_answer(403, "The CSRF token is missing or wrong.")
+    context = {
+        "status": 403,
+        "title": "This form has expired",
+        "text": "Go back, load the page anew and send it again. Cookies must be allowed.",
+    }
+    return HttpResponse(render_to_string("web/error.html", context), status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404; a page's address without its last slash leads to the page."""
+    if request.method in ("GET", "HEAD") and not _is_for_programs(request) and not request.path.endswith("/"):
+        try:
+            resolve(f"{request.path}/")
+        except Resolver404:
+            pass
+        else:
+            query = request.META.get("QUERY_STRING", "")
+            path = "/" + request.path.lstrip("/")
+            return redirect(f"{path}/{'?' + query if query else ''}", permanent=True)
+    return _answer(request, 404, with_frame=True)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500; or 503 where it is the database that is away, full or locked."""
+    if isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
+        response = _answer(request, 503)
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
+    return _answer(request, 500)

@@ -1,0 +1,22 @@
+"""One palette for every state word: well, warning, bad, unknown, working, idle."""
+
+from __future__ import annotations
+
+TONES = ("well", "warning", "bad", "unknown", "working", "idle")
+
+_WORDS = {
+    "well": "online running ok success succeeded resolved active enabled healthy up accepted valid done on",
+    "warning": "degraded partial paused restarting expired expiring medium unhealthy stale missed retrying off"
+    " warning firing_soon",
+    "bad": "offline error dead failed failure firing critical refused down broken timed_out lost",
+    "working": "deploying pending queued sent starting scheduled waiting removing rotating info in_progress",
+    "idle": "stopped exited created disabled revoked cancelled canceled muted silenced used removed inactive",
+    "unknown": "unknown never none",
+}
+
+TONE_OF = {word: tone for tone, words in _WORDS.items() for word in words.split()}
+
+
+def tone_of(word: str) -> str:
+    """The tone of a state; a word nobody knows is unknown."""
+    return TONE_OF.get(word.lower().replace(" ", "_").replace("-", "_"), "unknown")

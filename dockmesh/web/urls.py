@@ -1,0 +1,16 @@
+"""The addresses of the web room."""
+
+from django.urls import path
+
+from dockmesh.web import account_views, views
+
+app_name = "web"
+
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    path("sign-in/", account_views.sign_in, name="sign-in"),
+    path("sign-out/", account_views.sign_out, name="sign-out"),
+    path("password/", account_views.password, name="password"),
+    path("theme/", account_views.choose_theme, name="theme"),
+    path("setup/<str:code>/", account_views.setup, name="setup"),
+]
