@@ -1,15 +1,18 @@
 """DRF's view of `tokens.bearer`: authentication classes and the permission that a view declares."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from tokens import bearer
 from tokens.models import User
 from tokens.permissions import Permission
 from tokens.principals import Principal, principal_of_user
+
+if TYPE_CHECKING:
+    # DRF's views import this module while they are being imported.
+    from rest_framework.views import APIView
 
 
 class BearerAuthentication(authentication.BaseAuthentication):
@@ -53,17 +56,18 @@ class SessionAuthentication(authentication.SessionAuthentication):
 class DeclaredPermission(permissions.BasePermission):
     """The view declares `required_permission`, one for all methods or one for each; else nobody gets in."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        """401 without a principal; False (403) where the permission is missing or undeclared."""
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        """401 without a principal; 403 where the permission is missing or undeclared."""
         principal = request.auth
-        if not isinstance(principal, Principal):
-            return False
-        needed = required_permission(view, request.method or "")
-        if needed is not None and principal.has(needed):
-            return True
-        if principal.kind == "token":
-            raise refusal(bearer.Refused(bearer.Reason.NOT_PERMITTED, token_name=principal.name))
-        return False
+        try:
+            if not isinstance(principal, Principal):
+                raise bearer.Refused(bearer.Reason.NO_CREDENTIAL)
+            bearer.require(principal, required_permission(view, request.method or ""), path=request.path)
+        except bearer.Refused as refused:
+            if isinstance(principal, Principal) and principal.kind != "token":
+                return False
+            raise refusal(refused) from None
+        return True
 
 
 def required_permission(view: Any, method: str) -> Permission | None:
@@ -80,6 +84,5 @@ def refusal(refused: bearer.Refused) -> exceptions.APIException:
     error = exceptions.APIException(refused.detail)
     error.status_code = refused.status
     error.auth_header = refused.challenge  # type: ignore[attr-defined]
-    if refused.retry_after_seconds:
-        error.wait = refused.retry_after_seconds  # type: ignore[attr-defined]
+    error.wait = refused.retry_after_seconds  # type: ignore[attr-defined]
     return error

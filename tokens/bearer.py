@@ -2,17 +2,35 @@
 
 One query finds token and role; whatever is wrong with a token, the client sees the same answer, and the
 reason goes to Settings → Metrics and the audit log only.
+
+A view that is no DRF view does::
+
+    try:
+        principal = bearer.authenticate(header, address=…, user_agent=…, permission=Permission.METRICS_READ)
+    except bearer.Refused as refused:
+        return bearer.refusal_response(refused)
+
+and one that takes tokens of another kind reads them with `credential` and refuses with `bad_token`.
 """
 
 import datetime
 import ipaddress
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
+from django.db import DatabaseError
+from django.http import JsonResponse
+
 from dockmesh.core import clock
-from tokens import secret
+from dockmesh.core.problems import problem_answer
+from dockmesh.core.text import CONTROLS
+from tokens import refusals, secret, throttle
 from tokens.models import ApiToken
+from tokens.permissions import Permission
 from tokens.principals import Principal
+
+logger = logging.getLogger(__name__)
 
 LAST_USED_EVERY = datetime.timedelta(minutes=1)
 REALM = 'Bearer realm="dockmesh"'
@@ -68,6 +86,14 @@ class Refused(Exception):
             return "The token does not allow this."
         return "Too many bad tokens." if self.status == 429 else "The token is not valid."
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's own headers."""
+        headers = {"WWW-Authenticate": self.challenge}
+        if self.retry_after_seconds:
+            headers["Retry-After"] = str(self.retry_after_seconds)
+        return headers
+
 
 @dataclass(frozen=True)
 class Bearer:
@@ -79,60 +105,108 @@ class Bearer:
 def bearer_of(header: str | None) -> Bearer | None:
     """The credential of an `Authorization: Bearer …` header; None where there is none of that scheme."""
     scheme, _, text = (header or "").partition(" ")
-    return Bearer(text.strip()) if scheme.lower() == "bearer" else None
+    return Bearer(text.strip(" \t")) if scheme.lower() == "bearer" else None
 
 
-def authenticate(header: str | None, *, address: str, user_agent: str = "") -> Principal:
-    """The API token's principal; raises `Refused`. One query, and at most once a minute one write."""
+def credential(header: str | None, *, kind: secret.Kind, address: str) -> secret.TokenText:
+    """The header's token of that kind, its shape and checksum checked without a query; raises `Refused`."""
     bearer = bearer_of(header)
     if bearer is None:
         raise Refused(Reason.NO_CREDENTIAL)
     token = secret.parse(bearer.text)
     if token is None:
-        raise Refused(Reason.MALFORMED)
-    if token.kind is not secret.Kind.API:
-        raise Refused(Reason.WRONG_KIND)
+        raise bad_token(Reason.MALFORMED, address=address)
+    if token.kind is not kind:
+        raise bad_token(Reason.WRONG_KIND, address=address)
+    return token
+
+
+def bad_token(reason: Reason, *, address: str, token_name: str = "") -> Refused:
+    """The refusal of a bad token, counted: of too many from one address it says that instead."""
+    retry_after_seconds = throttle.count_bad(address)
+    if retry_after_seconds:
+        reason = Reason.THROTTLED
+    return Refused(reason, token_name=token_name, retry_after_seconds=retry_after_seconds)
+
+
+def refusal_response(refused: Refused) -> JsonResponse:
+    """The problem answer with its challenge, byte for byte what the REST API gives."""
+    return problem_answer(refused.status, refused.detail, headers=refused.headers)
+
+
+def authenticate(
+    header: str | None, *, address: str, user_agent: str = "", permission: Permission | None = None
+) -> Principal:
+    """The API token's principal, which holds `permission` if one is named; raises `Refused`.
+
+    One query, and at most once a minute one write. A lacking permission is audited.
+    """
+    token = credential(header, kind=secret.Kind.API, address=address)
     row = ApiToken.objects.select_related("role").filter(public_id=token.public_id).first()
     now = clock.now()
-    _check(row, token, now)
-    assert row is not None
-    if row.allowed_cidrs and not _is_within(address, row.allowed_cidrs):
+    reason = _fault(row, token, now)
+    if reason is not None or row is None:
+        raise bad_token(
+            reason or Reason.UNKNOWN, address=address, token_name=row.name if row is not None else ""
+        )
+    principal = Principal("token", str(row.pk), row.name, frozenset(row.role.permissions), address)
+    if row.allowed_cidrs and not is_within(address, row.allowed_cidrs):
+        refusals.note(principal, why=Reason.ADDRESS.value)
         raise Refused(Reason.ADDRESS, token_name=row.name)
     if row.last_used_at is None or now - row.last_used_at >= LAST_USED_EVERY:
         _write_last_used(row, now, address, user_agent)
-    return Principal("token", str(row.pk), row.name, frozenset(row.role.permissions), address)
+    if permission is not None:
+        require(principal, permission)
+    return principal
 
 
-def _check(row: ApiToken | None, token: secret.TokenText, now: datetime.datetime) -> None:
-    """The same work for every outcome, so that the time taken tells nothing."""
+def require(principal: Principal, permission: Permission | None, *, path: str = "") -> None:
+    """Raises `Refused`, audited, unless the principal holds the permission; None is held by nobody."""
+    if permission is None or not principal.has(permission):
+        refusals.note(principal, why=permission.value if permission else "undeclared", path=path)
+        raise Refused(Reason.NOT_PERMITTED, token_name=principal.name)
+
+
+def is_within(address: str, cidrs: list[str]) -> bool:
+    """Whether the address is in one of the networks; an IPv4 address written as IPv6 counts as IPv4."""
+    try:
+        client = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped is not None:
+        client = client.ipv4_mapped
+    return any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
+
+
+def _fault(row: ApiToken | None, token: secret.TokenText, now: datetime.datetime) -> Reason | None:
+    """What is wrong with the token. The same work for every outcome, so that the time taken tells nothing."""
     is_current = secret.matches(token, secret.Digest(row.digest, row.pepper) if row else None)
     is_previous = secret.matches(
         token,
         secret.Digest(row.previous_digest, row.previous_pepper) if row and row.previous_digest else None,
     )
     if row is None:
-        raise Refused(Reason.UNKNOWN)
+        return Reason.UNKNOWN
     is_overlapping = row.previous_valid_until is not None and now < row.previous_valid_until
     if not is_current and not (is_previous and is_overlapping):
-        raise Refused(Reason.WRONG_SECRET, token_name=row.name)
+        return Reason.WRONG_SECRET
     if row.revoked_at is not None:
-        raise Refused(Reason.REVOKED, token_name=row.name)
+        return Reason.REVOKED
     if not row.is_enabled:
-        raise Refused(Reason.DISABLED, token_name=row.name)
+        return Reason.DISABLED
     if row.expires_at is not None and row.expires_at <= now:
-        raise Refused(Reason.EXPIRED, token_name=row.name)
-
-
-def _is_within(address: str, cidrs: list[str]) -> bool:
-    try:
-        client = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
+        return Reason.EXPIRED
+    return None
 
 
 def _write_last_used(row: ApiToken, now: datetime.datetime, address: str, user_agent: str) -> None:
-    # Conditional, so that of many requests at once one writes.
-    ApiToken.objects.filter(pk=row.pk, last_used_at=row.last_used_at).update(
-        last_used_at=now, last_used_address=address[:64], last_used_user_agent=user_agent[:200]
-    )
+    try:
+        # Conditional, so that of many requests at once one writes.
+        ApiToken.objects.filter(pk=row.pk, last_used_at=row.last_used_at).update(
+            last_used_at=now,
+            last_used_address=address[:64],
+            last_used_user_agent=CONTROLS.sub("?", user_agent)[:200],
+        )
+    except DatabaseError:
+        # A full disk or a busy database must not take a read away.
+        logger.warning("the time of the last use of token %s could not be written", row.pk, exc_info=True)

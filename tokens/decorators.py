@@ -8,6 +8,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
+from tokens import refusals
 from tokens.permissions import Permission
 from tokens.principals import principal_of
 
@@ -25,6 +26,7 @@ def page_permission(permission: Permission | str) -> Callable[[View], View]:
             if principal is None:
                 return redirect_to_login(request.get_full_path())
             if not principal.has(needed):
+                refusals.note(principal, why=needed.value, path=request.path)
                 raise PermissionDenied
             request.principal = principal  # type: ignore[attr-defined]
             return view(request, *args, **kwargs)

@@ -1,11 +1,13 @@
 """What all REST endpoints share: strict JSON in, JSON out, paging, filters, errors as problems."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 from rest_framework import exceptions, status
@@ -112,6 +114,11 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    elif isinstance(error, OperationalError | InterfaceError):
+        logger.error("the database is unavailable: %s", error)
+        return _plain(
+            status.HTTP_503_SERVICE_UNAVAILABLE, "The database is unavailable.", {"Retry-After": "5"}
+        )
     elif isinstance(error, RequestDataTooBig):
         return _plain(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "The body is over the limit.", headers)
     if not isinstance(error, exceptions.APIException):
@@ -120,7 +127,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
         value = getattr(error, name, None)
         if value:
             headers["WWW-Authenticate" if name == "auth_header" else "Retry-After"] = (
-                value if name == "auth_header" else str(int(value) + 1)
+                value if name == "auth_header" else str(math.ceil(value))
             )
     if isinstance(error, exceptions.ValidationError):
         return Response(

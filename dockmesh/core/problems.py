@@ -48,15 +48,22 @@ def problem_answer(
     headers: Mapping[str, str] | None = None,
 ) -> JsonResponse:
     """A complete Django response with such a body."""
-    return JsonResponse(
-        problem(status, detail, errors=errors), status=status, headers=headers, content_type=CONTENT_TYPE
-    )
+    return _answer(problem(status, detail, errors=errors), status, headers)
 
 
 def answer_for(error: DomainError) -> JsonResponse:
     """The response that a service's refusal becomes."""
+    return _answer(
+        problem(error.status, error.detail, errors=error.errors, title=error.title), error.status, None
+    )
+
+
+def _answer(body: dict[str, Any], status: int, headers: Mapping[str, str] | None) -> JsonResponse:
+    # The same bytes as DRF's renderer makes of the same body.
     return JsonResponse(
-        problem(error.status, error.detail, errors=error.errors, title=error.title),
-        status=error.status,
+        body,
+        status=status,
+        headers=dict(headers or {}),
         content_type=CONTENT_TYPE,
+        json_dumps_params={"separators": (",", ":"), "ensure_ascii": False},
     )
