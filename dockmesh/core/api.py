@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404
-from rest_framework import exceptions, status
+from rest_framework import exceptions, serializers, status
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
@@ -70,6 +70,18 @@ class Paging(PageNumberPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 500
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """The shape of a body; a field that it doesn't know is refused by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The validated values; 400 with every unknown field's name."""
+        if isinstance(data, Mapping):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                raise exceptions.ValidationError({name: ["is no field here."] for name in unknown})
+        return super().to_internal_value(data)
 
 
 Lookup = str | Callable[[str], Q]
