@@ -1,22 +1,133 @@
-"""Backup jobs and their runs."""
+"""Backup jobs, and their runs: backups, restores and verifications."""
 
 from django.db import models
+from django.db.models import F, Q
 
 from dockmesh.fleet.models import Host
 
+DEFAULT_TIMEOUT_SECONDS = 6 * 3600
+
 
 class BackupJob(models.Model):
-    """What to back up, on which host; its last results are kept for /metrics."""
+    """What to back up, on which host, when, to where; its last results are kept for /metrics."""
+
+    class SourceKind(models.TextChoices):
+        """What is backed up."""
+
+        VOLUMES = "volumes", "Named volumes"
+        PATH = "path", "A path"
+        DATABASE = "database", "dockmesh's own database"
 
     name = models.CharField(max_length=200, unique=True)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="backup_jobs")
     is_enabled = models.BooleanField(default=True)
+    source_kind = models.CharField(max_length=16, choices=SourceKind.choices, default=SourceKind.VOLUMES)
+    # Of `volumes`: the Compose project whose volumes they are, and their names in its Compose file.
+    stack_name = models.CharField(max_length=200, blank=True)
+    volumes = models.JSONField(default=list, blank=True)
+    # Of `path`.
+    path = models.CharField(max_length=1000, blank=True)
+    # The repository's name in the agent's own configuration; its address and password are known there only.
+    repository = models.CharField(max_length=64, default="default")
+    # A cron expression of five fields; empty: only when asked for.
+    schedule = models.CharField(max_length=100, blank=True)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    # The moment from which the next scheduled run is due.
+    next_run_at = models.DateTimeField(null=True, editable=False)
+    # How many snapshots to keep; all 0: keep every one.
+    keep_last = models.PositiveIntegerField(default=0)
+    keep_daily = models.PositiveIntegerField(default=7)
+    keep_weekly = models.PositiveIntegerField(default=4)
+    keep_monthly = models.PositiveIntegerField(default=6)
+    # Restore each new snapshot into a temporary place and compare.
+    is_verified = models.BooleanField(default=False)
+    timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
     created_at = models.DateTimeField(auto_now_add=True)
-    last_success_at = models.DateTimeField(null=True)
-    last_duration_seconds = models.FloatField(null=True)
+    last_success_at = models.DateTimeField(null=True, editable=False)
+    last_duration_seconds = models.FloatField(null=True, editable=False)
+    # The status of the last finished backup; empty before the first.
+    last_status = models.CharField(max_length=16, blank=True, editable=False)
 
     class Meta:
         ordering = ("name",)
+        indexes = [
+            # The scheduler's look for what is due, every few seconds.
+            models.Index("next_run_at", name="backup_job_due", condition=Q(is_enabled=True)),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class BackupRun(models.Model):
+    """One backup, restore or verification. It outlives its job."""
+
+    class Kind(models.TextChoices):
+        """What the agent is asked to do; only a backup counts on /metrics."""
+
+        BACKUP = "backup"
+        RESTORE = "restore"
+        VERIFY = "verify"
+
+    class Status(models.TextChoices):
+        """Where the run is."""
+
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCESS = "success"
+        FAILURE = "failure"
+
+    class Cause(models.TextChoices):
+        """Why it runs: its time has come, its time had come while the host was away, somebody asked."""
+
+        SCHEDULE = "schedule"
+        MISSED = "missed"
+        REQUEST = "request"
+
+    job = models.ForeignKey(BackupJob, on_delete=models.SET_NULL, null=True, related_name="runs")
+    job_name = models.CharField(max_length=200)
+    host_name = models.CharField(max_length=200)
+    repository = models.CharField(max_length=64)
+    kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.BACKUP)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
+    cause = models.CharField(max_length=16, choices=Cause.choices, default=Cause.REQUEST)
+    requested_by = models.CharField(max_length=255)
+    requested_at = models.DateTimeField()
+    # The moment of the schedule that this run answers.
+    scheduled_for = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    duration_seconds = models.FloatField(null=True)
+    # Made by a backup; taken by a restore or a verification.
+    snapshot_id = models.CharField(max_length=64, blank=True)
+    target_path = models.CharField(max_length=1000, blank=True)
+    bytes_added = models.BigIntegerField(null=True)
+    bytes_processed = models.BigIntegerField(null=True)
+    files = models.BigIntegerField(null=True)
+    exit_code = models.IntegerField(null=True)
+    output = models.TextField(blank=True)
+    error = models.CharField(max_length=2000, blank=True)
+    timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
+    command_id = models.BigIntegerField(null=True, editable=False)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            # One at a time for each job, however many ask at once.
+            models.UniqueConstraint(
+                fields=["job"], condition=Q(status__in=["queued", "running"]), name="one_open_run_of_a_job"
+            )
+        ]
+        indexes = [
+            # The job's page and the lists, newest first.
+            models.Index("job", F("id").desc(), name="backup_run_by_job"),
+            models.Index("status", F("id").desc(), name="backup_run_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"backup run {self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or runs."""
+        return self.status in (self.Status.QUEUED, self.Status.RUNNING)
