@@ -1,0 +1,118 @@
+"""`python -m dockmesh.agent run`: puts the parts together."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from dockmesh.agent import VERSION, config
+from dockmesh.agent.client import ServerClient
+from dockmesh.agent.commands import CommandRunner, Executor
+from dockmesh.agent.config import Settings
+from dockmesh.agent.document import AgentInfo
+from dockmesh.agent.engine import EngineWatcher
+from dockmesh.agent.enroll import first_enrollment
+from dockmesh.agent.errors import StartError
+from dockmesh.agent.journal import Journal
+from dockmesh.agent.loop import Heartbeats
+from dockmesh.agent.reporter import Reporter
+from dockmesh.agent.state import Credential, StateDir
+from dockmesh.agent.stopping import Stopping
+
+log = logging.getLogger("dockmesh.agent")
+
+FIRST_READ_SECONDS = 5.0
+STOP_RUNNING_SECONDS = 15.0
+STOP_REPORTING_SECONDS = 5.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        return run(config.parse(arguments, os.environ))
+    except StartError as error:
+        print(f"dockmesh-agent: {error}", file=sys.stderr)
+        return error.code
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT, then 0; raises StartError where the agent can't start."""
+    _log_to_stderr(is_verbose=settings.is_verbose)
+    stopping = Stopping()
+    stopping.on_signals()
+    state = StateDir(settings.state_dir)
+    try:
+        client = ServerClient(settings.server, ca_file=settings.ca_file)
+        credential = state.load_credential()
+        journal = Journal(state.path / "journal.sqlite3")
+        if credential is None:
+            credential = first_enrollment(settings, state, client, stopping)
+            journal.forget_all()
+        if credential is not None:
+            _work(settings, state, client, credential, journal, stopping)
+        journal.close()
+    finally:
+        state.close()
+    return 0
+
+
+def _work(
+    settings: Settings,
+    state: StateDir,
+    client: ServerClient,
+    credential: Credential,
+    journal: Journal,
+    stopping: Stopping,
+) -> None:
+    log.info("dockmesh-agent %s: host %r, server %s", VERSION, credential.host_name, settings.server)
+    for command_id in journal.fail_interrupted():
+        log.warning("Command %d was interrupted by a restart; it ends as a failure", command_id)
+    executors, agent = _abilities(settings, state)
+    watcher = EngineWatcher(settings.docker_host, on_change=stopping.wake)
+    reporter = Reporter(client, journal, token=lambda: heartbeats.token)
+
+    def on_result() -> None:
+        reporter.wake()
+        stopping.wake()
+
+    runner = CommandRunner(executors, journal, on_change=on_result)
+    heartbeats = Heartbeats(
+        settings=settings,
+        state=state,
+        credential=credential,
+        client=client,
+        watcher=watcher,
+        runner=runner,
+        reporter=reporter,
+        journal=journal,
+        stopping=stopping,
+        agent=agent,
+    )
+    watcher.start()
+    watcher.wait_first(FIRST_READ_SECONDS)
+    reporter.start()
+    heartbeats.run()
+    log.info("Stopping")
+    runner.stop(STOP_RUNNING_SECONDS)
+    reporter.stop(STOP_REPORTING_SECONDS)
+    watcher.stop()
+
+
+def _abilities(settings: Settings, state: StateDir) -> tuple[dict[str, Executor], AgentInfo]:
+    """What this agent can carry out, and how it says so in its heartbeats."""
+    executors: dict[str, Executor] = {}
+    if settings.is_monitor_only:
+        return executors, AgentInfo()
+    return executors, AgentInfo(
+        capabilities=tuple(executors), repositories=tuple(sorted(settings.repositories))
+    )
+
+
+def _log_to_stderr(*, is_verbose: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    log.setLevel(logging.DEBUG if is_verbose else logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,186 @@
+"""Carries out the commands that the server hands out: each at most once, one at a time for each lock."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dockmesh.agent.document import JSON, MAX_PROGRESS_BYTES, Progress
+from dockmesh.agent.journal import Journal, failure
+from dockmesh.agent.output import Output
+from dockmesh.agent.text import ERROR_BYTES, clean
+
+log = logging.getLogger("dockmesh.agent")
+
+MAX_PARALLEL = 4
+DEFAULT_TIMEOUT_SECONDS = 3600.0
+LONGEST_TIMEOUT_SECONDS = 24 * 3600.0
+
+
+class CommandError(Exception):
+    """The command can't be carried out or went wrong; the text is the result's `error`."""
+
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class Run:
+    """One command being carried out, as its executor sees it."""
+
+    command_id: int
+    kind: str
+    payload: Mapping[str, Any]
+    cancelled: threading.Event
+    output: Output = field(default_factory=Output)
+    started: float = 0.0
+    deadline: float = 0.0
+
+    @property
+    def lock(self) -> str:
+        """Commands with the same lock run one after the other; without one, a command is its own."""
+        lock = self.payload.get("lock")
+        return lock if isinstance(lock, str) and lock else f"command:{self.command_id}"
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A text of the payload; raises CommandError where it is missing (without a default) or no text."""
+        value = self.payload.get(key, default)
+        if not isinstance(value, str):
+            raise CommandError(f"payload: {key} must be a text")
+        return value
+
+
+# Gives the result's keys that go beyond `failure()`'s, `exit_code` included; raises CommandError.
+Executor = Callable[[Run], JSON]
+
+
+class CommandRunner:
+    """A queue before a few threads. `on_change` is called when a result is there to be reported."""
+
+    def __init__(
+        self, executors: Mapping[str, Executor], journal: Journal, *, on_change: Callable[[], None]
+    ) -> None:
+        self._executors = executors
+        self._journal = journal
+        self._on_change = on_change
+        self._guard = threading.Lock()
+        self._cancelled = threading.Event()
+        self._waiting: deque[Run] = deque()
+        self._running: dict[int, Run] = {}
+        self._reported: dict[int, int] = {}  # command id → position of the output that the server has
+        self._offered: dict[int, int] = {}  # command id → position that the last progress() reached
+
+    @property
+    def is_busy(self) -> bool:
+        with self._guard:
+            return bool(self._waiting or self._running)
+
+    def submit(self, command: object) -> None:
+        """Take a command from the heartbeat's answer, unless it is known already."""
+        if not isinstance(command, dict) or not isinstance(command.get("id"), int):
+            log.error("The server sent a command without an id; it is ignored")
+            return
+        payload = command.get("payload")
+        run = Run(
+            command_id=command["id"],
+            kind=clean(command.get("kind"), limit=64),
+            payload=payload if isinstance(payload, dict) else {},
+            cancelled=self._cancelled,
+        )
+        if not self._journal.begin(run.command_id, run.kind):
+            return
+        log.info("Command %d (%s) received", run.command_id, run.kind)
+        with self._guard:
+            self._waiting.append(run)
+            self._start_ready()
+
+    def progress(self) -> list[Progress]:
+        """What each command has written since the heartbeat that was last accepted."""
+        now = time.monotonic()
+        report = []
+        with self._guard:
+            self._offered.clear()
+            for run in [*self._running.values(), *self._waiting]:
+                known = self._reported.get(run.command_id, 0)
+                text, self._offered[run.command_id] = run.output.since(known, limit=MAX_PROGRESS_BYTES)
+                report.append(Progress(run.command_id, text, now - run.started if run.started else 0.0))
+        return report
+
+    def progress_accepted(self) -> None:
+        """The server has what the last `progress` gave; the next one begins after it."""
+        with self._guard:
+            for command_id, position in self._offered.items():
+                if command_id in self._running:
+                    self._reported[command_id] = position
+
+    def stop(self, timeout: float) -> None:
+        """Stop what runs; each ends as a failure in the journal. Gives up waiting after `timeout` seconds."""
+        self._cancelled.set()
+        with self._guard:
+            for run in self._waiting:
+                self._journal.finish(run.command_id, failure("agent stopped before it began"))
+            self._waiting.clear()
+        until = time.monotonic() + timeout
+        while self.is_busy and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _start_ready(self) -> None:
+        held = {run.lock for run in self._running.values()}
+        for run in list(self._waiting):
+            if len(self._running) >= MAX_PARALLEL:
+                return
+            if run.lock in held:
+                continue
+            held.add(run.lock)
+            self._waiting.remove(run)
+            self._running[run.command_id] = run
+            threading.Thread(
+                target=self._carry_out, args=(run,), name=f"command-{run.command_id}", daemon=True
+            ).start()
+
+    def _carry_out(self, run: Run) -> None:
+        run.started = time.monotonic()
+        result = self._result(run)
+        self._journal.finish(run.command_id, result)
+        log.info(
+            "Command %d (%s) ended as %s after %.1f s%s",
+            run.command_id, run.kind, result["result"], result["duration_seconds"],
+            f": {result['error']}" if result["error"] else "",
+        )  # fmt: skip
+        with self._guard:
+            del self._running[run.command_id]
+            self._reported.pop(run.command_id, None)
+            if not self._cancelled.is_set():
+                self._start_ready()
+        self._on_change()
+
+    def _result(self, run: Run) -> JSON:
+        result = failure("")
+        try:
+            run.deadline = run.started + _timeout(run.payload.get("timeout_seconds"))
+            executor = self._executors.get(run.kind)
+            if executor is None:
+                raise CommandError(f"this agent does not carry out {run.kind!r}")
+            result |= {"exit_code": 0, **executor(run), "result": "success"}
+        except CommandError as error:
+            text = clean(run.output.mask(str(error)), limit=ERROR_BYTES)
+            result |= {"exit_code": error.exit_code, "error": text}
+        except Exception as error:
+            log.exception("Command %d (%s) failed in an unexpected way", run.command_id, run.kind)
+            text = clean(run.output.mask(f"{type(error).__name__}: {error}"), limit=ERROR_BYTES)
+            result |= {"error": text}
+        result["duration_seconds"] = round(time.monotonic() - run.started, 3)
+        result["output"] = run.output.text()
+        return result
+
+
+def _timeout(value: object) -> float:
+    if value is None:
+        return DEFAULT_TIMEOUT_SECONDS
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise CommandError("payload: timeout_seconds must be a number above 0")
+    return min(float(value), LONGEST_TIMEOUT_SECONDS)

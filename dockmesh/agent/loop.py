@@ -1,0 +1,219 @@
+"""The agent's main loop: one heartbeat after another."""
+
+import logging
+import random
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from dockmesh.agent.backoff import Backoff
+from dockmesh.agent.client import Answer, ServerClient
+from dockmesh.agent.commands import CommandRunner
+from dockmesh.agent.config import Settings
+from dockmesh.agent.document import AgentInfo, HeartbeatState, Snapshot, heartbeat
+from dockmesh.agent.engine import EngineWatcher
+from dockmesh.agent.enroll import enroll
+from dockmesh.agent.errors import ServerError, StartError
+from dockmesh.agent.journal import Journal
+from dockmesh.agent.reporter import Reporter
+from dockmesh.agent.state import Credential, StateDir
+from dockmesh.agent.stopping import Stopping
+
+log = logging.getLogger("dockmesh.agent")
+
+DEFAULT_INTERVAL_SECONDS = 15.0
+LONGEST_INTERVAL_SECONDS = 3600.0
+WORK_INTERVAL_SECONDS = 1.0
+# Changes come at once, but a container that crashes in a loop must not make a heartbeat each time.
+SPACING_SECONDS = 1.0
+# A removed host asks again now and then, should it be put back.
+REFUSED_SECONDS = 60.0
+MAX_ROUND_TRIPS = 64
+MAX_STALE = 5
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What the loop remembers between heartbeats."""
+
+    boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    sequence: int = 0
+    known_digest: str = ""
+    refused_digest: str = ""
+    refused_text: str = ""
+    stale_in_a_row: int = 0
+    is_failing: bool = False
+    round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_ROUND_TRIPS))
+
+
+class Heartbeats:
+    """Sends heartbeats until stopped. Everything that it works with is given to it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        state: StateDir,
+        credential: Credential,
+        client: ServerClient,
+        watcher: EngineWatcher,
+        runner: CommandRunner,
+        reporter: Reporter,
+        journal: Journal,
+        stopping: Stopping,
+        agent: AgentInfo,
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._credential = credential
+        self._client = client
+        self._watcher = watcher
+        self._runner = runner
+        self._reporter = reporter
+        self._journal = journal
+        self._stopping = stopping
+        self._agent = agent
+        self._sent = _Sent()
+        self._backoff = Backoff()
+        self._interval = DEFAULT_INTERVAL_SECONDS
+        self._last_at = 0.0
+        self._not_before = 0.0
+
+    @property
+    def token(self) -> str:
+        return self._credential.agent_token
+
+    def run(self) -> None:
+        is_wanted = True
+        while not self._stopping.is_set:
+            interval = WORK_INTERVAL_SECONDS if self._has_work() else self._interval
+            due = max(self._not_before, 0.0 if is_wanted else self._last_at + interval)
+            wait = due - time.monotonic()
+            if wait > 0:
+                is_wanted |= self._stopping.wait_awake(wait)
+                continue
+            is_wanted = self._beat()
+
+    def _has_work(self) -> bool:
+        return self._runner.is_busy or self._reporter.has_work
+
+    def _beat(self) -> bool:
+        """Send one heartbeat. True if the next one is wanted at once."""
+        self._last_at = time.monotonic()
+        self._not_before = self._last_at + SPACING_SECONDS
+        snapshot = self._sendable(self._watcher.snapshot)
+        self._sent.sequence += 1
+        round_trips = tuple(self._sent.round_trips)
+        document = heartbeat(
+            snapshot,
+            HeartbeatState(
+                boot_id=self._sent.boot_id,
+                sequence=self._sent.sequence,
+                sent_at=datetime.now(UTC),
+                rtt_seconds=round_trips,
+                agent=self._agent,
+                progress=self._runner.progress(),
+                known_digest=self._sent.known_digest,
+            ),
+        )
+        try:
+            answer = self._client.post("heartbeat", document, token=self.token)
+        except ServerError as error:
+            self._failed(error, snapshot)
+            return False
+        return self._answered(answer, snapshot, len(round_trips))
+
+    def _sendable(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, without an inventory that the server has refused: the host then shows why."""
+        if snapshot.containers is None or snapshot.digest != self._sent.refused_digest:
+            return snapshot
+        return replace(snapshot, containers=None, error=self._sent.refused_text)
+
+    def _answered(self, answer: Answer, snapshot: Snapshot, sent_round_trips: int) -> bool:
+        status = answer.body.get("status")
+        log.debug("Heartbeat %d: %s in %.3f s", self._sent.sequence, status, answer.round_trip_seconds)
+        if self._sent.is_failing:
+            log.info("%s answers again", self._settings.server)
+        self._sent.is_failing = False
+        self._backoff.succeeded()
+        self._interval = _interval(answer.body.get("heartbeat_interval_seconds"), self._interval)
+        is_wanted = False
+        if status == "accepted":
+            self._accepted(snapshot, sent_round_trips)
+        elif status == "inventory_wanted":
+            # A server that wants what it was just sent is not asked again before its time.
+            if self._sent.known_digest:
+                self._not_before = 0.0
+                is_wanted = True
+            self._sent.known_digest = ""
+        else:
+            self._stale()
+        self._sent.round_trips.append(answer.round_trip_seconds)
+        commands = answer.body.get("commands")
+        for command in commands if isinstance(commands, list) else []:
+            self._runner.submit(command)
+        return is_wanted
+
+    def _accepted(self, snapshot: Snapshot, sent_round_trips: int) -> None:
+        self._sent.stale_in_a_row = 0
+        for _ in range(sent_round_trips):
+            self._sent.round_trips.popleft()
+        self._runner.progress_accepted()
+        if snapshot.containers is not None:
+            self._sent.known_digest = snapshot.digest
+
+    def _stale(self) -> None:
+        self._sent.stale_in_a_row += 1
+        if self._sent.stale_in_a_row == MAX_STALE:
+            log.warning(
+                "The server calls each heartbeat stale: does another agent use a copy of %s?",
+                self._state.credential_path,
+            )
+
+    def _failed(self, error: ServerError, snapshot: Snapshot) -> None:
+        self._sent.is_failing = True
+        had_inventory = snapshot.containers is not None and snapshot.digest != self._sent.known_digest
+        if error.status == 401:
+            wait = self._refused()
+        else:
+            if error.status in (400, 413, 422) and had_inventory:
+                self._sent.refused_digest = snapshot.digest
+                self._sent.refused_text = f"the server refused this host's inventory: {error}"
+            wait = self._backoff.failed(retry_after=error.retry_after)
+            log.warning("Heartbeat failed: %s; next try in %.0f s", error, wait)
+        self._not_before = time.monotonic() + wait
+
+    def _refused(self) -> float:
+        """The credential is no longer valid: enrol again if there is a fresh token. Gives the seconds to wait."""
+        try:
+            token = self._settings.enrollment_token()
+        except StartError as error:
+            log.warning("%s", error)
+            token = ""
+        if token and not self._credential.was_enrolled_with(token):
+            try:
+                self._credential = enroll(self._settings, self._state, self._client, token)
+            except ServerError as error:
+                log.error("Enrolling again failed: %s", error)
+            else:
+                # The old host's results would be reported under the new one's name.
+                self._journal.forget_all()
+                self._sent = _Sent()
+                return 0.0
+        wait = REFUSED_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        log.error(
+            "The server refused this agent's credential: the host was removed or its token revoked."
+            " To enrol again, start the agent with a new enrollment token. Next try in %.0f s",
+            wait,
+        )
+        return wait
+
+
+def _interval(value: object, current: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return current
+    return (
+        min(max(float(value), WORK_INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS) if value == value else current
+    )

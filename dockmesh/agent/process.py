@@ -1,0 +1,128 @@
+"""Runs a program in a process group of its own, with its output streamed and its time limited."""
+
+import codecs
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# What a child of the agent may see of the agent's environment: nothing of the agent's own.
+_PASSED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY",
+)  # fmt: skip
+
+GRACE_SECONDS = 10.0
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended. `reason` is empty unless it was stopped or could not be started."""
+
+    exit_code: int | None
+    reason: str
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    passed.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return passed | dict(extra or {})
+
+
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    on_output: Callable[[str], None],
+    deadline: float,
+    cancelled: threading.Event,
+    cwd: Path | None = None,
+    on_stderr: Callable[[str], None] | None = None,
+) -> Ended:
+    """Run `command` until it ends, until `deadline` (monotonic) or until `cancelled`.
+
+    Then its whole process group is stopped: SIGTERM, and SIGKILL ten seconds later.
+    `on_output` gets its output as text as it comes; its errors too unless `on_stderr` is given.
+    """
+    try:
+        child = subprocess.Popen(  # noqa: S603 - a list, never a shell
+            list(command),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if on_stderr else subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Ended(None, f"{command[0]} can't be started: {error.strerror}")
+    stop = _Stop(child, deadline, cancelled)
+    with child, selectors.DefaultSelector() as selector:
+        for pipe, sink in ((child.stdout, on_output), (child.stderr, on_stderr)):
+            if pipe is not None and sink is not None:
+                selector.register(pipe, selectors.EVENT_READ, _Decoder(sink))
+        while selector.get_map():
+            stop.check()
+            ready = selector.select(_POLL_SECONDS)
+            for key, _ in ready:
+                data = os.read(key.fd, 65536)
+                key.data(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+            if not ready and child.poll() is not None:
+                break  # a grandchild still holds the pipe; the command itself is done
+        while child.poll() is None:
+            stop.check()
+            time.sleep(0.05)
+    if stop.reason:
+        stop.signal(signal.SIGKILL)  # whoever of the group ignored SIGTERM
+    return Ended(child.returncode, stop.reason)
+
+
+class _Stop:
+    """Stops the process group once there is a reason to: SIGTERM, after a while SIGKILL."""
+
+    def __init__(self, child: subprocess.Popen[bytes], deadline: float, cancelled: threading.Event) -> None:
+        self.reason = ""
+        self._child = child
+        self._deadline = deadline
+        self._cancelled = cancelled
+        self._kill_at = 0.0
+
+    def check(self) -> None:
+        if self.reason:
+            if time.monotonic() >= self._kill_at:
+                self.signal(signal.SIGKILL)
+            return
+        if self._cancelled.is_set():
+            self.reason = "stopped with the agent"
+        elif time.monotonic() >= self._deadline:
+            self.reason = "time limit reached"
+        else:
+            return
+        self._kill_at = time.monotonic() + GRACE_SECONDS
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._child.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+class _Decoder:
+    def __init__(self, sink: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, data: bytes) -> None:
+        text = self._decoder.decode(data, final=not data)
+        if text:
+            self._sink(text)

@@ -1,0 +1,87 @@
+"""What the golden heartbeats are made from: containers as Docker's API says them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dockmesh.agent import document
+
+BOOT_ID = "7d9f0a52-3c1e-4a57-9a0e-2b8f6c1d4e90"
+SENT_AT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+SYSTEM = document.System(os="linux", arch="x86_64", kernel="6.1.0-28-amd64", cpus=2, memory_bytes=25769803776)
+AGENT = document.AgentInfo(capabilities=("deploy", "backup"), repositories=("offsite",), version="0.1.0")
+
+
+def inspected(number: int, **changes: Any) -> dict[str, Any]:
+    """Docker's answer for one container; `changes` are named as in the heartbeat."""
+    service = changes.get("service", "web")
+    stack = changes.get("stack", "shop")
+    labels = {"com.docker.compose.project": stack, "com.docker.compose.service": service} if stack else {}
+    state: dict[str, Any] = {
+        "Status": changes.get("state", "running"),
+        "OOMKilled": changes.get("oom_killed", False),
+        "ExitCode": changes.get("exit_code", 0),
+        "StartedAt": changes.get("started_at", "2026-11-22T11:00:01.123456789Z"),
+    }
+    if "health" in changes:
+        state["Health"] = {"Status": changes["health"], "FailingStreak": 0}
+    return {
+        "Id": f"{number:064x}",
+        "Name": changes.get("name", f"/{stack}-{service}-{number}"),
+        "Created": changes.get("created_at", "2026-11-22T12:59:58.5+02:00"),
+        "Image": "sha256:" + "ab" * 32,
+        "RestartCount": changes.get("restart_count", 0),
+        "State": state,
+        "Config": {"Image": changes.get("image", "nginx:1.27"), "Labels": labels},
+    }
+
+
+FLEET = (
+    inspected(1, health="healthy"),
+    inspected(2, service="worker", image="shop/worker:3", state="restarting", exit_code=1, restart_count=7),
+    inspected(3, service="migrate", image="shop/worker:3", state="exited", exit_code=0),
+    inspected(
+        4, stack="cache", service="redis", image="redis:7", state="exited", exit_code=137, oom_killed=True
+    ),
+    inspected(5, stack="", name="/tool", image="busybox", state="created", started_at="0001-01-01T00:00:00Z"),
+    inspected(6, stack="", name='/odd "quoted" \\ name', image="busybox:latest", state="paused"),
+)
+
+
+def snapshot(*containers: dict[str, Any]) -> document.Snapshot:
+    inventory = document.ordered(document.container(item) for item in containers)
+    return document.Snapshot(
+        reachable=True,
+        version="24.0.7",
+        error="",
+        system=SYSTEM,
+        containers=inventory,
+        digest=document.digest(inventory),
+    )
+
+
+def state(**changes: Any) -> document.HeartbeatState:
+    known: dict[str, Any] = {"boot_id": BOOT_ID, "sequence": 1, "sent_at": SENT_AT, "agent": AGENT}
+    return document.HeartbeatState(**(known | changes))
+
+
+def golden() -> dict[str, dict[str, Any]]:
+    """Every golden file with the document it must hold."""
+    full = snapshot(*FLEET)
+    down = document.Snapshot(
+        reachable=False,
+        version="24.0.7",
+        error="/var/run/docker.sock is not there: is Docker running on this host?",
+        system=SYSTEM,
+        containers=None,
+    )
+    running = document.Progress(
+        command_id=17, output="Creating network shop_default\nCreating shop-web-1\n", elapsed_seconds=2.5
+    )
+    return {
+        "heartbeat.json": document.heartbeat(full, state(sequence=42, rtt_seconds=(0.012, 0.0481))),
+        "heartbeat-unchanged.json": document.heartbeat(full, state(sequence=43, known_digest=full.digest)),
+        "heartbeat-progress.json": document.heartbeat(
+            full, state(sequence=44, known_digest=full.digest, progress=(running,))
+        ),
+        "heartbeat-docker-down.json": document.heartbeat(down, state(sequence=45)),
+    }
