@@ -29,6 +29,8 @@ class Host(models.Model):
     kernel = models.CharField(max_length=200, blank=True)
     cpus = models.PositiveIntegerField(default=0)
     memory_bytes = models.BigIntegerField(default=0)
+    # The agent's earlier boots, oldest first: a heartbeat of one of them is a replay.
+    past_boots = models.JSONField(default=list, editable=False)
     # Summaries, kept by whatever transaction changes what they count; in the order of the states.
     container_counts = models.CharField(max_length=200, default=NO_CONTAINERS, editable=False)
     stack_counts = models.CharField(max_length=200, default=NO_STACKS, editable=False)
@@ -47,7 +49,11 @@ class HostPulse(models.Model):
     last_seen_at = models.DateTimeField()
     boot_id = models.CharField(max_length=64, blank=True)
     sequence = models.BigIntegerField(default=-1)
+    # Of the last whole inventory, as the agent calls it; and when that came.
     inventory_digest = models.CharField(max_length=80, blank=True)
+    inventory_at = models.DateTimeField(null=True)
+    # Of what the heartbeat says beside its inventory: the same digest, the same columns in `Host`.
+    facts_digest = models.CharField(max_length=64, blank=True)
     clock_skew_seconds = models.FloatField(default=0.0)
     rtt_counts = models.CharField(max_length=300, default=EMPTY_RTT)
     rtt_sum = models.FloatField(default=0.0)
@@ -65,7 +71,7 @@ class Stack(models.Model):
     """A Compose project on one host: discovered from its containers, or managed with its Compose file here."""
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="stacks")
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=1024)
     state = models.CharField(max_length=16, default=StackState.UNKNOWN)
     is_managed = models.BooleanField(default=False)
     is_deploying = models.BooleanField(default=False)
@@ -88,7 +94,7 @@ class Stack(models.Model):
 class StackSeries(models.Model):
     """The deploy histograms of one stack name, wherever it runs. Born with its first stack, gone with its last."""
 
-    name = models.CharField(max_length=200, unique=True)
+    name = models.CharField(max_length=1024, unique=True)
     success_counts = models.CharField(max_length=300, default=EMPTY_DEPLOY)
     success_sum = models.FloatField(default=0.0)
     failure_counts = models.CharField(max_length=300, default=EMPTY_DEPLOY)
@@ -105,9 +111,9 @@ class Container(models.Model):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="containers")
     stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="containers")
     container_id = models.CharField(max_length=64)
-    name = models.CharField(max_length=255)
-    image = models.CharField(max_length=500)
-    service = models.CharField(max_length=200, blank=True)
+    name = models.CharField(max_length=1024)
+    image = models.CharField(max_length=1024)
+    service = models.CharField(max_length=1024, blank=True)
     state = models.CharField(max_length=16, default=ContainerState.UNKNOWN)
     health = models.CharField(max_length=16, blank=True)
     exit_code = models.IntegerField(default=0)
@@ -159,6 +165,7 @@ class AgentCommand(models.Model):
         QUEUED = "queued"
         HANDED_OUT = "handed_out"
         DONE = "done"
+        EXPIRED = "expired"
         CANCELLED = "cancelled"
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="commands")
@@ -170,6 +177,8 @@ class AgentCommand(models.Model):
     timeout_seconds = models.PositiveIntegerField(default=1800)
     created_at = models.DateTimeField(auto_now_add=True)
     handed_out_at = models.DateTimeField(null=True)
+    # The agent has said that it has the command: from then on it is not offered again.
+    acknowledged_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     result = models.JSONField(null=True)
     result_digest = models.CharField(max_length=64, blank=True)

@@ -1,0 +1,282 @@
+"""Work for the agents: a queue for each host, handed out in the answers to its heartbeats.
+
+*Never lost*: a command is offered again with every answer until the agent says that it has it, by naming it in
+`progress` or by its result. *At most once*: the agent writes a command's id into its journal before it begins
+and ignores an id that is there already, so an offer that comes again does no harm; and once the agent has
+acknowledged it, it is never offered again. A command whose agent falls silent, or that outlives its time,
+expires: its handler is told, a later result is refused (409).
+
+Of the commands with the same lock only the oldest open one is handed out, and of all at most `MAX_RUNNING` at a
+time, which is what an agent carries out side by side: so a command's time begins when it is handed out.
+
+A room that has commands of a kind registers its handlers in `AppConfig.ready()`. Handlers run in the transaction
+of the heartbeat, the result or the expiry, with the host's pulse locked. Whoever else locks rows of a host and
+calls `enqueue` calls it, or `services.lock_host`, before locking rows of their own: the pulse comes first.
+"""
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from dockmesh.core import clock
+from dockmesh.core.errors import Conflict, Forbidden, NotFound
+from dockmesh.fleet.models import AgentCommand, HostPulse
+
+MAX_RUNNING = 4
+# An agent that was told to stop at the timeout still has to say so.
+GRACE = datetime.timedelta(seconds=60)
+# A command that nobody fetched for so long, or whose agent is silent for so long, is not waited for.
+SILENCE = datetime.timedelta(minutes=10)
+
+# After a start of the scheduler, until it is known whether the hosts were silent or the server was.
+WARM_UP_SECONDS = 120.0
+
+NO_RESULT = "The agent did not report a result in time."
+NOT_FETCHED = "The host did not fetch the command in time."
+SILENT = "The host fell silent while the command ran."
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as its handler sees it. `payload` is what was enqueued."""
+
+    id: int
+    host_id: int
+    kind: str
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CommandProgress:
+    """What a running command wrote since it was last heard of; seconds since it began."""
+
+    output: str
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended. `document` is the whole report, with what only some kinds have."""
+
+    is_success: bool
+    duration_seconds: float
+    exit_code: int | None
+    output: str
+    error: str
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What a room does with the commands of one kind."""
+
+    on_result: Callable[[Command, CommandResult], None]
+    on_timeout: Callable[[Command, str], None]
+    on_progress: Callable[[Command, CommandProgress], None] | None
+    prepare: Callable[[Command], Mapping[str, Any]] | None
+
+
+_handlers: dict[str, Handlers] = {}
+
+
+def register_result_handler(
+    kind: str,
+    *,
+    on_result: Callable[[Command, CommandResult], None],
+    on_timeout: Callable[[Command, str], None],
+    on_progress: Callable[[Command, CommandProgress], None] | None = None,
+    prepare: Callable[[Command], Mapping[str, Any]] | None = None,
+) -> None:
+    """Say what becomes of commands of this kind.
+
+    `on_result` is called once for each command that is reported, `on_timeout` once (with a sentence for the
+    user) for each that expires; never both. `on_progress` is called with each heartbeat that names it.
+    `prepare` gives the payload as the agent gets it, at each offer; for what must not lie in the queue open.
+    """
+    _handlers[kind] = Handlers(on_result, on_timeout, on_progress, prepare)
+
+
+def enqueue(
+    *, host_id: int, kind: str, payload: Mapping[str, Any], lock: str = "", timeout_seconds: int = 1800
+) -> int:
+    """Queue a command for the host's agent, in the caller's transaction; the command's id.
+
+    `payload` is JSON, and holds what the agent needs; `lock` and `timeout_seconds` are added to it. Raises
+    `NotFound` where there is no such host.
+    """
+    # Locks the pulse as well, so that the flag and the queue agree.
+    if not HostPulse.objects.filter(host_id=host_id).update(has_commands=True):
+        raise NotFound("There is no such host.")
+    return AgentCommand.objects.create(
+        host_id=host_id, kind=kind, payload=dict(payload), lock=lock, timeout_seconds=timeout_seconds
+    ).pk
+
+
+def cancel(command_id: int) -> bool:
+    """Take a command back that was not handed out yet; whether it was. No handler is called."""
+    cancelled = AgentCommand.objects.filter(pk=command_id, status=AgentCommand.Status.QUEUED).update(
+        status=AgentCommand.Status.CANCELLED, finished_at=clock.now()
+    )
+    return bool(cancelled)
+
+
+def hand_out(host_id: int, *, now: datetime.datetime) -> tuple[list[dict[str, Any]], bool]:
+    """(the commands for this answer, whether any is open); the caller holds the pulse's lock."""
+    rows = list(_open().filter(host_id=host_id).order_by("id"))
+    offered: list[AgentCommand] = []
+    held: set[str] = set()
+    running = sum(row.status == AgentCommand.Status.HANDED_OUT for row in rows)
+    for row in rows:
+        if row.lock and row.lock in held:
+            continue
+        if row.status == AgentCommand.Status.QUEUED:
+            if running >= MAX_RUNNING:
+                continue
+            running += 1
+        if row.lock:
+            held.add(row.lock)
+        if row.acknowledged_at is None:
+            offered.append(row)
+    fresh = [row.pk for row in offered if row.status == AgentCommand.Status.QUEUED]
+    if fresh:
+        AgentCommand.objects.filter(pk__in=fresh).update(
+            status=AgentCommand.Status.HANDED_OUT, handed_out_at=now
+        )
+    return [_offer(row) for row in offered], bool(rows)
+
+
+def note_progress(host_id: int, reports: Sequence[tuple[int, CommandProgress]]) -> None:
+    """The agent has these commands; tell their handlers. Ids that are not this host's are left alone."""
+    rows = {
+        row.pk: row
+        for row in AgentCommand.objects.filter(
+            host_id=host_id,
+            pk__in=[command_id for command_id, _ in reports],
+            status=AgentCommand.Status.HANDED_OUT,
+        )
+    }
+    fresh = [row.pk for row in rows.values() if row.acknowledged_at is None]
+    if fresh:
+        AgentCommand.objects.filter(pk__in=fresh).update(acknowledged_at=clock.now())
+    for command_id, progress in reports:
+        row = rows.get(command_id)
+        handlers = _handlers.get(row.kind) if row else None
+        if row and handlers and handlers.on_progress:
+            handlers.on_progress(_command(row), progress)
+
+
+@transaction.atomic
+def finish(*, host_id: int, command_id: int, result: CommandResult) -> bool:
+    """Take an agent's report; False if this very report was taken before.
+
+    Raises `NotFound` for an unknown command, `Forbidden` for another host's, `Conflict` where another result is
+    known, or the command was cancelled or has expired.
+    """
+    lock_pulse(host_id)
+    row = AgentCommand.objects.select_for_update().filter(pk=command_id).first()
+    if row is None:
+        raise NotFound("There is no such command.")
+    if row.host_id != host_id:
+        raise Forbidden("The command is another host's.")
+    digest = _digest(result.document)
+    if row.status == AgentCommand.Status.DONE and row.result_digest == digest:
+        return False
+    if row.status != AgentCommand.Status.HANDED_OUT:
+        raise Conflict(f"The command is {row.status.replace('_', ' ')}: no other result is taken.")
+    row.status = AgentCommand.Status.DONE
+    row.finished_at = clock.now()
+    # The output is the handler's to keep.
+    row.result = {key: value for key, value in result.document.items() if key != "output"}
+    row.result_digest = digest
+    row.save()
+    _settle(host_id)
+    handlers = _handlers.get(row.kind)
+    if handlers:
+        handlers.on_result(_command(row), result)
+    return True
+
+
+_first_look: float | None = None
+
+
+def expire_overdue() -> None:
+    """The scheduler's job: end what outlived its time or whose host is silent."""
+    global _first_look
+    if _first_look is None:
+        _first_look = time.monotonic()
+    if time.monotonic() - _first_look >= WARM_UP_SECONDS:
+        _expire_overdue()
+
+
+def _expire_overdue() -> None:
+    now = clock.now()
+    for row in _open().select_related("host__pulse").defer("payload"):
+        is_silent = now - row.host.pulse.last_seen_at > SILENCE
+        reason = None
+        if row.handed_out_at is None:
+            if is_silent and now - row.created_at > SILENCE:
+                reason = NOT_FETCHED
+        elif now - row.handed_out_at > datetime.timedelta(seconds=row.timeout_seconds) + GRACE:
+            reason = NO_RESULT
+        elif is_silent and now - row.handed_out_at > SILENCE:
+            reason = SILENT
+        if reason:
+            _expire(row.pk, row.host_id, reason)
+
+
+@transaction.atomic
+def _expire(command_id: int, host_id: int, reason: str) -> None:
+    lock_pulse(host_id)
+    row = _open().select_for_update().filter(pk=command_id).first()
+    if row is None:
+        return
+    row.status = AgentCommand.Status.EXPIRED
+    row.finished_at = clock.now()
+    row.save()
+    _settle(host_id)
+    handlers = _handlers.get(row.kind)
+    if handlers:
+        handlers.on_timeout(_command(row), reason)
+
+
+def lock_pulse(host_id: int) -> HostPulse:
+    """Lock the host against every other writer, as the first lock of a transaction; raises `NotFound`."""
+    pulse = HostPulse.objects.select_for_update().filter(host_id=host_id).first()
+    if pulse is None:
+        raise NotFound("There is no such host.")
+    return pulse
+
+
+def _settle(host_id: int) -> None:
+    """The flag, after a command ended."""
+    HostPulse.objects.filter(host_id=host_id).update(has_commands=_open().filter(host_id=host_id).exists())
+
+
+def _open() -> QuerySet[AgentCommand]:
+    return AgentCommand.objects.filter(
+        status__in=[AgentCommand.Status.QUEUED, AgentCommand.Status.HANDED_OUT]
+    )
+
+
+def _offer(row: AgentCommand) -> dict[str, Any]:
+    handlers = _handlers.get(row.kind)
+    own = handlers.prepare(_command(row)) if handlers and handlers.prepare else row.payload
+    payload = {**own, "lock": row.lock, "timeout_seconds": row.timeout_seconds}
+    return {"id": row.pk, "kind": row.kind, "payload": payload}
+
+
+def _command(row: AgentCommand) -> Command:
+    return Command(row.pk, row.host_id, row.kind, row.payload)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """Of the report itself, however its keys were ordered on the way."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,221 @@
+"""The agents' documents: their shape, and the strict and quick reading of them.
+
+msgspec decodes and checks types and bounds in one step, but takes the last of duplicate keys and skips what it
+doesn't know unread. So a document is taken as it is only if encoding the decoded value gives the very same
+bytes: then there was no duplicate, no unknown key and no depth beyond the known shape, and the texts need one
+search for what must not be in them. Everything else (blanks, escapes, unknown keys, other orders of keys) is
+read once more by `strictjson`, which is slow and looks at everything. Agents send the quick form.
+"""
+
+import datetime
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from dockmesh.core import strictjson
+from dockmesh.core.errors import InvalidInput, Unprocessable
+
+MAX_CONTAINERS = 5000
+MAX_RTTS = 1000
+MAX_TEXT_BYTES = 1024
+LONGEST_RTT_SECONDS = 86_400.0
+
+T = TypeVar("T")
+Text = Annotated[str, Meta(max_length=MAX_TEXT_BYTES)]
+Short = Annotated[str, Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Seconds = Annotated[float, Meta(ge=0.0, le=LONGEST_RTT_SECONDS)]
+Moment = Annotated[datetime.datetime, Meta(tz=True)]
+Words = Annotated[tuple[Text, ...], Meta(max_length=64)]
+
+
+class Agent(Struct, frozen=True):
+    """The agent itself."""
+
+    version: Short = ""
+    capabilities: Words = ()
+    repositories: Words = ()
+
+
+class Docker(Struct, frozen=True):
+    """The Docker Engine as the agent finds it."""
+
+    reachable: bool
+    version: Short = ""
+    error: Text = ""
+
+
+class System(Struct, frozen=True):
+    """The machine."""
+
+    os: Short = ""
+    arch: Short = ""
+    kernel: Annotated[str, Meta(max_length=200)] = ""
+    cpus: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    memory_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
+class ContainerEntry(Struct, frozen=True):
+    """One container of the inventory."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Text
+    image: Text
+    state: Literal["created", "running", "paused", "restarting", "removing", "exited", "dead", "unknown"]
+    health: Literal["", "none", "starting", "healthy", "unhealthy"] | None = ""
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = 0
+    oom_killed: bool = False
+    restart_count: Count = 0
+    stack: Text | None = ""
+    service: Text | None = ""
+    created_at: Moment | None = None
+    started_at: Moment | None = None
+
+
+class Inventory(Struct, frozen=True):
+    """The containers and the agent's digest of them; without containers, those that the digest stands for."""
+
+    digest: Annotated[str, Meta(min_length=1, max_length=80)]
+    containers: list[ContainerEntry] | UnsetType = UNSET
+
+
+class Progress(Struct, frozen=True):
+    """What a running command has written since the last accepted heartbeat."""
+
+    command_id: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    output: Annotated[str, Meta(max_length=65_536)] = ""
+    elapsed_seconds: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True):
+    """Contract section 7. `inventory` is None where the agent could not read it."""
+
+    protocol: Literal[1]
+    boot_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    sequence: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    sent_at: Moment
+    agent: Agent = Agent()
+    rtt_seconds: Annotated[list[Seconds], Meta(max_length=MAX_RTTS)] = []
+    docker: Docker
+    system: System = System()
+    inventory: Inventory | None = None
+    progress: Annotated[list[Progress], Meta(max_length=100)] | UnsetType = UNSET
+    # Not needed, since the token says which host this is; but who names one must name the right one.
+    host_id: int | str | UnsetType = UNSET
+    host: dict[str, Any] | int | str | UnsetType = UNSET
+
+
+class Enrollment(Struct, frozen=True):
+    """A new host's first words."""
+
+    hostname: str
+    labels: dict[str, str] = {}
+
+
+class Result(Struct, frozen=True):
+    """How a command ended."""
+
+    result: Literal["success", "failure"]
+    duration_seconds: Annotated[float, Meta(ge=0.0, le=1e9)]
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**32 - 1)] | None = None
+    output: Annotated[str, Meta(max_length=2**20)] = ""
+    error: Annotated[str, Meta(max_length=8192)] = ""
+
+
+_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
+_encode = msgspec.json.Encoder().encode
+
+# An escape may hide anything; DEL and C1 are the control characters that JSON itself lets through.
+_DOUBTFUL = re.compile(rb"[\\\x7f]|\xc2[\x80-\x9f]")
+
+
+def read_heartbeat(raw: bytes) -> Heartbeat:
+    """The heartbeat in `raw`; raises `InvalidInput` naming the field, `Unprocessable` for too many containers."""
+    try:
+        heartbeat = _heartbeat_decoder.decode(raw)
+        is_plain = _DOUBTFUL.search(raw) is None and _encode(heartbeat) == raw
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_plain = False
+    if not is_plain:
+        _read_slowly(raw)
+        heartbeat = _typed(raw, _heartbeat_decoder)
+    _check_inventory(heartbeat.inventory)
+    return heartbeat
+
+
+_enrollment_decoder = msgspec.json.Decoder(Enrollment)
+_result_decoder = msgspec.json.Decoder(Result)
+
+
+def read_enrollment(raw: bytes) -> Enrollment:
+    """The enrollment in `raw`; names and labels are checked by the service."""
+    _object(strictjson.loads(raw, allow_line_ends=False))
+    return _typed(raw, _enrollment_decoder)
+
+
+def read_result(raw: bytes) -> tuple[Result, dict[str, Any]]:
+    """A command's result: what all kinds have in common, and the whole document."""
+    document = _object(strictjson.loads(raw))
+    return _typed(raw, _result_decoder), document
+
+
+def _read_slowly(raw: bytes) -> None:
+    document = _object(strictjson.loads(raw))
+    progress = document.get("progress")
+    if isinstance(progress, list):
+        # Output of commands has lines; nothing else in a heartbeat has.
+        document["progress"] = [
+            {key: value for key, value in item.items() if key != "output"} if isinstance(item, dict) else item
+            for item in progress
+        ]
+    strictjson.check_values(document, allow_line_ends=False)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput(strictjson.BODY, "must be a JSON object.")
+    return value
+
+
+def _typed(raw: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput(strictjson.BODY, "must be JSON.") from None
+
+
+_MISSING = re.compile(r"Object missing required field `([^`]+)`")
+
+
+def _invalid(message: str) -> InvalidInput:
+    """msgspec's `what - at `$.path`` as the field and the sentence."""
+    what, _, path = message.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").removeprefix(".")
+    missing = _MISSING.match(what)
+    if missing:
+        return InvalidInput(f"{field}.{missing[1]}" if field else missing[1], "is required.")
+    return InvalidInput(field or strictjson.BODY, f"{what[0].lower()}{what[1:]}.")
+
+
+def _check_inventory(inventory: Inventory | None) -> None:
+    if inventory is None or inventory.containers is UNSET:
+        return
+    containers = inventory.containers
+    if len(containers) > MAX_CONTAINERS:
+        raise Unprocessable(
+            f"inventory.containers: at most {MAX_CONTAINERS} containers of one host, not {len(containers)}."
+        )
+    seen: set[str] = set()
+    for index, entry in enumerate(containers):
+        if entry.id in seen:
+            raise InvalidInput(f"inventory.containers[{index}].id", "is there twice.")
+        seen.add(entry.id)
+        for name in ("name", "image", "stack", "service"):
+            text = getattr(entry, name)
+            # Characters are counted by msgspec; only others than ASCII can still be too many bytes.
+            if text and not text.isascii() and len(text.encode()) > MAX_TEXT_BYTES:
+                raise InvalidInput(f"inventory.containers[{index}].{name}", "must be at most 1 KiB.")
