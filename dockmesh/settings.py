@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "dockmesh.fleet",
     "tokens",
     "dockmesh.audit",
+    "dockmesh.scheduler",
     "dockmesh.core",
     "django_prometheus",
     "rest_framework",
@@ -44,6 +45,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "dockmesh.core.health.HealthMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "dockmesh.web.middleware.SecurityHeaders",
     "dockmesh.web.staticfiles.StaticFiles",
@@ -91,7 +93,7 @@ def _database(database: env.Database) -> dict[str, Any]:
             },
         }
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "dockmesh.core.postgresql",
         "NAME": database.name,
         "HOST": database.host,
         "PORT": database.port,

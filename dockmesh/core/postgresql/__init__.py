@@ -1,0 +1,1 @@
+"""PostgreSQL for Django, with a limit on every wait."""

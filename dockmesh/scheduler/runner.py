@@ -1,0 +1,107 @@
+"""The scheduler process: one thread keeps the lease, each job has a thread of its own.
+
+So a job that hangs or fails stops neither the others nor the lease.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+
+from dockmesh.core.schedule import PeriodicJob, jobs
+from dockmesh.scheduler import services
+
+logger = logging.getLogger(__name__)
+
+LEASE = "scheduler"
+LEASE_SECONDS = 20.0  # another replica takes over after this and one RENEW_SECONDS at the latest
+RENEW_SECONDS = 5.0
+STOP_SECONDS = 20.0  # for jobs under way
+SELDOM_SECONDS = 30.0  # jobs that run less often than this don't keep their connection in between
+
+
+class Scheduler:
+    """Runs `periodic_jobs` while it holds the lease, until `stop`."""
+
+    def __init__(self, periodic_jobs: list[PeriodicJob] | None = None, *, holder: str = "") -> None:
+        self._jobs = jobs() if periodic_jobs is None else periodic_jobs
+        self._holder = holder or f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._held_until = 0.0
+        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether this process may run jobs now."""
+        return time.monotonic() < self._held_until
+
+    def run(self) -> None:
+        """Returns after `stop`, when the jobs under way have ended or `STOP_SECONDS` have passed."""
+        threads = [
+            threading.Thread(target=self._run_job, args=(job,), name=f"job-{job.name}", daemon=True)
+            for job in self._jobs
+        ]
+        for thread in threads:
+            thread.start()
+        while not self._stopping.is_set():
+            self._renew()
+            self._stopping.wait(RENEW_SECONDS)
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self.is_holder:
+            try:
+                services.release(name=LEASE, holder=self._holder)
+            except (DatabaseError, InterfaceError):
+                logger.warning("The scheduler's lease could not be given back; it runs out by itself")
+        connection.close()
+
+    def stop(self) -> None:
+        """End `run`; safe to call from a signal handler."""
+        self._stopping.set()
+
+    def _renew(self) -> None:
+        asked = time.monotonic()
+        was_holder = self.is_holder
+        try:
+            close_old_connections()
+            is_ours = services.acquire(name=LEASE, holder=self._holder, seconds=LEASE_SECONDS)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("The scheduler can't reach the database: %s", str(error).splitlines()[0])
+            connection.close()
+            return
+        self._held_until = asked + LEASE_SECONDS if is_ours else 0.0
+        if is_ours and not was_holder:
+            logger.info("This scheduler runs the periodic jobs now")
+        if is_ours:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _run_job(self, job: PeriodicJob) -> None:
+        due = time.monotonic()
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            if self._may_run():
+                due = max(due + job.every_seconds, time.monotonic())
+                self._run_once(job)
+
+    def _may_run(self) -> bool:
+        """Whether this process holds the lease; waits a moment for it."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_holder, timeout=1.0)
+
+    def _run_once(self, job: PeriodicJob) -> None:
+        try:
+            close_old_connections()
+            job.run()
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("The job %s can't reach the database: %s", job.name, str(error).splitlines()[:1])
+            connection.close()
+        except Exception:
+            logger.exception("The job %s failed", job.name)
+        finally:
+            if job.every_seconds >= SELDOM_SECONDS:
+                connection.close()

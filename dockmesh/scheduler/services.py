@@ -1,0 +1,33 @@
+"""Taking and giving back the lease."""
+
+import datetime
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from dockmesh.scheduler.models import Lease
+
+
+def acquire(*, name: str, holder: str, seconds: float) -> bool:
+    """Take or prolong the lease for `seconds`; False while another holder has it.
+
+    The database's clock decides, so replicas whose clocks differ agree. One conditional UPDATE: of
+    several that try at the same moment, its row count tells exactly one that it won.
+    """
+    duration = datetime.timedelta(seconds=seconds)
+    free = Q(holder=holder) | Q(expires_at__lt=Now())
+    if Lease.objects.filter(free, name=name).update(holder=holder, expires_at=Now() + duration):
+        return True
+    if Lease.objects.filter(name=name).exists():
+        return False
+    Lease.objects.bulk_create([Lease(name=name, holder="", expires_at=Now())], ignore_conflicts=True)
+    return bool(
+        Lease.objects.filter(Q(holder="") | free, name=name).update(
+            holder=holder, expires_at=Now() + duration
+        )
+    )
+
+
+def release(*, name: str, holder: str) -> None:
+    """Give the lease back, so that another replica need not wait for its end."""
+    Lease.objects.filter(name=name, holder=holder).update(holder="", expires_at=Now())

@@ -1,0 +1,150 @@
+"""`manage.py serve` as its user sees it: real processes, real sockets."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.server import ROOT, DockmeshServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[DockmeshServer]:
+    with DockmeshServer(tmp_path / "data") as server:
+        yield server
+
+
+def get(url: str, host: str | None = None) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_first_start_makes_data_folder_secrets_and_database(server: DockmeshServer) -> None:
+    assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    for path in server.data_dir.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert {"secret_key", "token_pepper", "dockmesh.sqlite3"} <= {p.name for p in server.data_dir.iterdir()}
+
+
+def test_probes_answer_whatever_the_host_header(server: DockmeshServer) -> None:
+    for path in ("/livez", "/readyz"):
+        status, body = get(server.url + path, host="evil.example")
+        assert status == 200
+        assert json.loads(body) == {"status": "ok", "failed": {}}
+        assert b"evil" not in body
+
+
+def test_a_foreign_host_header_is_refused_and_not_echoed(server: DockmeshServer) -> None:
+    status, body = get(server.url + "/", host="evil.example")
+    assert status == 400
+    assert b"evil" not in body
+
+
+def test_sigterm_drains_and_exits_0(server: DockmeshServer) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    status, body = get(server.url + "/readyz")
+    assert status == 503
+    assert "draining" in json.loads(body)["failed"]
+    assert get(server.url + "/livez")[0] == 200
+    began = time.monotonic()
+    assert server.process.wait(30) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_sigint_stops_it_too(server: DockmeshServer) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(30) == 0
+
+
+def test_a_second_sigterm_ends_it_at_once(server: DockmeshServer) -> None:
+    assert server.process is not None
+    children = server.children()
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.8)
+    server.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert server.process.wait(5) == 1
+    assert time.monotonic() - began < 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_kill_of_the_supervisor_takes_the_children_along(server: DockmeshServer) -> None:
+    children = server.children()
+    assert len(children) == 2
+    server.kill()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    server.start()
+    assert get(server.url + "/readyz")[0] == 200
+
+
+def test_a_killed_web_process_is_started_again_and_no_connection_is_refused(server: DockmeshServer) -> None:
+    for _ in range(10):
+        web = server.children()[0]
+        os.kill(web, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert get(server.url + "/livez")[0] == 200
+                break
+            except ConnectionRefusedError:
+                raise
+            except OSError:  # a connection that the dead process had accepted already
+                assert time.monotonic() < deadline
+        while web in server.children() or len(server.children()) < 2:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("bind", ["8080", "nonsense", "127.0.0.1:70000", "::1:8080", "127.0.0.1:"])
+def test_a_bad_bind_is_one_line(tmp_path: Path, bind: str) -> None:
+    line = _failed_start(tmp_path, "--bind", bind)
+    assert "--bind" in line
+    assert bind in line
+
+
+def test_a_port_in_use_is_one_line(server: DockmeshServer, tmp_path: Path) -> None:
+    bind = server.url.removeprefix("http://")
+    assert bind in _failed_start(tmp_path / "other", "--bind", bind)
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = _failed_start(tmp_path / "file" / "data", "--bind", "127.0.0.1:0")
+    assert "DOCKMESH_DATA_DIR" in line
+
+
+def _failed_start(data_dir: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "serve", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DOCKMESH_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
