@@ -126,6 +126,9 @@ class Supervisor:
             return 0
         logger.warning("Not everything ended by itself: ending it now")
         self._signal_all(signal.SIGKILL)
+        for child in self._children:
+            if child.pid:
+                os.waitpid(child.pid, 0)
         return 1
 
     def _signal_all(self, number: signal.Signals) -> None:
