@@ -148,7 +148,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["dockmesh.core.api.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "dockmesh.core.api.Paging",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tokens.schema.Schema",
     "EXCEPTION_HANDLER": "dockmesh.core.api.problem_response",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "dockmesh.core.api.JSONOnly",
     "UNAUTHENTICATED_USER": None,
@@ -160,6 +160,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {},
+    "COMPONENT_SPLIT_PATCH": False,
 }
 
 # django-prometheus: its middleware counts requests; the exposition is ours.

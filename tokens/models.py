@@ -1,5 +1,7 @@
 """Users, roles and API tokens."""
 
+import datetime
+
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
@@ -29,6 +31,15 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.username
+
+
+class TokenState(models.TextChoices):
+    """Whether a token works, and if not, why."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class ApiToken(models.Model):
@@ -63,3 +74,16 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def prefix(self) -> str:
+        """How the token's text begins: enough to tell tokens apart, useless for getting in."""
+        return f"dmt_{self.public_id}"
+
+    def state_at(self, now: datetime.datetime) -> TokenState:
+        """Its state at that moment."""
+        if self.revoked_at is not None:
+            return TokenState.REVOKED
+        if self.expires_at is not None and self.expires_at <= now:
+            return TokenState.EXPIRED
+        return TokenState.ACTIVE if self.is_enabled else TokenState.DISABLED

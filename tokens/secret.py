@@ -56,6 +56,11 @@ def generate(kind: Kind) -> TokenText:
     return TokenText(kind, _random(ID_LENGTH), _random(SECRET_LENGTH))
 
 
+def renewed(kind: Kind, public_id: str) -> TokenText:
+    """The same token with a new random secret."""
+    return TokenText(kind, public_id, _random(SECRET_LENGTH))
+
+
 def parse(text: str) -> TokenText | None:
     """The token in `text`, or None unless its shape and checksum are right. No query is made."""
     match = SHAPE.match(text)

@@ -1,6 +1,10 @@
 """Reading tokens, for other rooms."""
 
-from tokens.models import ApiToken
+import datetime
+
+from django.db.models import Q
+
+from tokens.models import ApiToken, TokenState
 
 
 def token_expiries() -> list[tuple[str, float]]:
@@ -12,3 +16,14 @@ def token_expiries() -> list[tuple[str, float]]:
         .values_list("name", "expires_at")
     )
     return [(name, expires_at.timestamp()) for name, expires_at in rows if expires_at is not None]
+
+
+def in_state(state: TokenState, now: datetime.datetime) -> Q:
+    """The condition for tokens that are in that state at that moment; `ApiToken.state_at` as a query."""
+    is_live, is_expired = Q(revoked_at=None), Q(expires_at__isnull=False, expires_at__lte=now)
+    return {
+        TokenState.REVOKED: ~is_live,
+        TokenState.EXPIRED: is_live & is_expired,
+        TokenState.DISABLED: is_live & ~is_expired & Q(is_enabled=False),
+        TokenState.ACTIVE: is_live & ~is_expired & Q(is_enabled=True),
+    }[state]

@@ -84,6 +84,36 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class Text(serializers.CharField):
+    """A JSON string; a number is not taken for one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text as it is; what it may hold is checked by the services."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Whole(serializers.IntegerField):
+    """A JSON integer: neither a text nor a boolean nor 1.0."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Flag(serializers.BooleanField):
+    """A JSON boolean; neither 1 nor "yes"."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """True or False."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 Lookup = str | Callable[[str], Q]
 M = TypeVar("M", bound=Model)
 
@@ -160,7 +190,10 @@ def _field_errors(detail: Any, path: str = "") -> dict[str, Sequence[str]]:
     if isinstance(detail, dict):
         found: dict[str, Sequence[str]] = {}
         for key, child in detail.items():
-            found |= _field_errors(child, f"{path}.{key}" if path else str(key))
+            if isinstance(key, int):
+                found |= _field_errors(child, f"{path}[{key}]")
+            else:
+                found |= _field_errors(child, f"{path}.{key}" if path else str(key))
         return found
     if isinstance(detail, list) and any(isinstance(child, dict | list) for child in detail):
         found = {}
