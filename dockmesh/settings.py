@@ -46,14 +46,17 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "dockmesh.core.health.HealthMiddleware",
+    "dockmesh.core.http.ClientAddress",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "dockmesh.web.middleware.SecurityHeaders",
+    "dockmesh.core.http.RequestRules",
     "dockmesh.web.staticfiles.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "dockmesh.core.http.DatabaseAway",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 

@@ -21,10 +21,19 @@ class AgentProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> AgentProcess:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKMESH_", "DOCKER_"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DOCKMESH_", "DOCKER_"))
+        }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dockmesh.agent", "run", f"--state-dir={self.state_dir}", *self.arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "dockmesh.agent",
+                    "run",
+                    f"--state-dir={self.state_dir}",
+                    *self.arguments,
+                ],
                 cwd=REPOSITORY,
                 env={**clean, **self._env},
                 stdout=log,

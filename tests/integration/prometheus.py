@@ -46,10 +46,8 @@ def free_port() -> int:
 
 def find_program(*names: str) -> str:
     """The first of these programs that is installed; the test is skipped where none is."""
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    missing(f"{' or '.join(names)} is not installed")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or missing(f"{' or '.join(names)} is not installed")
 
 
 def wait_for(

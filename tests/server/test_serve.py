@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -115,6 +116,41 @@ def test_a_killed_web_process_is_started_again_and_no_connection_is_refused(serv
             time.sleep(0.01)
 
 
+def test_the_setup_link_works_and_its_code_stays_out_of_the_access_log(server: DockmeshServer) -> None:
+    found = re.search(r"http://\S+/setup/(\S+)/", server.log)
+    assert found
+    status, page = get(found[0])
+    assert status == 200
+    assert b"<form" in page
+    time.sleep(0.2)
+    assert server.log.count(found[1]) == 1
+    assert '"GET /setup/" 200' in server.log
+    assert get(server.url + "/setup/wrong/")[0] == 404
+
+
+def test_the_administrator_of_the_environment_needs_no_link(tmp_path: Path) -> None:
+    password = "a long enough secret"
+    environment = {"DOCKMESH_ADMIN_USER": "ada", "DOCKMESH_ADMIN_PASSWORD": password}
+    with DockmeshServer(tmp_path / "data", environment) as server:
+        assert "/setup/" not in server.log
+        assert password not in server.log
+        assert "ada" in server.manage(
+            "shell", "-c", "from tokens.models import User; print(User.objects.get())"
+        )
+
+
+def test_a_weak_administrator_password_is_one_line_and_not_shown(tmp_path: Path) -> None:
+    line = _failed_start(
+        tmp_path / "data",
+        "--bind",
+        "127.0.0.1:0",
+        DOCKMESH_ADMIN_USER="ada",
+        DOCKMESH_ADMIN_PASSWORD="qwerty12",
+    )
+    assert "DOCKMESH_ADMIN_PASSWORD" in line
+    assert "qwerty12" not in line
+
+
 @pytest.mark.parametrize("bind", ["8080", "nonsense", "127.0.0.1:70000", "::1:8080", "127.0.0.1:"])
 def test_a_bad_bind_is_one_line(tmp_path: Path, bind: str) -> None:
     line = _failed_start(tmp_path, "--bind", bind)
@@ -133,11 +169,11 @@ def test_a_data_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> Non
     assert "DOCKMESH_DATA_DIR" in line
 
 
-def _failed_start(data_dir: Path, *arguments: str) -> str:
+def _failed_start(data_dir: Path, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), "serve", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DOCKMESH_DATA_DIR": str(data_dir)},
+        env={**os.environ, "DOCKMESH_DATA_DIR": str(data_dir), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -19,9 +19,13 @@ from django.db import OperationalError, connection, connections
 from django.urls import get_resolver
 
 from dockmesh import __version__
+from dockmesh.audit.services import SYSTEM
 from dockmesh.core import health
+from dockmesh.core.errors import InvalidInput
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
+from dockmesh.web.services import setup_link
+from tokens.users import create_first_administrator, has_administrator
 
 DATABASE_WAIT_SECONDS = 60
 MIGRATION_LOCK = 0x646F636B6D657368  # any number that every replica agrees on
@@ -47,10 +51,14 @@ class Command(BaseCommand):
         except listener.BindError as error:
             raise CommandError(str(error), returncode=2) from None
         self._wait_for_database()
+        address = _address(*sock.getsockname()[:2])
         with only_one_replica():
             call_command("migrate", interactive=False, verbosity=0)
-        address = _address(*sock.getsockname()[:2])
-        self._greet(settings.DOCKMESH_BASE_URL or address, address)
+            link = self._first_administrator(settings.DOCKMESH_BASE_URL or address)
+        self.stdout.write(f"dockmesh {__version__} listens on {address}/")
+        if link:
+            self.stdout.write(f"Make the first administrator (this link works once): {link}")
+        self.stdout.flush()
         application = get_wsgi_application()
         _ = get_resolver().url_patterns  # import every view before forking
         connections.close_all()
@@ -91,10 +99,17 @@ class Command(BaseCommand):
                     self.stderr.write(f"dockmesh: waiting for the database: {reason}")
                 time.sleep(1)
 
-    def _greet(self, base_url: str, address: str) -> None:
-        del base_url
-        self.stdout.write(f"dockmesh {__version__} listens on {address}/")
-        self.stdout.flush()
+    def _first_administrator(self, base_url: str) -> str | None:
+        """Make the administrator that the environment names, or a link to make one in the browser."""
+        environment = settings.ENVIRONMENT
+        if environment.admin_user and not has_administrator():
+            try:
+                create_first_administrator(
+                    username=environment.admin_user, password=environment.admin_password, actor=SYSTEM
+                )
+            except InvalidInput as error:
+                raise CommandError(_named_by_variable(error), returncode=2) from None
+        return setup_link(base_url)
 
 
 @contextmanager
@@ -115,6 +130,14 @@ def only_one_replica() -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _named_by_variable(error: InvalidInput) -> str:
+    """What is wrong with the administrator, by the names that the operator knows."""
+    names = {"username": "DOCKMESH_ADMIN_USER", "password": "DOCKMESH_ADMIN_PASSWORD"}
+    return "; ".join(
+        f"{names.get(field, field)}: {' '.join(messages)}" for field, messages in error.errors.items()
+    )
 
 
 def _threads(value: str) -> int:

@@ -1,0 +1,138 @@
+"""What holds for every request, whichever room answers it: the client's address, methods, bodies, a database
+that is away."""
+
+import ipaddress
+import logging
+from collections.abc import Callable, Sequence
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import get_resolver
+
+from dockmesh.core.problems import problem_answer
+from dockmesh.env import Network
+
+logger = logging.getLogger(__name__)
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_FORWARDED = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_REAL_IP",
+    "HTTP_FORWARDED",
+)
+
+
+def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
+    """The address of the client behind `peer`, which connected.
+
+    Each proxy appends the address that it saw to X-Forwarded-For, so the list is read from its right end
+    for as long as the address reached so far is a trusted proxy's. What is left of that anybody can forge.
+    """
+    address = _normal(peer)
+    if address is None:
+        return peer
+    for part in reversed(forwarded_for.split(",")):
+        if not _is_within(address, trusted):
+            break
+        before = _normal(part)
+        if before is None:
+            break
+        address = before
+    return str(address)
+
+
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether `peer` is one of the proxies that forwarded headers count from."""
+    address = _normal(peer)
+    return address is not None and _is_within(address, trusted)
+
+
+def _normal(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`; None if there is none."""
+    bare = text.strip()
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+class ClientAddress:
+    """Puts the client's own address and scheme in the place of the proxy's.
+
+    Forwarded headers that don't come from DOCKMESH_TRUSTED_PROXIES are taken out of the request, so that
+    nothing behind this can believe them.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        meta = request.META
+        trusted = settings.DOCKMESH_TRUSTED_PROXIES
+        peer = str(meta.get("REMOTE_ADDR", ""))
+        if trusted and is_trusted(peer, trusted):
+            meta["REMOTE_ADDR"] = client_address(peer, meta.get("HTTP_X_FORWARDED_FOR", ""), trusted)
+            scheme = meta.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
+            if scheme in ("http", "https"):
+                meta["wsgi.url_scheme"] = scheme
+        for name in _FORWARDED:
+            meta.pop(name, None)
+        return self._get_response(request)
+
+
+class RequestRules:
+    """Refuses methods that nothing here knows (405) and compressed bodies (415)."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.method not in METHODS:
+            return problem_answer(
+                405, "This method is not allowed here.", headers={"Allow": ", ".join(METHODS)}
+            )
+        if request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+            return problem_answer(
+                415, "The body must not be compressed.", headers={"Accept-Encoding": "identity"}
+            )
+        return self._get_response(request)
+
+
+class DatabaseAway:
+    """Answers 503 when the database is away, full or locked, with one line in the log and no traceback.
+
+    What the answer looks like is the business of the URL configuration's `handler500`.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Called by Django for what a view raised."""
+        if not isinstance(exception, OperationalError | InterfaceError):
+            return None
+        reason = " ".join(str(exception).split())[:200]
+        logger.warning("%s %s: the database is unavailable: %s", request.method, request.path[:200], reason)
+        response: HttpResponse = get_resolver().resolve_error_handler(500)(request)
+        return response
