@@ -5,6 +5,7 @@ import datetime
 from django.db.models import Q
 
 from tokens.models import ApiToken, TokenState
+from tokens.permissions import Permission
 
 
 def token_expiries() -> list[tuple[str, float]]:
@@ -27,3 +28,12 @@ def in_state(state: TokenState, now: datetime.datetime) -> Q:
         TokenState.DISABLED: is_live & ~is_expired & Q(is_enabled=False),
         TokenState.ACTIVE: is_live & ~is_expired & Q(is_enabled=True),
     }[state]
+
+
+def scraper_progress() -> tuple[bool, bool]:
+    """(a usable token that may read /metrics exists, one of them has been used)."""
+    rows = ApiToken.objects.filter(revoked_at=None, is_enabled=True).values_list(
+        "role__permissions", "last_used_at"
+    )
+    used = [last_used_at for permissions, last_used_at in rows if Permission.METRICS_READ in permissions]
+    return bool(used), any(last_used_at is not None for last_used_at in used)

@@ -235,6 +235,20 @@ def sparkline(values: Sequence[float], label: str) -> SafeString:
     return charts.line(values, label=label)
 
 
+@register.simple_tag
+def host_mark(host: Any) -> SafeString:
+    """One host in a strip; `host` has id, name, status and last_seen_at."""
+    return format_html(
+        '<a id="mark-{}" class="strip-{}" href="/hosts/{}/" title="{}: {}, last seen {}"></a>',
+        host.id,
+        tone_of(host.status),
+        host.id,
+        host.name,
+        host.status,
+        text.ago(host.last_seen_at, clock.now()),
+    )
+
+
 # ---- the frame ----
 
 

@@ -1,0 +1,97 @@
+"""The fleet at a glance: what the overview shows. Reads the hosts' summaries, never counts rows."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+
+from dockmesh.fleet.models import HostPulse, Stack
+from dockmesh.fleet.selectors import offline_before
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+
+Counts = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class HostMark:
+    """One host in the strip."""
+
+    id: int
+    name: str
+    status: HostStatus
+    last_seen_at: datetime.datetime
+    docker_error: str
+
+
+@dataclass(frozen=True)
+class FleetGlance:
+    """Counts are (state, count) for every state, in the states' order. `hosts` are sorted by name."""
+
+    hosts: tuple[HostMark, ...]
+    host_counts: Counts
+    stack_counts: Counts
+    container_counts: Counts
+
+
+@dataclass(frozen=True)
+class StackMark:
+    """A stack and since when it is in its state."""
+
+    id: int
+    name: str
+    host_id: int
+    host_name: str
+    state_changed_at: datetime.datetime
+
+
+def status_of(last_seen_at: datetime.datetime, is_degraded: bool, now: datetime.datetime) -> HostStatus:
+    """A host's status at a moment; offline is a matter of time and never stored."""
+    if last_seen_at < offline_before(now):
+        return HostStatus.OFFLINE
+    return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
+
+
+def fleet_glance(now: datetime.datetime) -> FleetGlance:
+    """Everything about all hosts in one query. What an offline host has counts as unknown."""
+    rows = HostPulse.objects.order_by("host__name").values_list(
+        "host_id",
+        "host__name",
+        "last_seen_at",
+        "is_degraded",
+        "host__docker_error",
+        "host__stack_counts",
+        "host__container_counts",
+    )
+    marks = []
+    stacks = [0] * len(StackState)
+    containers = [0] * len(ContainerState)
+    for host_id, name, last_seen_at, is_degraded, docker_error, stack_text, container_text in rows:
+        status = status_of(last_seen_at, is_degraded, now)
+        marks.append(HostMark(host_id, name, status, last_seen_at, docker_error))
+        for totals, text in ((stacks, stack_text), (containers, container_text)):
+            counts = [int(count) for count in text.split(",")]
+            if status is HostStatus.OFFLINE:
+                totals[-1] += sum(counts)
+            else:
+                for index, count in enumerate(counts):
+                    totals[index] += count
+    by_status = Counter(mark.status for mark in marks)
+    return FleetGlance(
+        hosts=tuple(marks),
+        host_counts=tuple((status.value, by_status[status]) for status in HostStatus),
+        stack_counts=tuple((state.value, count) for state, count in zip(StackState, stacks, strict=True)),
+        container_counts=tuple(
+            (state.value, count) for state, count in zip(ContainerState, containers, strict=True)
+        ),
+    )
+
+
+def stacks_in_error(now: datetime.datetime, *, most: int) -> list[StackMark]:
+    """The stacks in error on hosts that are heard, the newest trouble first; one query."""
+    rows = (
+        Stack.objects.filter(state=StackState.ERROR, host__pulse__last_seen_at__gte=offline_before(now))
+        .order_by("-state_changed_at", "-id")
+        .values_list("id", "name", "host_id", "host__name", "state_changed_at")[:most]
+    )
+    return [StackMark(*row) for row in rows]

@@ -1,0 +1,149 @@
+"""What the overview says: is the fleet well, what is wrong, what happened, what a newcomer does next."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from dockmesh.audit import selectors as audit
+from dockmesh.fleet import glance
+from dockmesh.fleet.states import HostStatus
+from dockmesh.web.states import tone_of
+
+MOST_TROUBLES = 12
+MOST_ACTIVITY = 9
+MOST_MARKS = 2000
+DENSE_FROM = 150
+
+
+@dataclass(frozen=True)
+class Total:
+    """One kind of thing: how many, and how many in each state. Links lead to the filtered list."""
+
+    label: str
+    path: str
+    filter_name: str
+    total: int
+    parts: tuple[tuple[str, int], ...]
+
+    @property
+    def shown_parts(self) -> list[tuple[str, int, str]]:
+        """(state, count, link) of the states that are not empty."""
+        return [
+            (state, count, f"{self.path}?{self.filter_name}={state}") for state, count in self.parts if count
+        ]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong now. The worst come first, then the newest."""
+
+    tone: str
+    subject: str
+    words: str
+    path: str
+    since: datetime.datetime | None
+
+
+@dataclass(frozen=True)
+class Activity:
+    """An audit entry as a short sentence."""
+
+    tone: str
+    words: str
+    target: str
+    actor: str
+    at: datetime.datetime
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All of the page."""
+
+    verdict: str
+    verdict_tone: str
+    totals: tuple[Total, ...]
+    hosts: tuple[glance.HostMark, ...]
+    hidden_hosts: int
+    troubles: tuple[Trouble, ...]
+    more_troubles: int
+    activity: tuple[Activity, ...]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the strip's marks must be small."""
+        return len(self.hosts) >= DENSE_FROM
+
+
+def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
+    """The overview at a moment: four queries, whatever the fleet's size."""
+    fleet = glance.fleet_glance(now)
+    troubles = _troubles(fleet, now)
+    worst_first = sorted(
+        troubles, key=lambda each: (each.tone != "bad", -(each.since.timestamp() if each.since else 0.0))
+    )
+    hosts = sorted(fleet.hosts, key=lambda mark: mark.status is HostStatus.ONLINE)[:MOST_MARKS]
+    verdict, tone = _verdict(fleet, troubles)
+    return Overview(
+        verdict=verdict,
+        verdict_tone=tone,
+        totals=(
+            Total("Hosts", "/hosts/", "status", len(fleet.hosts), fleet.host_counts),
+            Total("Stacks", "/stacks/", "state", sum(c for _, c in fleet.stack_counts), fleet.stack_counts),
+            Total(
+                "Containers",
+                "/containers/",
+                "state",
+                sum(c for _, c in fleet.container_counts),
+                fleet.container_counts,
+            ),
+        ),
+        hosts=tuple(hosts if len(fleet.hosts) > MOST_MARKS else fleet.hosts),
+        hidden_hosts=max(0, len(fleet.hosts) - MOST_MARKS),
+        troubles=tuple(worst_first[:MOST_TROUBLES]),
+        more_troubles=max(0, len(troubles) - MOST_TROUBLES),
+        activity=tuple(_activity()) if may_see_audit else (),
+    )
+
+
+def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble]:
+    found = []
+    for host in fleet.hosts:
+        if host.status is HostStatus.OFFLINE:
+            found.append(Trouble("bad", host.name, "is offline", f"/hosts/{host.id}/", host.last_seen_at))
+        elif host.status is HostStatus.DEGRADED:
+            words = "is degraded: " + (host.docker_error or "Docker does not answer")
+            found.append(Trouble("warning", host.name, words, f"/hosts/{host.id}/", None))
+    for stack in glance.stacks_in_error(now, most=200):
+        words = f"is in error on {stack.host_name}"
+        found.append(Trouble("bad", stack.name, words, f"/stacks/{stack.id}/", stack.state_changed_at))
+    return found
+
+
+def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, str]:
+    if not fleet.hosts:
+        return "No hosts yet", "unknown"
+    if not troubles:
+        only = len(fleet.hosts) == 1
+        return ("Your host is well" if only else f"All {len(fleet.hosts)} hosts are well"), "well"
+    count = len(troubles)
+    tone = "bad" if any(each.tone == "bad" for each in troubles) else "warning"
+    return ("1 thing needs you" if count == 1 else f"{count} things need you"), tone
+
+
+def _activity() -> list[Activity]:
+    found = []
+    for entry in audit.recent_entries(most=MOST_ACTIVITY):
+        subject, _, what = entry.action.partition(".")
+        words = f"{subject} {what}".replace("_", " ").capitalize()
+        tone = tone_of(what.split("_")[-1])
+        found.append(
+            Activity(
+                tone=tone if tone in ("bad", "warning") else "idle",
+                words=words,
+                target=entry.target_name,
+                actor=entry.actor_name if entry.actor_kind != "system" else "",
+                at=entry.at,
+            )
+        )
+    return found
