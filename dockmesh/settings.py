@@ -162,7 +162,12 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "The REST API of dockmesh.",
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "ENUM_NAME_OVERRIDES": {},
+    "ENUM_NAME_OVERRIDES": {
+        "AlertRuleKind": "dockmesh.alerts.models.AlertRule.Kind",
+        "AlertSeverity": "dockmesh.alerts.models.AlertRule.Severity",
+        "AlertChannelKind": "dockmesh.alerts.models.Channel.Kind",
+        "AlertStatus": "dockmesh.alerts.models.Alert.Status",
+    },
     "COMPONENT_SPLIT_PATCH": False,
 }
 

@@ -46,4 +46,7 @@ class Action(StrEnum):
     ALERT_RULE_REMOVED = "alert_rule.removed"
     ALERT_FIRED = "alert.fired"
     ALERT_RESOLVED = "alert.resolved"
+    CHANNEL_CREATED = "channel.created"
+    CHANNEL_CHANGED = "channel.changed"
+    CHANNEL_REMOVED = "channel.removed"
     AUDIT_PRUNED = "audit.pruned"

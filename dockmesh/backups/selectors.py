@@ -1,5 +1,6 @@
 """Reading backups, for other rooms."""
 
+import datetime
 from dataclasses import dataclass
 
 from dockmesh.backups.models import BackupJob
@@ -22,4 +23,27 @@ def job_samples() -> list[JobSample]:
     return [
         JobSample(name, success.timestamp() if success else (0.0 if is_enabled else None), duration)
         for name, is_enabled, success, duration in rows
+    ]
+
+
+@dataclass(frozen=True)
+class JobHealth:
+    """What an alert rule looks at: an enabled job, its last success, and whether its last run failed."""
+
+    id: int
+    name: str
+    host_id: int
+    created_at: datetime.datetime
+    last_success_at: datetime.datetime | None
+    has_failed: bool
+
+
+def job_health() -> list[JobHealth]:
+    """All enabled jobs by name; one query."""
+    rows = BackupJob.objects.filter(is_enabled=True).order_by("name")
+    return [
+        JobHealth(pk, name, host_id, created_at, success, last_status == "failure")
+        for pk, name, host_id, created_at, success, last_status in rows.values_list(
+            "id", "name", "host_id", "created_at", "last_success_at", "last_status"
+        )
     ]

@@ -1,0 +1,277 @@
+"""What each kind of rule looks at: from the fleet's facts to the subjects that match now."""
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from dockmesh.alerts import restarts
+from dockmesh.alerts.models import AlertRule
+from dockmesh.backups import selectors as backups
+from dockmesh.core.errors import InvalidInput
+from dockmesh.fleet import watch
+from dockmesh.fleet.states import ContainerState, HostStatus
+from tokens import selectors as tokens
+
+HEALTHS = ("healthy", "unhealthy", "starting")
+DAY = 86_400
+
+Kind = AlertRule.Kind
+
+
+@dataclass(frozen=True)
+class Match:
+    """A subject that a rule has found. `key` stays the same for as long as it is the same subject."""
+
+    key: str
+    subject: str
+    cause: str
+    host: watch.HostFact | None = None
+    stack: str = ""
+
+
+@dataclass
+class Facts:
+    """What is known at one moment; each part is read once, when the first rule asks for it."""
+
+    now: datetime.datetime
+    _restarts: dict[int, dict[tuple[int, str], int]] = field(default_factory=dict)
+
+    @cached_property
+    def hosts(self) -> dict[int, watch.HostFact]:
+        """All hosts by id."""
+        return watch.host_facts(self.now)
+
+    @cached_property
+    def stacks_in_error(self) -> list[watch.StackFact]:
+        """Stacks whose state is error."""
+        return watch.stacks_in_error()
+
+    @cached_property
+    def failed_deploys(self) -> list[watch.StackFact]:
+        """Stacks whose last deploy failed."""
+        return watch.stacks_with_failed_deploy()
+
+    @cached_property
+    def backup_jobs(self) -> list[backups.JobHealth]:
+        """Enabled backup jobs."""
+        return backups.job_health()
+
+    @cached_property
+    def token_expiries(self) -> list[tuple[str, float]]:
+        """Tokens that expire, with the moment in Unix seconds."""
+        return tokens.token_expiries()
+
+    @cached_property
+    def restarted(self) -> list[watch.ContainerFact]:
+        """Containers that were restarted at least once."""
+        return watch.containers_that_restarted()
+
+    def restarts_before(self, window_seconds: int) -> dict[tuple[int, str], int]:
+        """The restart count of each container when the window began, as its marks have it."""
+        known = self._restarts.get(window_seconds)
+        if known is None:
+            known = restarts.counts_at(self.now - datetime.timedelta(seconds=window_seconds))
+            self._restarts[window_seconds] = known
+        return known
+
+    def is_unknown(self, host_id: int | None) -> bool:
+        """Whether nobody knows how the subjects on this host are, since it is offline."""
+        host = self.hosts.get(host_id) if host_id is not None else None
+        return host is not None and host.status is HostStatus.OFFLINE
+
+
+Finder = Callable[[AlertRule, Facts], Iterator[Match]]
+
+
+def find(rule: AlertRule, facts: Facts) -> list[Match]:
+    """The subjects that match the rule now, one for each key."""
+    return list({match.key: match for match in _FINDERS[Kind(rule.kind)](rule, facts)}.values())
+
+
+def clean_parameters(kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that the kind takes, checked; raises `InvalidInput` for others."""
+    allowed = _PARAMETERS.get(Kind(kind), {})
+    for name in parameters:
+        if name not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise InvalidInput(f"parameters.{name}", f"is not for this kind; it takes: {known}.")
+    return {name: clean(f"parameters.{name}", parameters.get(name)) for name, clean in allowed.items()}
+
+
+def parameter_names(kind: str) -> list[str]:
+    """The names of the parameters that the kind takes."""
+    return sorted(_PARAMETERS.get(Kind(kind), {}))
+
+
+def _whole(default: int, least: int, most: int) -> Callable[[str, Any], int]:
+    def clean(name: str, value: Any) -> int:
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InvalidInput(name, f"must be a whole number from {least} to {most}.")
+        return value
+
+    return clean
+
+
+def _some_of(choices: tuple[str, ...], default: tuple[str, ...]) -> Callable[[str, Any], list[str]]:
+    def clean(name: str, value: Any) -> list[str]:
+        if value is None:
+            return list(default)
+        if not isinstance(value, list) or not all(item in choices for item in value):
+            raise InvalidInput(name, f"must be some of: {', '.join(choices)}.")
+        return list(dict.fromkeys(value))
+
+    return clean
+
+
+_PARAMETERS: dict[Kind, dict[str, Callable[[str, Any], Any]]] = {
+    Kind.CONTAINER_STATE: {
+        "states": _some_of(tuple(state.value for state in ContainerState), ()),
+        "healths": _some_of(HEALTHS, ("unhealthy",)),
+    },
+    Kind.CONTAINER_RESTARTS: {
+        "restarts": _whole(3, 1, 1000),
+        "window_seconds": _whole(600, 60, restarts.LONGEST_WINDOW_SECONDS),
+    },
+    Kind.BACKUP_OVERDUE: {"overdue_seconds": _whole(26 * 3600, 60, 366 * DAY)},
+    Kind.TOKEN_EXPIRING: {"within_seconds": _whole(14 * DAY, 60, 366 * DAY)},
+}
+
+
+def _globs(pattern: str, text: str) -> bool:
+    return not pattern or fnmatchcase(text, pattern)
+
+
+def _in_scope(rule: AlertRule, host: watch.HostFact | None) -> bool:
+    if host is None:
+        return not rule.match_host and not rule.host_labels
+    labels: Mapping[str, str] = rule.host_labels
+    return _globs(rule.match_host, host.name) and all(
+        host.labels.get(name) == value for name, value in labels.items()
+    )
+
+
+def _hosts(rule: AlertRule, facts: Facts, status: HostStatus) -> Iterator[watch.HostFact]:
+    for host in facts.hosts.values():
+        if host.status is status and _in_scope(rule, host) and _globs(rule.match_name, host.name):
+            yield host
+
+
+def _host_offline(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    for host in _hosts(rule, facts, HostStatus.OFFLINE):
+        seen = host.last_seen_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        yield Match(f"host:{host.id}", f"Host {host.name}", f"No heartbeat since {seen}.", host)
+
+
+def _host_degraded(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    for host in _hosts(rule, facts, HostStatus.DEGRADED):
+        cause = f"The agent is heard, but Docker is not well: {host.docker_error or 'no answer'}"
+        yield Match(f"host:{host.id}", f"Host {host.name}", cause, host)
+
+
+def _stacks(rule: AlertRule, facts: Facts, stacks: list[watch.StackFact], cause: str) -> Iterator[Match]:
+    for stack in stacks:
+        host = facts.hosts.get(stack.host_id)
+        if host is None or host.status is HostStatus.OFFLINE or not _in_scope(rule, host):
+            continue
+        if _globs(rule.match_stack, stack.name) and _globs(rule.match_name, stack.name):
+            subject = f"Stack {stack.name} on {host.name}"
+            yield Match(f"stack:{stack.id}", subject, cause, host, stack.name)
+
+
+def _stack_error(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    yield from _stacks(rule, facts, facts.stacks_in_error, "The stack is in error.")
+
+
+def _deploy_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    yield from _stacks(rule, facts, facts.failed_deploys, "The last deploy failed.")
+
+
+def _containers(
+    rule: AlertRule, facts: Facts, containers: list[watch.ContainerFact]
+) -> Iterator[tuple[watch.ContainerFact, watch.HostFact]]:
+    for container in containers:
+        host = facts.hosts.get(container.host_id)
+        if host is None or host.status is HostStatus.OFFLINE or not _in_scope(rule, host):
+            continue
+        if _globs(rule.match_stack, container.stack) and _globs(rule.match_name, container.name):
+            yield container, host
+
+
+def _container_match(container: watch.ContainerFact, host: watch.HostFact, cause: str) -> Match:
+    return Match(
+        f"container:{host.id}:{container.container_id}",
+        f"Container {container.name} on {host.name}",
+        cause,
+        host,
+        container.stack,
+    )
+
+
+def _container_state(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    states, healths = rule.parameters["states"], rule.parameters["healths"]
+    found = watch.containers_in(states=states, healths=healths) if states or healths else []
+    for container, host in _containers(rule, facts, found):
+        health = f", {container.health}" if container.health else ""
+        code = f" with code {container.exit_code}" if container.state == ContainerState.EXITED else ""
+        yield _container_match(container, host, f"The container is {container.state}{code}{health}.")
+
+
+def _container_restarts(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    window, least = rule.parameters["window_seconds"], rule.parameters["restarts"]
+    before = facts.restarts_before(window)
+    for container, host in _containers(rule, facts, facts.restarted):
+        start = before.get((container.host_id, container.container_id), container.restart_count)
+        risen = container.restart_count - start
+        if risen >= least:
+            cause = f"Restarted {risen} times within {window} seconds."
+            yield _container_match(container, host, cause)
+
+
+def _backup_jobs(rule: AlertRule, facts: Facts) -> Iterator[tuple[backups.JobHealth, watch.HostFact | None]]:
+    for job in facts.backup_jobs:
+        host = facts.hosts.get(job.host_id)
+        if _in_scope(rule, host) and _globs(rule.match_name, job.name):
+            yield job, host
+
+
+def _backup_overdue(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    limit = facts.now - datetime.timedelta(seconds=rule.parameters["overdue_seconds"])
+    for job, host in _backup_jobs(rule, facts):
+        if (job.last_success_at or job.created_at) <= limit:
+            last = f"{job.last_success_at:%Y-%m-%d %H:%M:%S UTC}" if job.last_success_at else "never"
+            cause = f"The last successful run was: {last}."
+            yield Match(f"backup:{job.id}", f"Backup job {job.name}", cause, host)
+
+
+def _backup_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    for job, host in _backup_jobs(rule, facts):
+        if job.has_failed:
+            yield Match(f"backup:{job.id}", f"Backup job {job.name}", "The last run failed.", host)
+
+
+def _token_expiring(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    limit = facts.now.timestamp() + rule.parameters["within_seconds"]
+    for name, expires in facts.token_expiries:
+        if expires <= limit and _globs(rule.match_name, name):
+            moment = datetime.datetime.fromtimestamp(expires, datetime.UTC)
+            verb = "expired" if expires <= facts.now.timestamp() else "expires"
+            cause = f"The token {verb} at {moment:%Y-%m-%d %H:%M:%S UTC}."
+            yield Match(f"token:{name}", f"API token {name}", cause)
+
+
+_FINDERS: dict[Kind, Finder] = {
+    Kind.HOST_OFFLINE: _host_offline,
+    Kind.HOST_DEGRADED: _host_degraded,
+    Kind.STACK_ERROR: _stack_error,
+    Kind.CONTAINER_STATE: _container_state,
+    Kind.CONTAINER_RESTARTS: _container_restarts,
+    Kind.DEPLOY_FAILED: _deploy_failed,
+    Kind.BACKUP_OVERDUE: _backup_overdue,
+    Kind.BACKUP_FAILED: _backup_failed,
+    Kind.TOKEN_EXPIRING: _token_expiring,
+}

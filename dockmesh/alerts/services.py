@@ -1,0 +1,356 @@
+"""Writing alert rules, alerts and channels."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, models, transaction
+
+from dockmesh.alerts import kinds, restarts
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+from dockmesh.audit.actions import Action
+from dockmesh.audit.services import SYSTEM, Actor, record
+from dockmesh.core import clock
+from dockmesh.core.errors import Conflict, InvalidInput
+from dockmesh.core.sealed import seal
+from dockmesh.core.text import clean_labels, clean_name
+
+URL_PURPOSE = "notification address"
+MOST_SECONDS = 30 * 86_400
+SEVERITIES = [severity.value for severity in AlertRule.Severity]
+
+
+R = TypeVar("R", AlertRule, Channel)
+
+
+@dataclass(frozen=True)
+class RuleInput:
+    """A rule as somebody asks for it; see `AlertRule` for the meanings."""
+
+    name: str
+    kind: str
+    severity: str = AlertRule.Severity.WARNING
+    is_enabled: bool = True
+    for_seconds: int = 0
+    cooldown_seconds: int = 0
+    muted_until: datetime.datetime | None = None
+    match_host: str = ""
+    match_stack: str = ""
+    match_name: str = ""
+    host_labels: Mapping[str, str] | None = None
+    parameters: Mapping[str, Any] | None = None
+
+
+RECOMMENDED = (
+    RuleInput(name="Host offline", kind="host_offline", severity="critical", for_seconds=60),
+    RuleInput(name="Host degraded", kind="host_degraded", severity="warning", for_seconds=120),
+    RuleInput(name="Stack in error", kind="stack_error", severity="critical", for_seconds=30),
+    RuleInput(name="Container unhealthy", kind="container_state", severity="warning", for_seconds=60),
+    RuleInput(name="Container restart loop", kind="container_restarts", severity="warning"),
+    RuleInput(name="Deploy failed", kind="deploy_failed", severity="warning"),
+    RuleInput(name="Backup failed", kind="backup_failed", severity="warning"),
+    RuleInput(name="Backup overdue", kind="backup_overdue", severity="critical"),
+    RuleInput(name="API token about to expire", kind="token_expiring", severity="info"),
+)
+
+
+@transaction.atomic
+def create_rule(*, actor: Actor, rule: RuleInput) -> AlertRule:
+    """Make a rule; its counter is born at 0. Raises `InvalidInput`, or `Conflict` for a name in use."""
+    values = _clean(rule)
+    created = _save(AlertRule(**values))
+    _audit(actor, Action.ALERT_RULE_CREATED, created, values)
+    return created
+
+
+@transaction.atomic
+def change_rule(*, actor: Actor, rule_id: int, rule: RuleInput) -> AlertRule:
+    """Bring a rule to `rule`. Where what it looks at changes, its open alerts start over."""
+    values = _clean(rule)
+    stored = AlertRule.objects.select_for_update().get(pk=rule_id)
+    changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
+    if not changed:
+        return stored
+    for name, value in changed.items():
+        setattr(stored, name, value)
+    _save(stored)
+    if set(changed) - {"name", "severity", "muted_until", "cooldown_seconds", "is_enabled"}:
+        stored.alerts.filter(status=Alert.Status.PENDING).delete()
+    _audit(actor, Action.ALERT_RULE_CHANGED, stored, changed)
+    return stored
+
+
+@transaction.atomic
+def remove_rule(*, actor: Actor, rule_id: int) -> None:
+    """Remove a rule, its alerts and its series."""
+    stored = AlertRule.objects.select_for_update().get(pk=rule_id)
+    rule_name = stored.name
+    stored.delete()
+    record(
+        actor=actor,
+        action=Action.ALERT_RULE_REMOVED,
+        target_kind="alert_rule",
+        target_id=rule_id,
+        target_name=rule_name,
+    )
+
+
+@transaction.atomic
+def create_recommended_rules(*, actor: Actor) -> int:
+    """Make those recommended rules whose names are not in use yet; answers how many."""
+    present = set(AlertRule.objects.values_list("name", flat=True))
+    missing = [rule for rule in RECOMMENDED if rule.name not in present]
+    for rule in missing:
+        create_rule(actor=actor, rule=rule)
+    return len(missing)
+
+
+def preview(*, rule: RuleInput) -> list[kinds.Match]:
+    """What the rule would match now, without storing anything; raises `InvalidInput`."""
+    return kinds.find(AlertRule(**_clean(rule)), kinds.Facts(clock.now()))
+
+
+def evaluate() -> None:
+    """Evaluate every rule once: pending, firing, resolved. Called by the scheduler every 15 s."""
+    now = clock.now()
+    facts = kinds.Facts(now)
+    rule_rows = list(AlertRule.objects.order_by("id").values_list("id", "kind", "is_enabled"))
+    if any(kind == AlertRule.Kind.CONTAINER_RESTARTS and on for _, kind, on in rule_rows):
+        restarts.mark(containers=facts.restarted, hosts=facts.hosts, now=now)
+    for rule_id, _, _ in rule_rows:
+        _evaluate_rule(rule_id, facts)
+
+
+@transaction.atomic
+def _evaluate_rule(rule_id: int, facts: kinds.Facts) -> None:
+    rule = AlertRule.objects.select_for_update().filter(pk=rule_id).first()
+    if rule is None:
+        return
+    matches = {match.key: match for match in kinds.find(rule, facts)} if rule.is_enabled else {}
+    open_alerts = {alert.key: alert for alert in rule.alerts.exclude(status=Alert.Status.RESOLVED)}
+    for key, match in matches.items():
+        alert = open_alerts.get(key) or _open(rule, match, facts.now)
+        if alert.status == Alert.Status.PENDING:
+            held = (facts.now - alert.active_since).total_seconds()
+            if held >= rule.for_seconds and not _is_cooling_down(rule, key, facts.now):
+                _fire(rule, alert, match, facts.now)
+    for key, alert in open_alerts.items():
+        is_about_host = rule.kind in (AlertRule.Kind.HOST_OFFLINE, AlertRule.Kind.HOST_DEGRADED)
+        if key in matches or (rule.is_enabled and not is_about_host and facts.is_unknown(alert.host_id)):
+            continue
+        if alert.status == Alert.Status.PENDING:
+            alert.delete()
+        else:
+            _resolve(rule, alert, facts.now)
+
+
+def _open(rule: AlertRule, match: kinds.Match, now: datetime.datetime) -> Alert:
+    return Alert.objects.create(
+        rule=rule,
+        key=match.key[:255],
+        subject=match.subject[:600],
+        cause=match.cause[:1000],
+        host_id=match.host.id if match.host else None,
+        host_name=match.host.name if match.host else "",
+        stack_name=match.stack,
+        severity=rule.severity,
+        active_since=now,
+    )
+
+
+def _is_cooling_down(rule: AlertRule, key: str, now: datetime.datetime) -> bool:
+    if not rule.cooldown_seconds:
+        return False
+    limit = now - datetime.timedelta(seconds=rule.cooldown_seconds)
+    return rule.alerts.filter(key=key, resolved_at__gt=limit).exists()
+
+
+def _fire(rule: AlertRule, alert: Alert, match: kinds.Match, now: datetime.datetime) -> None:
+    alert.status = Alert.Status.FIRING
+    alert.fired_at = now
+    alert.cause = match.cause[:1000]
+    alert.severity = rule.severity
+    alert.save()
+    AlertRule.objects.filter(pk=rule.pk).update(fired_count=models.F("fired_count") + 1)
+    if rule.muted_until is None or rule.muted_until <= now:
+        _notify(alert, Notification.Event.FIRING, now)
+    _audit_alert(Action.ALERT_FIRED, rule, alert)
+
+
+def _resolve(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:
+    alert.status = Alert.Status.RESOLVED
+    alert.resolved_at = now
+    alert.save()
+    # Who was told of the beginning is told of the end.
+    told = Notification.objects.filter(alert=alert, event=Notification.Event.FIRING)
+    told_ids = list(told.values_list("channel_id", flat=True))
+    _queue(alert, Channel.objects.filter(pk__in=told_ids), Notification.Event.RESOLVED, now)
+    _audit_alert(Action.ALERT_RESOLVED, rule, alert)
+
+
+def _notify(alert: Alert, event: Notification.Event, now: datetime.datetime) -> None:
+    """Queue a message to every Apprise channel whose severity is reached; an Alertmanager asks by itself."""
+    reached = SEVERITIES[: SEVERITIES.index(alert.severity) + 1]
+    _queue(
+        alert,
+        Channel.objects.filter(kind=Channel.Kind.APPRISE, is_enabled=True, minimum_severity__in=reached),
+        event,
+        now,
+    )
+
+
+def _queue(
+    alert: Alert,
+    channels: "models.QuerySet[Channel]",
+    event: Notification.Event,
+    now: datetime.datetime,
+) -> None:
+    Notification.objects.bulk_create(
+        Notification(alert=alert, channel=channel, event=event, next_attempt_at=now)
+        for channel in channels.order_by("id")
+    )
+
+
+def _audit_alert(action: Action, rule: AlertRule, alert: Alert) -> None:
+    record(
+        actor=SYSTEM,
+        action=action,
+        target_kind="alert",
+        target_id=alert.pk,
+        target_name=alert.subject,
+        changes={"rule": rule.name, "severity": alert.severity, "cause": alert.cause},
+    )
+
+
+@transaction.atomic
+def create_channel(
+    *, actor: Actor, name: str, kind: str, url: str, minimum_severity: str = "info", is_enabled: bool = True
+) -> Channel:
+    """Make a channel; its address is encrypted at rest. Raises `InvalidInput` or `Conflict`."""
+    channel = Channel(
+        name=clean_name("name", name),
+        kind=_one_of("kind", kind, Channel.Kind.values),
+        sealed_url=seal(_clean_url(kind, url), purpose=URL_PURPOSE),
+        minimum_severity=_one_of("minimum_severity", minimum_severity, SEVERITIES),
+        is_enabled=is_enabled,
+    )
+    _save(channel)
+    _audit_channel(actor, Action.CHANNEL_CREATED, channel)
+    return channel
+
+
+@transaction.atomic
+def change_channel(
+    *,
+    actor: Actor,
+    channel_id: int,
+    name: str,
+    minimum_severity: str,
+    is_enabled: bool,
+    url: str = "",
+) -> Channel:
+    """Change a channel; an empty `url` leaves the address as it is."""
+    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    channel.name = clean_name("name", name)
+    channel.minimum_severity = _one_of("minimum_severity", minimum_severity, SEVERITIES)
+    channel.is_enabled = is_enabled
+    if url:
+        channel.sealed_url = seal(_clean_url(channel.kind, url), purpose=URL_PURPOSE)
+    _save(channel)
+    _audit_channel(actor, Action.CHANNEL_CHANGED, channel)
+    return channel
+
+
+@transaction.atomic
+def remove_channel(*, actor: Actor, channel_id: int) -> None:
+    """Remove a channel and what was queued for it."""
+    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    _audit_channel(actor, Action.CHANNEL_REMOVED, channel)
+    channel.delete()
+
+
+def _clean(rule: RuleInput) -> dict[str, Any]:
+    kind = _one_of("kind", rule.kind, AlertRule.Kind.values)
+    return {
+        "name": clean_name("name", rule.name),
+        "kind": kind,
+        "severity": _one_of("severity", rule.severity, SEVERITIES),
+        "is_enabled": rule.is_enabled,
+        "for_seconds": _seconds("for_seconds", rule.for_seconds),
+        "cooldown_seconds": _seconds("cooldown_seconds", rule.cooldown_seconds),
+        "muted_until": rule.muted_until,
+        "match_host": _glob("match_host", rule.match_host),
+        "match_stack": _glob("match_stack", rule.match_stack),
+        "match_name": _glob("match_name", rule.match_name),
+        "host_labels": clean_labels("host_labels", rule.host_labels or {}),
+        "parameters": kinds.clean_parameters(kind, rule.parameters or {}),
+    }
+
+
+def _one_of(field: str, value: str, choices: list[str]) -> str:
+    if value not in choices:
+        raise InvalidInput(field, f"must be one of: {', '.join(choices)}.")
+    return value
+
+
+def _seconds(field: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_SECONDS:
+        raise InvalidInput(field, f"must be a whole number of seconds from 0 to {MOST_SECONDS}.")
+    return value
+
+
+def _glob(field: str, value: str) -> str:
+    return clean_name(field, value) if value.strip() else ""
+
+
+def _clean_url(kind: str, url: str) -> str:
+    address = clean_name("url", url, most=1000)
+    if kind == Channel.Kind.ALERTMANAGER and not address.startswith(("http://", "https://")):
+        raise InvalidInput("url", "must be the Alertmanager's address, like http://alertmanager:9093.")
+    if kind == Channel.Kind.APPRISE:
+        # Imported where it is needed: Apprise is slow to load, and a scrape never needs it.
+        from apprise import Apprise
+
+        if not Apprise().add(address):
+            raise InvalidInput("url", "is no address that Apprise knows, like mailto://… or slack://….")
+    return address
+
+
+def _save(row: R) -> R:
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError:
+        raise Conflict(f"The name {row.name!r} is in use.", errors={"name": ["is in use already."]}) from None
+    return row
+
+
+def _audit(actor: Actor, action: Action, rule: AlertRule, changes: Mapping[str, Any]) -> None:
+    shown = {
+        name: value.isoformat() if isinstance(value, datetime.datetime) else value
+        for name, value in changes.items()
+    }
+    record(
+        actor=actor,
+        action=action,
+        target_kind="alert_rule",
+        target_id=rule.pk,
+        target_name=rule.name,
+        changes=shown,
+    )
+
+
+def _audit_channel(actor: Actor, action: Action, channel: Channel) -> None:
+    record(
+        actor=actor,
+        action=action,
+        target_kind="channel",
+        target_id=channel.pk,
+        target_name=channel.name,
+        changes={
+            "kind": channel.kind,
+            "minimum_severity": channel.minimum_severity,
+            "is_enabled": channel.is_enabled,
+        },
+    )

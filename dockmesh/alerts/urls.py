@@ -1,0 +1,23 @@
+"""The addresses of the alerts room's pages."""
+
+from django.urls import path
+
+from dockmesh.alerts import views
+
+app_name = "alerts"
+
+urlpatterns = [
+    path("alerts/", views.alerts, name="alerts"),
+    path("alerts/<int:pk>/", views.alert, name="alert"),
+    path("alerts/rules/", views.rules, name="rules"),
+    path("alerts/rules/new/", views.new_rule, name="new-rule"),
+    path("alerts/rules/recommended/", views.recommended, name="recommended"),
+    path("alerts/rules/<int:pk>/", views.rule, name="rule"),
+    path("alerts/rules/<int:pk>/change/", views.change_rule, name="change-rule"),
+    path("alerts/rules/<int:pk>/remove/", views.remove_rule, name="remove-rule"),
+    path("alerts/channels/", views.channels, name="channels"),
+    path("alerts/channels/new/", views.new_channel, name="new-channel"),
+    path("alerts/channels/<int:pk>/", views.change_channel, name="change-channel"),
+    path("alerts/channels/<int:pk>/test/", views.test_channel, name="test-channel"),
+    path("alerts/channels/<int:pk>/remove/", views.remove_channel, name="remove-channel"),
+]
