@@ -7,6 +7,7 @@ from dockmesh.web import account_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("dockmesh.web.urls")),
+    path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("api/v1/", include("tokens.api_urls")),
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),

@@ -57,7 +57,7 @@ class System(Struct, frozen=True):
     memory_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
-class ContainerEntry(Struct, frozen=True):
+class ContainerEntry(Struct, frozen=True, rename={"is_oom_killed": "oom_killed"}):
     """One container of the inventory."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -66,7 +66,7 @@ class ContainerEntry(Struct, frozen=True):
     state: Literal["created", "running", "paused", "restarting", "removing", "exited", "dead", "unknown"]
     health: Literal["", "none", "starting", "healthy", "unhealthy"] | None = ""
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = 0
-    oom_killed: bool = False
+    is_oom_killed: bool = False
     restart_count: Count = 0
     stack: Text | None = ""
     service: Text | None = ""

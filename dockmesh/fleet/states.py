@@ -53,13 +53,13 @@ class ContainerFacts(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def service(self) -> str: ...
+    def service(self) -> str | None: ...
     @property
     def state(self) -> str: ...
     @property
-    def health(self) -> str: ...
+    def health(self) -> str | None: ...
     @property
-    def exit_code(self) -> int: ...
+    def exit_code(self) -> int | None: ...
     @property
     def is_oom_killed(self) -> bool: ...
 
@@ -73,7 +73,7 @@ def is_in_error(container: ContainerFacts) -> bool:
         container.state in ("dead", "restarting")
         or (container.health == "unhealthy" and container.state in ("running", "paused"))
         or container.is_oom_killed
-        or (container.state == "exited" and container.exit_code not in HARMLESS_EXIT_CODES)
+        or (container.state == "exited" and (container.exit_code or 0) not in HARMLESS_EXIT_CODES)
     )
 
 
@@ -97,7 +97,7 @@ def stack_state(
         service = (container.service, "") if container.service else ("", container.name)
         if container.state == "running":
             running.add(service)
-        elif not (container.state == "exited" and container.exit_code == 0):
+        elif not (container.state == "exited" and not container.exit_code):
             waiting.add(service)
     if not running:
         return StackState.STOPPED

@@ -5,6 +5,14 @@ audit log's head.
 """
 
 from dockmesh.fleet.commands import lock_pulse as lock_host
+from dockmesh.fleet.services.enrollment import (
+    authenticate_enrollment,
+    create_enrollment_token,
+    delete_enrollment_token,
+    enroll,
+)
+from dockmesh.fleet.services.heartbeat import Answer, record_heartbeat
+from dockmesh.fleet.services.hosts import change_host, label_host, remove_host, rename_host
 from dockmesh.fleet.services.stacks import (
     add_managed_stack,
     adopt_stack,
@@ -14,10 +22,20 @@ from dockmesh.fleet.services.stacks import (
 )
 
 __all__ = [
+    "Answer",
     "add_managed_stack",
     "adopt_stack",
+    "authenticate_enrollment",
+    "change_host",
+    "create_enrollment_token",
+    "delete_enrollment_token",
+    "enroll",
+    "label_host",
     "lock_host",
     "observe_deploy",
+    "record_heartbeat",
+    "remove_host",
     "remove_stack",
+    "rename_host",
     "set_deploy_state",
 ]

@@ -1,0 +1,141 @@
+"""The agents' three endpoints: plain Django views, since a heartbeat has no time for more."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from dockmesh.core.errors import DomainError, Forbidden
+from dockmesh.core.problems import answer_for, problem_answer
+from dockmesh.fleet import commands, services
+from dockmesh.fleet.agents import Agent, authenticate
+from dockmesh.fleet.documents import Heartbeat, read_enrollment, read_heartbeat, read_result
+from tokens import bearer, refusals
+
+logger = logging.getLogger(__name__)
+
+View = Callable[..., HttpResponse]
+RETRY_AFTER_SECONDS = "5"
+
+
+def agent_endpoint(view: View) -> View:
+    """POST of a JSON body by a program with a bearer token of its own; every refusal is a problem answer."""
+
+    @csrf_exempt
+    @wraps(view)
+    def endpoint(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        if request.method != "POST":
+            return problem_answer(405, "Only POST is allowed here.", headers={"Allow": "POST"})
+        try:
+            return view(request, **kwargs)
+        except bearer.Refused as refused:
+            return bearer.refusal_response(refused)
+        except DomainError as error:
+            return answer_for(error)
+        except RequestDataTooBig:
+            return problem_answer(413, f"The body is over {settings.DOCKMESH_MAX_BODY_BYTES} bytes.")
+        except (OperationalError, InterfaceError) as error:
+            logger.error("the database is unavailable: %s", error)
+            return problem_answer(
+                503, "The database is unavailable.", headers={"Retry-After": RETRY_AFTER_SECONDS}
+            )
+
+    return endpoint
+
+
+class _UnsupportedMedia(DomainError):
+    status = 415
+    title = "Unsupported media type"
+
+
+@agent_endpoint
+def enroll(request: HttpRequest) -> HttpResponse:
+    """`POST /api/v1/agents/enroll`: an enrollment token for a host and its agent's token."""
+    address = request.META.get("REMOTE_ADDR", "")
+    token = services.authenticate_enrollment(request.headers.get("Authorization"), address=address)
+    document = read_enrollment(_body(request))
+    host, agent_token = services.enroll(
+        token=token, hostname=document.hostname, labels=document.labels, address=address
+    )
+    answer = _json(
+        {
+            "host": {"id": host.pk, "name": host.name},
+            "agent_token": agent_token,
+            "heartbeat_interval_seconds": settings.DOCKMESH_HEARTBEAT_INTERVAL,
+        },
+        status=201,
+    )
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+@agent_endpoint
+def heartbeat(request: HttpRequest) -> HttpResponse:
+    """`POST /api/v1/agents/heartbeat`."""
+    agent = _agent(request)
+    document = read_heartbeat(_body(request))
+    _check_identity(agent, document)
+    return _json(services.record_heartbeat(agent=agent, heartbeat=document))
+
+
+@agent_endpoint
+def command_result(request: HttpRequest, command_id: int) -> HttpResponse:
+    """`POST /api/v1/agents/commands/{id}/result`: `accepted`, or `known` for a report sent again."""
+    agent = _agent(request)
+    result, document = read_result(_body(request))
+    try:
+        is_new = commands.finish(
+            host_id=agent.host_id,
+            command_id=command_id,
+            result=commands.CommandResult(
+                is_success=result.result == "success",
+                duration_seconds=result.duration_seconds,
+                exit_code=result.exit_code,
+                output=result.output,
+                error=result.error,
+                document=document,
+            ),
+        )
+    except Forbidden:
+        refusals.note(agent.principal, why="the result of another host's command", path=request.path)
+        raise
+    return _json({"status": "accepted" if is_new else "known"})
+
+
+def _agent(request: HttpRequest) -> Agent:
+    return authenticate(request.META.get("HTTP_AUTHORIZATION"), address=request.META.get("REMOTE_ADDR", ""))
+
+
+def _body(request: HttpRequest) -> bytes:
+    """The JSON body, uncompressed and within the limit."""
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "")
+    if encoding and encoding.lower() != "identity":
+        raise _UnsupportedMedia("The body must not be compressed.")
+    if request.content_type not in ("application/json", ""):
+        raise _UnsupportedMedia("The body must be application/json.")
+    return request.body
+
+
+def _check_identity(agent: Agent, document: Heartbeat) -> None:
+    """The token says which host this is; a document that names another is refused, and that is audited."""
+    named = document.host if isinstance(document.host, dict) else {"": document.host}
+    claims = [document.host_id, named.get("id"), named.get("name"), named.get("")]
+    own = {agent.host_id, str(agent.host_id), agent.host_name}
+    for claim in claims:
+        if isinstance(claim, int | str) and claim not in own:
+            refusals.note(agent.principal, why="reports as another host", path="/api/v1/agents/heartbeat")
+            raise Forbidden("The token is another host's.")
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _json(body: object, *, status: int = 200) -> HttpResponse:
+    return HttpResponse(_encode(body), status=status, content_type="application/json")

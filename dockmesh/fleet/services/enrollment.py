@@ -1,0 +1,135 @@
+"""Letting new hosts in: one-time tokens, and the exchange of one for an agent's own."""
+
+import datetime
+from collections.abc import Iterator, Mapping
+
+from django.db import transaction
+
+from dockmesh.audit import services as audit
+from dockmesh.audit.actions import Action
+from dockmesh.audit.services import Actor
+from dockmesh.core import clock
+from dockmesh.core.errors import InvalidInput, NotFound
+from dockmesh.core.text import MAX_NAME, clean_labels, clean_name
+from dockmesh.fleet.agents import new_credential
+from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
+from tokens import bearer, secret
+
+DEFAULT_LIFETIME = datetime.timedelta(hours=1)
+LONGEST_LIFETIME = datetime.timedelta(days=30)
+
+
+@transaction.atomic
+def create_enrollment_token(
+    *, actor: Actor, lifetime: datetime.timedelta = DEFAULT_LIFETIME
+) -> tuple[EnrollmentToken, str]:
+    """A token that lets one new host in, once, for at most `lifetime`; and its text, which is stored nowhere.
+
+    Raises `InvalidInput` for a lifetime of less than a second or more than 30 days.
+    """
+    if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST_LIFETIME:
+        raise InvalidInput("expires_in_seconds", "must be from 1 second to 30 days.")
+    text = secret.generate(secret.Kind.ENROLLMENT)
+    digest = secret.digest(text)
+    token = EnrollmentToken.objects.create(
+        public_id=text.public_id,
+        digest=digest.value,
+        pepper=digest.pepper,
+        created_by=actor.name[:255],
+        expires_at=clock.now() + lifetime,
+    )
+    audit.record(
+        actor=actor,
+        action=Action.ENROLLMENT_TOKEN_CREATED,
+        target_kind="enrollment_token",
+        target_id=token.pk,
+        target_name=token.public_id,
+        changes={"expires_at": token.expires_at.isoformat()},
+    )
+    return token, str(text)
+
+
+@transaction.atomic
+def delete_enrollment_token(*, actor: Actor, token_id: int) -> None:
+    """Forget a token, used or not; one that was not used lets nobody in any more."""
+    token = EnrollmentToken.objects.select_for_update().filter(pk=token_id).first()
+    if token is None:
+        raise NotFound("There is no such enrollment token.")
+    token.delete()
+    audit.record(
+        actor=actor,
+        action=Action.ENROLLMENT_TOKEN_DELETED,
+        target_kind="enrollment_token",
+        target_id=token_id,
+        target_name=token.public_id,
+        changes={"was_used": token.used_at is not None},
+    )
+
+
+def authenticate_enrollment(header: str | None, *, address: str) -> EnrollmentToken:
+    """The unused, unexpired token that the header carries; raises `bearer.Refused`. One query.
+
+    Whether it is still unused is decided by `enroll` alone.
+    """
+    text = bearer.credential(header, kind=secret.Kind.ENROLLMENT, address=address)
+    token = EnrollmentToken.objects.filter(public_id=text.public_id).first()
+    is_right = secret.matches(text, secret.Digest(token.digest, token.pepper) if token else None)
+    if token is None or not is_right:
+        raise bearer.bad_token(bearer.Reason.UNKNOWN, address=address)
+    if token.used_at is not None:
+        raise bearer.bad_token(bearer.Reason.REVOKED, address=address)
+    if token.expires_at <= clock.now():
+        raise bearer.bad_token(bearer.Reason.EXPIRED, address=address)
+    return token
+
+
+@transaction.atomic
+def enroll(
+    *, token: EnrollmentToken, hostname: str, labels: Mapping[str, str], address: str
+) -> tuple[Host, str]:
+    """Make the host and its agent's token; of many at once with one enrollment token, one.
+
+    A name that is taken gets a number (`web`, `web-2`, …). Raises `InvalidInput` for a bad name or label,
+    `bearer.Refused` if the token has been used or has expired meanwhile.
+    """
+    name, labels = clean_name("hostname", hostname), clean_labels("labels", labels)
+    now = clock.now()
+    # The row's lock makes all others wait; they then find the token used.
+    if not EnrollmentToken.objects.filter(pk=token.pk, used_at=None, expires_at__gt=now).update(used_at=now):
+        raise bearer.bad_token(bearer.Reason.REVOKED, address=address)
+    host, agent_token = _insert(name, labels, address)
+    EnrollmentToken.objects.filter(pk=token.pk).update(host=host)
+    # Until its first heartbeat the host counts as last seen when it was enrolled.
+    HostPulse.objects.create(host=host, last_seen_at=now)
+    audit.record(
+        actor=Actor("agent", str(host.pk), host.name, address),
+        action=Action.HOST_ENROLLED,
+        target_kind="host",
+        target_id=host.pk,
+        target_name=host.name,
+        changes={"hostname": name, "labels": labels, "enrollment_token": token.public_id},
+    )
+    return host, agent_token
+
+
+def _insert(name: str, labels: Mapping[str, str], address: str) -> tuple[Host, str]:
+    """The host under the first name that is free; the unique index decides, so no race can make two alike."""
+    for candidate in _names(name):
+        if Host.objects.filter(name=candidate).exists():
+            continue
+        host = Host(name=candidate, labels=dict(labels), address=address)
+        agent_token = new_credential(host)
+        Host.objects.bulk_create([host], ignore_conflicts=True)
+        stored = Host.objects.filter(agent_token_id=host.agent_token_id).first()
+        if stored is not None:
+            return stored, agent_token
+    raise AssertionError("there is always one more name")
+
+
+def _names(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        suffix = f"-{number}"
+        yield name[: MAX_NAME - len(suffix)] + suffix
+        number += 1

@@ -1,0 +1,255 @@
+"""Taking a heartbeat: contract section 7.
+
+Almost every heartbeat changes nothing but when the host was last seen. Such a one is one UPDATE that finds its
+row only if all of the pulse is still as the agent's authentication read it; what is more than that, and what
+lost a race, goes the long way, with the pulse locked.
+
+The inventory's digest is the agent's own word for it. A digest alone is taken to stand for the last whole
+inventory under that digest; a whole inventory is compared with what is stored whatever its digest says; and
+every `WHOLE_INVENTORY_EVERY` the whole is asked for. So an agent whose digests don't tell two inventories apart
+is wrong for that long at most, and no wrong digest can make the server wrong for ever.
+"""
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.db import connection, transaction
+from msgspec import UNSET
+
+from dockmesh.core import clock
+from dockmesh.fleet import commands
+from dockmesh.fleet.agents import Agent
+from dockmesh.fleet.documents import Heartbeat
+from dockmesh.fleet.histograms import RTT_BUCKETS, observe
+from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.services.inventory import Summary, apply_inventory
+
+ACCEPTED, STALE, INVENTORY_WANTED = "accepted", "stale", "inventory_wanted"
+
+WHOLE_INVENTORY_EVERY = datetime.timedelta(hours=1)
+REMEMBERED_BOOTS = 50
+# What of a host is on /metrics.
+RENDERED = frozenset(
+    {
+        "container_counts",
+        "stack_counts",
+        "is_degraded",
+        "agent_version",
+        "docker_version",
+        "os",
+        "arch",
+        "kernel",
+    }
+)
+# While there is work, the agent comes again soon.
+BUSY_INTERVAL_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the agent is told."""
+
+    status: str
+    heartbeat_interval_seconds: int
+    server_time: datetime.datetime
+    commands: Sequence[dict[str, Any]] = ()
+
+
+def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat) -> Answer:
+    """Take a heartbeat that `documents.read_heartbeat` has checked, of the host that the token is of.
+
+    Everything that it changes is changed in one transaction; a stale one changes nothing. Raises `NotFound`
+    if the host has been removed since its token was read.
+    """
+    now = clock.now()
+    facts = _facts_digest(heartbeat)
+    if _is_unchanged(agent, heartbeat, facts, now) and _touch(agent, heartbeat, now):
+        return Answer(ACCEPTED, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
+    return _record_change(agent, heartbeat, facts, now)
+
+
+def _is_unchanged(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> bool:
+    inventory = heartbeat.inventory
+    return (
+        agent.boot_id == heartbeat.boot_id
+        and agent.sequence < heartbeat.sequence
+        and agent.facts_digest == facts
+        and not agent.has_commands
+        and heartbeat.progress is UNSET
+        and (
+            inventory is None
+            or (
+                inventory.containers is UNSET
+                and inventory.digest == agent.inventory_digest
+                and agent.inventory_at is not None
+                and agent.inventory_at <= now < agent.inventory_at + WHOLE_INVENTORY_EVERY
+            )
+        )
+    )
+
+
+_TOUCH = """
+UPDATE fleet_hostpulse
+   SET last_seen_at = %s, sequence = %s, clock_skew_seconds = %s, rtt_counts = %s, rtt_sum = %s
+ WHERE host_id = %s AND sequence = %s AND boot_id = %s AND facts_digest = %s AND inventory_digest = %s
+   AND NOT has_commands
+"""
+
+
+def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
+    """The short way; False if anything has changed since the pulse was read."""
+    counts, total = agent.rtt_counts, agent.rtt_sum
+    if heartbeat.rtt_seconds:
+        counts = observe(counts, RTT_BUCKETS, heartbeat.rtt_seconds)
+        total += sum(heartbeat.rtt_seconds)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _TOUCH,
+            [
+                connection.ops.adapt_datetimefield_value(now),
+                heartbeat.sequence,
+                (heartbeat.sent_at - now).total_seconds(),
+                counts,
+                total,
+                agent.host_id,
+                agent.sequence,
+                agent.boot_id,
+                agent.facts_digest,
+                agent.inventory_digest,
+            ],
+        )
+        return bool(cursor.rowcount == 1)
+
+
+@transaction.atomic
+def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> Answer:
+    """The long way, with the pulse locked."""
+    pulse = commands.lock_pulse(agent.host_id)
+    host = Host.objects.get(pk=agent.host_id)
+    if _is_stale(pulse, host, heartbeat):
+        return Answer(STALE, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
+    changed = _take_boot(pulse, host, heartbeat)
+    changed |= _take_facts(pulse, host, heartbeat, facts)
+    pulse.last_seen_at = now
+    pulse.sequence = heartbeat.sequence
+    pulse.clock_skew_seconds = (heartbeat.sent_at - now).total_seconds()
+    pulse.rtt_counts = observe(pulse.rtt_counts, RTT_BUCKETS, heartbeat.rtt_seconds)
+    pulse.rtt_sum += sum(heartbeat.rtt_seconds)
+    status, summary = _take_inventory(pulse, heartbeat, now)
+    if summary is not None and summary != Summary(host.container_counts, host.stack_counts):
+        host.container_counts, host.stack_counts = summary.container_counts, summary.stack_counts
+        changed |= {"container_counts", "stack_counts"}
+    if changed & RENDERED:
+        pulse.version += 1
+    if changed:
+        host.save(update_fields=sorted(changed & {field.name for field in Host._meta.fields}))
+    # Handlers change stacks too, on rows of their own reading: what is held here is written before.
+    pulse.save()
+    work = _take_commands(agent.host_id, pulse, heartbeat, now)
+    interval = BUSY_INTERVAL_SECONDS if pulse.has_commands else settings.DOCKMESH_HEARTBEAT_INTERVAL
+    return Answer(status, interval, now, work)
+
+
+def _is_stale(pulse: HostPulse, host: Host, heartbeat: Heartbeat) -> bool:
+    """Older than what is known, or of a boot that has been followed by another: nothing may regress."""
+    if pulse.boot_id == heartbeat.boot_id:
+        return heartbeat.sequence <= pulse.sequence
+    return heartbeat.boot_id in host.past_boots
+
+
+def _take_boot(pulse: HostPulse, host: Host, heartbeat: Heartbeat) -> set[str]:
+    """A new boot counts its heartbeats from the start; the one before is over for good."""
+    if pulse.boot_id == heartbeat.boot_id:
+        return set()
+    if pulse.boot_id:
+        host.past_boots = [*host.past_boots, pulse.boot_id][-REMEMBERED_BOOTS:]
+    pulse.boot_id = heartbeat.boot_id
+    return {"past_boots"}
+
+
+def _is_degraded(heartbeat: Heartbeat) -> bool:
+    return not heartbeat.docker.reachable or heartbeat.inventory is None
+
+
+def _facts_digest(heartbeat: Heartbeat) -> str:
+    """Of what `_take_facts` takes."""
+    facts = msgspec.json.encode(
+        (heartbeat.agent, heartbeat.docker, heartbeat.system, _is_degraded(heartbeat))
+    )
+    return hashlib.blake2b(facts, digest_size=16).hexdigest()
+
+
+def _take_facts(pulse: HostPulse, host: Host, heartbeat: Heartbeat, digest: str) -> set[str]:
+    """What the agent says of itself, of Docker and of the machine; the names of what is new."""
+    if pulse.facts_digest == digest:
+        return set()
+    pulse.facts_digest = digest
+    is_degraded = _is_degraded(heartbeat)
+    changed = {"is_degraded"} if is_degraded != pulse.is_degraded else set()
+    pulse.is_degraded = is_degraded
+    agent, docker, system = heartbeat.agent, heartbeat.docker, heartbeat.system
+    new = {
+        "agent_version": agent.version,
+        "agent_info": {"capabilities": list(agent.capabilities), "repositories": list(agent.repositories)},
+        # A Docker that does not answer has not lost its version.
+        "docker_version": docker.version or host.docker_version,
+        "docker_error": docker.error,
+        "os": system.os,
+        "arch": system.arch,
+        "kernel": system.kernel,
+        "cpus": system.cpus,
+        "memory_bytes": system.memory_bytes,
+    }
+    for name, value in new.items():
+        if getattr(host, name) != value:
+            setattr(host, name, value)
+            changed.add(name)
+    return changed
+
+
+def _take_inventory(
+    pulse: HostPulse, heartbeat: Heartbeat, now: datetime.datetime
+) -> tuple[str, Summary | None]:
+    """(the answer's status, the host's counts if the containers were looked at).
+
+    While Docker does not answer, what was known of its containers is kept.
+    """
+    inventory = heartbeat.inventory
+    if inventory is None or not heartbeat.docker.reachable:
+        return ACCEPTED, None
+    if inventory.containers is UNSET:
+        is_known = inventory.digest == pulse.inventory_digest and pulse.inventory_at is not None
+        is_recent = pulse.inventory_at is not None and (
+            pulse.inventory_at <= now < pulse.inventory_at + WHOLE_INVENTORY_EVERY
+        )
+        return (ACCEPTED if is_known and is_recent else INVENTORY_WANTED), None
+    summary = apply_inventory(pulse.host_id, inventory.containers, now)
+    pulse.inventory_digest = inventory.digest
+    pulse.inventory_at = now
+    return ACCEPTED, summary
+
+
+def _take_commands(
+    host_id: int, pulse: HostPulse, heartbeat: Heartbeat, now: datetime.datetime
+) -> Sequence[dict[str, Any]]:
+    """Pass the progress on, and take what the agent has to do; `pulse.has_commands` is right afterwards."""
+    if heartbeat.progress is not UNSET:
+        commands.note_progress(
+            host_id,
+            [
+                (each.command_id, commands.CommandProgress(each.output, each.elapsed_seconds))
+                for each in heartbeat.progress
+            ],
+        )
+    if not pulse.has_commands:
+        return ()
+    work, is_any_open = commands.hand_out(host_id, now=now)
+    if not is_any_open:
+        HostPulse.objects.filter(pk=host_id).update(has_commands=False)
+        pulse.has_commands = False
+    return work

@@ -1,0 +1,318 @@
+"""What a heartbeat changes, and what it must not change."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test.utils import CaptureQueriesContext
+
+from dockmesh.audit.models import AuditEntry
+from dockmesh.core import clock
+from dockmesh.fleet import commands, services
+from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
+from tests.fleet.conftest import AgentClient
+from tests.fleet.factories import container, heartbeat
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def whole(sequence: int, *containers: dict[str, Any], digest: str = "sha256:one", **changes: Any) -> Any:
+    return heartbeat(sequence, digest=digest, containers=list(containers), **changes)
+
+
+def status(answer: Any) -> str:
+    assert answer.status_code == 200, answer.content
+    return answer.json()["status"]
+
+
+@pytest.mark.parametrize(
+    "name", ["heartbeat", "heartbeat-unchanged", "heartbeat-docker-down", "heartbeat-progress"]
+)
+def test_the_golden_documents_are_taken(agent: AgentClient, name: str) -> None:
+    document = json.loads((GOLDEN / f"{name}.json").read_text())
+    answer = agent.beat(document)
+    assert answer.status_code == 200, answer.content
+    assert set(answer.json()) == {"status", "heartbeat_interval_seconds", "server_time", "commands"}
+
+
+def test_the_first_inventory_fills_the_host(agent: AgentClient) -> None:
+    answer = agent.beat(
+        whole(
+            1,
+            container("a"),
+            container("b", state="exited", exit_code=1, service="db"),
+            container("c", stack=""),
+        )
+    )
+    assert status(answer) == "accepted"
+    assert answer.json()["heartbeat_interval_seconds"] == 15
+    assert answer.json()["commands"] == []
+    host = Host.objects.get(pk=agent.host.pk)
+    assert host.container_counts == "0,2,0,0,0,1,0,0"
+    assert host.stack_counts == "0,0,0,1,0,0"
+    assert (host.agent_version, host.docker_version, host.os) == ("0.1.0", "24.0.7", "linux")
+    assert Stack.objects.get().state == "error"
+    assert StackSeries.objects.get().name == "shop"
+    assert agent.pulse.rtt_counts.startswith("0,0,1,1")
+    assert agent.pulse.rtt_sum == 0.012
+
+
+def test_a_digest_that_nobody_knows_is_asked_for(agent: AgentClient) -> None:
+    before = agent.pulse.last_seen_at
+    assert status(agent.beat(heartbeat(1))) == "inventory_wanted"
+    assert agent.pulse.last_seen_at > before
+    assert status(agent.beat(whole(2, container()))) == "accepted"
+    assert status(agent.beat(heartbeat(3))) == "accepted"
+    assert status(agent.beat(heartbeat(4, digest="sha256:two"))) == "inventory_wanted"
+    assert Container.objects.count() == 1
+
+
+def test_two_inventories_under_one_digest_do_not_stay_apart(
+    agent: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.beat(whole(1, container("a")))
+    assert status(agent.beat(whole(2, container("b")))) == "accepted"
+    assert Container.objects.get().container_id == "b"
+    later = clock.now() + datetime.timedelta(hours=1, seconds=1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert status(agent.beat(heartbeat(3))) == "inventory_wanted"
+    assert agent.pulse.last_seen_at == later
+    assert status(agent.beat(whole(4, container("c")))) == "accepted"
+    assert Container.objects.get().container_id == "c"
+
+
+@pytest.mark.parametrize("sequence", [7, 6, 0])
+def test_an_older_or_repeated_sequence_changes_nothing(agent: AgentClient, sequence: int) -> None:
+    agent.beat(whole(7, container("a")))
+    before = HostPulse.objects.values().get()
+    assert status(agent.beat(whole(sequence, container("b"), digest="sha256:two"))) == "stale"
+    assert status(agent.beat(heartbeat(sequence))) == "stale"
+    assert HostPulse.objects.values().get() == before
+    assert Container.objects.get().container_id == "a"
+
+
+def test_a_new_boot_starts_over_and_the_old_one_is_over(agent: AgentClient) -> None:
+    agent.beat(whole(7, container("a")))
+    assert status(agent.beat(whole(1, container("b"), boot_id="second"))) == "accepted"
+    assert status(agent.beat(whole(8, container("c")))) == "stale"
+    assert status(agent.beat(whole(1, container("d"), boot_id="third"))) == "accepted"
+    assert status(agent.beat(whole(9, container("e"), boot_id="second"))) == "stale"
+    assert Container.objects.get().container_id == "d"
+
+
+def test_changes_are_written_and_nothing_else(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a"), container("b"), container("c")))
+    ids = dict(Container.objects.values_list("container_id", "pk"))
+    changed = dict(Container.objects.values_list("container_id", "changed_at"))
+    version = agent.pulse.version
+    answer = agent.beat(
+        whole(2, container("a"), container("b", state="paused"), container("d"), digest="sha256:2")
+    )
+    assert status(answer) == "accepted"
+    after = {row.container_id: row for row in Container.objects.all()}
+    assert set(after) == {"a", "b", "d"}
+    assert after["b"].pk == ids["b"]
+    assert after["b"].state == "paused"
+    assert after["a"].changed_at == changed["a"]
+    assert after["b"].changed_at > changed["b"]
+    assert agent.pulse.version == version + 1
+    assert Host.objects.get().container_counts == "0,2,1,0,0,0,0,0"
+
+
+def test_the_version_rises_only_with_the_text(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    version = agent.pulse.version
+    agent.beat(whole(2, container("a", restart_count=1), digest="sha256:2"))
+    agent.beat(
+        heartbeat(3, digest="sha256:2", docker={"reachable": True, "version": "24.0.7", "error": "slow"})
+    )
+    assert agent.pulse.version == version
+    agent.beat(heartbeat(4, digest="sha256:2", agent={"version": "0.2.0"}))
+    assert agent.pulse.version == version + 1
+
+
+def test_stacks_come_and_go_with_their_containers(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a"), container("b", stack="blog")))
+    assert set(StackSeries.objects.values_list("name", flat=True)) == {"shop", "blog"}
+    agent.beat(whole(2, container("b", stack="blog"), digest="sha256:2"))
+    assert [stack.name for stack in Stack.objects.all()] == ["blog"]
+    assert [series.name for series in StackSeries.objects.all()] == ["blog"]
+
+
+def test_a_stack_name_on_two_hosts_is_one_series(agent: AgentClient, other_agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    other_agent.beat(whole(1, container("a")))
+    services.observe_deploy(stack_name="shop", is_success=True, seconds=3.0)
+    agent.beat(whole(2, digest="sha256:2"))
+    assert StackSeries.objects.get().success_sum == 3.0
+    other_agent.beat(whole(2, digest="sha256:2"))
+    assert not StackSeries.objects.exists()
+
+
+def test_a_managed_stack_stays_without_containers(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    services.adopt_stack(stack_id=Stack.objects.get().pk)
+    agent.beat(whole(2, digest="sha256:2"))
+    assert Stack.objects.get().state == "stopped"
+    assert Host.objects.get().stack_counts == "0,0,1,0,0,0"
+    services.remove_stack(stack_id=Stack.objects.get().pk)
+    assert not StackSeries.objects.exists()
+    assert Host.objects.get().stack_counts == "0,0,0,0,0,0"
+
+
+def test_a_deploy_and_its_end_show_at_once(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    stack = Stack.objects.get()
+    version = agent.pulse.version
+    services.set_deploy_state(stack_id=stack.pk, is_deploying=True)
+    assert Host.objects.get().stack_counts == "0,0,0,0,1,0"
+    assert agent.pulse.version == version + 1
+    agent.beat(whole(2, container("a", state="exited", exit_code=1), digest="sha256:2"))
+    assert Stack.objects.get().state == "deploying"
+    services.set_deploy_state(stack_id=stack.pk, is_deploying=False, has_failed_deploy=True)
+    agent.beat(whole(3, container("a"), digest="sha256:3"))
+    assert Stack.objects.get().state == "error"
+    services.set_deploy_state(stack_id=stack.pk, is_deploying=False, has_failed_deploy=False)
+    assert Host.objects.get().stack_counts == "1,0,0,0,0,0"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"docker": {"reachable": False, "version": "", "error": "no socket"}, "inventory": None},
+        {"docker": {"reachable": False, "version": "", "error": "no socket"}},
+        {"inventory": None},
+    ],
+)
+def test_a_docker_that_does_not_answer_degrades_the_host_and_keeps_its_containers(
+    agent: AgentClient, changes: dict[str, Any]
+) -> None:
+    agent.beat(whole(1, container("a")))
+    version = agent.pulse.version
+    assert status(agent.beat(heartbeat(2, **changes))) == "accepted"
+    assert agent.pulse.is_degraded
+    assert agent.pulse.version == version + 1
+    assert Container.objects.count() == 1
+    assert Host.objects.get().docker_version == "24.0.7"
+    assert status(agent.beat(heartbeat(3, **changes))) == "accepted"
+    assert status(agent.beat(heartbeat(4))) == "accepted"
+    assert not agent.pulse.is_degraded
+    assert agent.pulse.version == version + 2
+
+
+@pytest.mark.parametrize(
+    "sent_at", ["2016-11-22T12:00:00Z", "2036-11-22T12:00:00+02:00", "0001-01-01T00:00:00Z"]
+)
+def test_the_agents_clock_is_only_compared(agent: AgentClient, sent_at: str) -> None:
+    assert status(agent.beat(whole(1, container("a", created_at=sent_at), sent_at=sent_at))) == "accepted"
+    assert abs((clock.now() - agent.pulse.last_seen_at).total_seconds()) < 60
+    assert abs(agent.pulse.clock_skew_seconds) > 9 * 365 * 86400
+
+
+def test_round_trips_add_up(agent: AgentClient) -> None:
+    agent.beat(whole(1, rtt_seconds=[0.001, 0.2]))
+    agent.beat(heartbeat(2, rtt_seconds=[11]))
+    agent.beat(heartbeat(3, rtt_seconds=[]))
+    assert agent.pulse.rtt_counts == "1,1,1,1,1,2,2,2,2,2,2,3"
+    assert agent.pulse.rtt_sum == pytest.approx(11.201)
+
+
+def test_a_command_comes_with_the_next_heartbeat_and_its_result_ends_the_hurry(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    command = commands.enqueue(
+        host_id=agent.host.pk, kind="deploy", payload={"stack": "shop"}, lock="stack:1"
+    )
+    answer = agent.beat(heartbeat(2)).json()
+    assert answer["heartbeat_interval_seconds"] == 1
+    assert [(each["id"], each["kind"]) for each in answer["commands"]] == [(command, "deploy")]
+    again = agent.beat(heartbeat(3)).json()["commands"]
+    assert again == answer["commands"]
+    known = agent.beat(
+        heartbeat(4, progress=[{"command_id": command, "output": "line\nline\n", "elapsed_seconds": 0.5}])
+    )
+    assert known.json()["commands"] == []
+    report = {"result": "success", "duration_seconds": 1.5, "exit_code": 0, "output": "ok\n", "error": ""}
+    assert agent.post(f"commands/{command}/result", report).json() == {"status": "accepted"}
+    for _ in range(50):
+        assert agent.post(f"commands/{command}/result", report).json() == {"status": "known"}
+    assert agent.post(f"commands/{command}/result", {**report, "output": "x"}).status_code == 409
+    assert agent.beat(heartbeat(5)).json()["heartbeat_interval_seconds"] == 15
+
+
+def test_another_hosts_command_is_refused_and_audited(agent: AgentClient, other_agent: AgentClient) -> None:
+    command = commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={})
+    agent.beat(whole(1))
+    report = {"result": "success", "duration_seconds": 1.5}
+    assert other_agent.post(f"commands/{command}/result", report).status_code == 403
+    assert AuditEntry.objects.filter(
+        action="permission.refused", actor_kind="agent", actor_name="db"
+    ).exists()
+    assert other_agent.post(f"commands/{command + 99}/result", report).status_code == 404
+
+
+@pytest.mark.parametrize("claim", ["host_id", "host_id_text", "host", "host_object"])
+def test_an_agent_that_reports_as_another_host_is_refused_and_audited(
+    agent: AgentClient, other_agent: AgentClient, claim: str
+) -> None:
+    pk, name = other_agent.host.pk, other_agent.host.name
+    claims: dict[str, Any] = {
+        "host_id": {"host_id": pk},
+        "host_id_text": {"host_id": str(pk)},
+        "host": {"host": name},
+        "host_object": {"host": {"id": pk, "name": name}},
+    }
+    from tokens import refusals
+
+    refusals.forget()
+    before = other_agent.pulse
+    answer = agent.beat(whole(1, container(), **claims[claim]))
+    assert answer.status_code == 403
+    assert not Container.objects.exists()
+    assert other_agent.pulse.__dict__.keys() == before.__dict__.keys()
+    assert other_agent.pulse.last_seen_at == before.last_seen_at
+    assert AuditEntry.objects.filter(action="permission.refused", actor_id=str(agent.host.pk)).exists()
+    own = {"host": {"id": agent.host.pk, "name": agent.host.name}, "host_id": agent.host.pk}
+    assert status(agent.beat(whole(1, container(), **own))) == "accepted"
+
+
+# Guards of the hot path: what issue of speed counts on. A number that rises here is a regression.
+
+
+def test_an_unchanged_heartbeat_is_one_read_and_one_write(
+    agent: AgentClient, connection_queries: Any
+) -> None:
+    agent.beat(whole(1, container("a")))
+    with connection_queries as queries:
+        assert status(agent.beat(heartbeat(2))) == "accepted"
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE"]
+
+
+@pytest.mark.parametrize("count", [10, 60])
+def test_a_changed_heartbeat_needs_the_same_queries_whatever_the_number_of_containers(
+    agent: AgentClient, connection_queries: Any, count: int
+) -> None:
+    first = [container(f"c{index}", stack=f"s{index % 3}") for index in range(count)]
+    agent.beat(whole(1, *first))
+    second = [
+        {**each, "state": "exited", "exit_code": 1} if index % 10 == 0 else each
+        for index, each in enumerate(first)
+    ]
+    with connection_queries as queries:
+        assert status(agent.beat(whole(2, *second, digest="sha256:2"))) == "accepted"
+    statements = [
+        query["sql"].split()[0]
+        for query in queries
+        if query["sql"].split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE")
+    ]
+    assert len(statements) <= 9, statements
+
+
+@pytest.fixture
+def connection_queries() -> CaptureQueriesContext:
+    from django.db import connection
+
+    return CaptureQueriesContext(connection)
