@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dockmesh.agent import VERSION, config
+from dockmesh.agent import VERSION, backup, config, deploy
+from dockmesh.agent.backup import Backups
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandRunner, Executor
 from dockmesh.agent.config import Settings
+from dockmesh.agent.deploy import Deployer
 from dockmesh.agent.document import AgentInfo
 from dockmesh.agent.engine import EngineWatcher
 from dockmesh.agent.enroll import first_enrollment
@@ -102,9 +104,15 @@ def _abilities(settings: Settings, state: StateDir) -> tuple[dict[str, Executor]
     executors: dict[str, Executor] = {}
     if settings.is_monitor_only:
         return executors, AgentInfo()
-    return executors, AgentInfo(
-        capabilities=tuple(executors), repositories=tuple(sorted(settings.repositories))
-    )
+    if deploy.is_available():
+        executors["deploy"] = Deployer(state.path / "stacks", docker_host=settings.docker_host)
+    if settings.repositories and not backup.is_available():
+        log.warning("restic is not installed: this agent makes no backups")
+    elif settings.repositories:
+        backups = Backups(settings.repositories, state_dir=state.path, docker_host=settings.docker_host)
+        executors |= backups.executors()
+    capabilities = tuple(kind for kind in ("deploy", "backup") if kind in executors)
+    return executors, AgentInfo(capabilities, tuple(sorted(settings.repositories)))
 
 
 def _log_to_stderr(*, is_verbose: bool) -> None:

@@ -21,11 +21,15 @@ LONGEST_TIMEOUT_SECONDS = 24 * 3600.0
 
 
 class CommandError(Exception):
-    """The command can't be carried out or went wrong; the text is the result's `error`."""
+    """The command can't be carried out or went wrong; the text is the result's `error`.
 
-    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+    `details` are what is worth reporting all the same, such as a snapshot that was made.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None, details: JSON | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.details = details or {}
 
 
 @dataclass(slots=True)
@@ -44,7 +48,10 @@ class Run:
     def lock(self) -> str:
         """Commands with the same lock run one after the other; without one, a command is its own."""
         lock = self.payload.get("lock")
-        return lock if isinstance(lock, str) and lock else f"command:{self.command_id}"
+        if isinstance(lock, str) and lock:
+            return lock
+        # Two Compose runs on one stack's files would trip over each other whoever forgot the lock.
+        return f"stack:{self.payload.get('stack')}" if self.kind == "deploy" else f"command:{self.command_id}"
 
     def text(self, key: str, default: str | None = None) -> str:
         """A text of the payload; raises CommandError where it is missing (without a default) or no text."""
@@ -168,7 +175,7 @@ class CommandRunner:
             result |= {"exit_code": 0, **executor(run), "result": "success"}
         except CommandError as error:
             text = clean(run.output.mask(str(error)), limit=ERROR_BYTES)
-            result |= {"exit_code": error.exit_code, "error": text}
+            result |= {**error.details, "exit_code": error.exit_code, "error": text}
         except Exception as error:
             log.exception("Command %d (%s) failed in an unexpected way", run.command_id, run.kind)
             text = clean(run.output.mask(f"{type(error).__name__}: {error}"), limit=ERROR_BYTES)

@@ -162,7 +162,7 @@ def docker_time(value: object) -> str | None:
 
 
 def iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _inventory(snapshot: Snapshot, *, known_digest: str) -> JSON | None:

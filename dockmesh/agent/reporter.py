@@ -13,7 +13,7 @@ from dockmesh.agent.journal import Journal
 log = logging.getLogger("dockmesh.agent")
 
 # The server knows the command under another result, or not at all: sending it again can't change that.
-_FINAL = frozenset({400, 404, 409, 410, 413, 415, 422})
+_FINAL = frozenset({400, 403, 404, 409, 410, 413, 415, 422})
 
 
 class Reporter:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 ENROLLMENT_TOKEN = "dme_" + "A" * 12 + "_" + "b" * 40 + "_" + "000000"
@@ -28,7 +30,7 @@ class Request:
 class StubServer:
     """Accepts what a well-behaved server would. Change `reply` to behave otherwise."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, tls: tuple[Path, Path] | None = None) -> None:
         self.requests: list[Request] = []
         self.commands: list[dict[str, Any]] = []
         self.interval = 60.0
@@ -73,13 +75,18 @@ class StubServer:
                 pass
 
         self._server = Server(("127.0.0.1", port), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._scheme = "https" if tls else "http"
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         self._server.shutdown()

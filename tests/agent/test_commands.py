@@ -1,0 +1,185 @@
+"""Commands: at most once, one at a time for each lock, always a result."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockmesh.agent.commands import CommandError, CommandRunner, Executor, Run
+from dockmesh.agent.journal import Journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def make_runner(journal: Journal) -> Iterator[Callable[[Mapping[str, Executor]], CommandRunner]]:
+    runners = []
+
+    def make(executors: Mapping[str, Executor]) -> CommandRunner:
+        runners.append(CommandRunner(executors, journal, on_change=lambda: None))
+        return runners[-1]
+
+    yield make
+    for runner in runners:
+        runner.stop(5)
+
+
+def command(command_id: int, kind: str = "work", **payload: Any) -> dict[str, Any]:
+    return {"id": command_id, "kind": kind, "payload": payload}
+
+
+def results(runner: CommandRunner, journal: Journal) -> dict[int, dict[str, Any]]:
+    deadline = time.monotonic() + 5
+    while runner.is_busy and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not runner.is_busy
+    return dict(journal.unacknowledged())
+
+
+def test_a_command_runs_once_however_often_it_is_handed_out(make_runner: Any, journal: Journal) -> None:
+    ran: list[int] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        ran.append(run.command_id)
+        run.output.write("done\n")
+        return {"extra": 1}
+
+    runner = make_runner({"work": work})
+    for _ in range(5):
+        runner.submit(command(1))
+    result = results(runner, journal)[1]
+    runner.submit(command(1))
+    assert ran == [1]
+    assert result["duration_seconds"] >= 0
+    assert result == {
+        "result": "success", "exit_code": 0, "output": "done\n", "error": "", "extra": 1,
+        "duration_seconds": result["duration_seconds"],
+    }  # fmt: skip
+
+
+def test_the_id_is_in_the_journal_before_the_command_begins(make_runner: Any, journal: Journal) -> None:
+    known: list[bool] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        known.append(not journal.begin(run.command_id, run.kind))
+        return {}
+
+    runner = make_runner({"work": work})
+    runner.submit(command(1))
+    results(runner, journal)
+    assert known == [True]
+
+
+def test_commands_with_the_same_lock_run_one_after_the_other(make_runner: Any, journal: Journal) -> None:
+    running: list[str] = []
+    together: list[set[str]] = []
+    guard = threading.Lock()
+
+    def work(run: Run) -> dict[str, Any]:
+        with guard:
+            running.append(run.lock)
+            together.append(set(running))
+            assert running.count(run.lock) == 1
+        time.sleep(0.05)
+        with guard:
+            running.remove(run.lock)
+        return {}
+
+    runner = make_runner({"work": work})
+    for command_id in range(1, 9):
+        runner.submit(command(command_id, lock=f"stack:{command_id % 2}"))
+    assert {r["result"] for r in results(runner, journal).values()} == {"success"}
+    assert {"stack:0", "stack:1"} in together
+
+
+def test_deploys_of_one_stack_never_overlap_even_without_a_lock() -> None:
+    one = Run(1, "deploy", {"stack": "shop", "lock": ""}, threading.Event())
+    two = Run(2, "deploy", {"stack": "shop"}, threading.Event())
+    assert one.lock == two.lock == "stack:shop"
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        ({"timeout_seconds": "soon"}, "payload: timeout_seconds must be a number above 0"),
+        ({"timeout_seconds": 0}, "payload: timeout_seconds must be a number above 0"),
+        ({"timeout_seconds": float("nan")}, "payload: timeout_seconds must be a number above 0"),
+        ({}, "payload: stack must be a text"),
+    ],
+)
+def test_a_bad_payload_is_a_failure_that_names_the_field(
+    make_runner: Any, journal: Journal, payload: dict[str, Any], error: str
+) -> None:
+    runner = make_runner({"work": lambda run: {"stack": run.text("stack")}})
+    runner.submit(command(1, **payload))
+    assert results(runner, journal)[1]["error"] == error
+
+
+def test_every_way_to_fail_gives_a_result(make_runner: Any, journal: Journal) -> None:
+    def refuse(run: Run) -> dict[str, Any]:
+        raise CommandError("no", exit_code=4, details={"snapshot_id": "abc"})
+
+    def crash(run: Run) -> dict[str, Any]:
+        raise RuntimeError("bang\x00")
+
+    runner = make_runner({"refuse": refuse, "crash": crash})
+    runner.submit(command(1, "refuse"))
+    runner.submit(command(2, "crash"))
+    runner.submit(command(3, "unheard-of"))
+    ended = results(runner, journal)
+    assert (ended[1]["result"], ended[1]["exit_code"], ended[1]["error"]) == ("failure", 4, "no")
+    assert ended[1]["snapshot_id"] == "abc"
+    assert ended[2]["error"] == "RuntimeError: bang\ufffd"
+    assert ended[3]["error"] == "this agent does not carry out 'unheard-of'"
+
+
+def test_nonsense_instead_of_a_command_is_ignored(make_runner: Any, journal: Journal) -> None:
+    runner = make_runner({})
+    for nonsense in (None, 5, {}, {"id": "7"}, []):
+        runner.submit(nonsense)
+    assert results(runner, journal) == {}
+
+
+def test_progress_names_what_runs_and_what_waits(make_runner: Any, journal: Journal) -> None:
+    go = threading.Event()
+
+    def work(run: Run) -> dict[str, Any]:
+        run.output.write("first\n")
+        go.wait(5)
+        return {}
+
+    runner = make_runner({"work": work})
+    runner.submit(command(1, lock="a"))
+    runner.submit(command(2, lock="a"))
+    deadline = time.monotonic() + 5
+    while not (progress := {p.command_id: p for p in runner.progress()})[1].output:
+        assert time.monotonic() < deadline
+    assert progress[1].output == "first\n"
+    assert progress[2].output == ""
+    assert progress[2].elapsed_seconds == 0
+    # Not accepted: the same again. Accepted: only what is new.
+    assert runner.progress()[0].output == "first\n"
+    runner.progress_accepted()
+    assert runner.progress()[0].output == ""
+    go.set()
+    results(runner, journal)
+
+
+def test_a_stop_ends_what_runs_and_what_waits_as_failures(make_runner: Any, journal: Journal) -> None:
+    def work(run: Run) -> dict[str, Any]:
+        run.cancelled.wait(5)
+        raise CommandError("stopped with the agent")
+
+    runner = make_runner({"work": work})
+    runner.submit(command(1, lock="a"))
+    runner.submit(command(2, lock="a"))
+    runner.stop(5)
+    ended = results(runner, journal)
+    assert ended[1]["error"] == "stopped with the agent"
+    assert ended[2]["error"] == "agent stopped before it began"
