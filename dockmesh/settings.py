@@ -1,9 +1,18 @@
 """Django's settings. Everything that an operator may change comes from `dockmesh.env`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from dockmesh import env
+
+# Before anything imports prometheus_client, which decides on import where its values live: they stay in
+# the process, and metrics.multiprocess does the sharing.
+PROMETHEUS_MULTIPROC_DIR = os.environ.pop("PROMETHEUS_MULTIPROC_DIR", "")
+import prometheus_client  # noqa: E402, F401
+
+if PROMETHEUS_MULTIPROC_DIR:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = PROMETHEUS_MULTIPROC_DIR  # for the processes we start
 
 ENVIRONMENT = env.read()
 
@@ -47,6 +56,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "dockmesh.core.health.HealthMiddleware",
     "dockmesh.core.http.ClientAddress",
+    "metrics.requests.CountApiRequests",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "dockmesh.web.middleware.SecurityHeaders",
     "dockmesh.core.http.RequestRules",

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from dockmesh.web import account_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("metrics.urls")),
     path("", include("dockmesh.web.urls")),
     path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("api/v1/", include("tokens.api_urls")),

@@ -1,8 +1,14 @@
-"""The WSGI application, for any WSGI server; `manage.py serve` uses it too."""
+"""The WSGI application for any other WSGI server than `manage.py serve`."""
 
+import atexit
 import os
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dockmesh.settings")
 application = get_wsgi_application()
+
+from dockmesh.core import lifecycle  # noqa: E402  (the rooms have registered once the application is there)
+
+lifecycle.start()
+atexit.register(lifecycle.stop)

@@ -1,9 +1,21 @@
 """The metrics room."""
 
 from django.apps import AppConfig
+from prometheus_client import disable_created_metrics
+
+from dockmesh.core import lifecycle
 
 
 class MetricsConfig(AppConfig):
     """The exposition at /metrics."""
 
     name = "metrics"
+
+    def ready(self) -> None:
+        """Register what runs beside the requests; leave out what no scraper needs."""
+        from metrics import background
+
+        # Times of birth double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        lifecycle.register_start(background.start)
+        lifecycle.register_stop(background.flush)

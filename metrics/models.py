@@ -1,4 +1,4 @@
-"""What the exposition keeps itself: durable counts of API requests."""
+"""What the exposition keeps itself: durable counts of API requests, and who scraped."""
 
 from django.db import models
 
@@ -18,3 +18,29 @@ class ApiRequestCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} {self.status}"
+
+
+class ScrapeRecord(models.Model):
+    """A scraper and how its requests ended: `refusal` is the reason, empty for scrapes that were answered."""
+
+    refusal = models.CharField(max_length=100, blank=True)
+    address = models.CharField(max_length=64)
+    # A copy, not a reference: the record outlives the token, and an unknown token has no row.
+    token_name = models.CharField(max_length=200, blank=True)
+    count = models.BigIntegerField(default=0)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    user_agent = models.CharField(max_length=200, blank=True)
+    last_seconds = models.FloatField(default=0.0)
+    last_bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ("-last_at",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["refusal", "address", "token_name"], name="scrape_record_is_once_for_a_scraper"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.token_name or 'nobody'} from {self.address}: {self.refusal or 'answered'}"

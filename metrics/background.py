@@ -1,0 +1,44 @@
+"""Once a second, off the way of every request: write the counts that gathered in memory."""
+
+import logging
+import os
+import threading
+import time
+
+from django.db import Error, connection
+
+from metrics import multiprocess, requests, scrapelog
+
+logger = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 1.0
+
+
+def start() -> None:
+    """Begin in this process, and in every process that a WSGI server forks from it."""
+    _start_thread()
+    os.register_at_fork(after_in_child=_start_thread)
+
+
+def flush() -> None:
+    """Write now; called at the end too. What an unreachable database did not take waits for it."""
+    multiprocess.write_own()
+    for write in (requests.counter.flush, scrapelog.log.flush):
+        try:
+            write()
+        except Error as error:
+            logger.warning("Counts could not be written, and are tried again: %s", error)
+            connection.close()
+
+
+def _start_thread() -> None:
+    threading.Thread(target=_run, name="metrics-background", daemon=True).start()
+
+
+def _run() -> None:
+    while True:
+        time.sleep(_EVERY_SECONDS)
+        try:
+            flush()
+        except Exception:
+            logger.exception("Writing the counts failed.")

@@ -1,0 +1,26 @@
+"""What is running, and whether /metrics is public."""
+
+import platform
+
+import django
+from django.conf import settings
+
+from dockmesh import __version__
+from metrics import families as f
+from metrics.collectors.base import Found, Scrape
+from metrics.exposition import Piece, sample_lines
+
+
+class BuildCollector:
+    """No query."""
+
+    name = "build"
+    reads_database = False
+
+    def collect(self, scrape: Scrape) -> Found:
+        """The version, and the setting that makes the page public."""
+        info = [((__version__, platform.python_version(), django.get_version()), 1)]
+        return {
+            f.BUILD_INFO: [Piece.of(sample_lines(f.BUILD_INFO, info))],
+            f.AUTH_ENABLED: [Piece.of(sample_lines(f.AUTH_ENABLED, [((), settings.DOCKMESH_METRICS_AUTH)]))],
+        }

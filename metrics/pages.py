@@ -1,0 +1,33 @@
+"""Settings → Metrics: is authentication on, what to paste into Prometheus, who scrapes and who is refused."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from metrics import scrapeconfig
+from metrics.models import ScrapeRecord
+from tokens.decorators import page_permission
+from tokens.permissions import Permission
+
+_SHOWN = 20
+
+
+@require_safe
+@page_permission(Permission.METRICS_READ)
+def settings_page(request: HttpRequest) -> HttpResponse:
+    """The page."""
+    base_url = settings.DOCKMESH_BASE_URL or f"{request.scheme}://{request.get_host()}"
+    records = ScrapeRecord.objects.order_by("-last_at")
+    return render(
+        request,
+        "metrics/settings.html",
+        {
+            "is_auth_on": settings.DOCKMESH_METRICS_AUTH,
+            "config_with_file": scrapeconfig.with_credentials_file(base_url),
+            "config_with_credentials": scrapeconfig.with_credentials(base_url),
+            "config_without": scrapeconfig.without_credentials(base_url),
+            "scrapes": records.filter(refusal="")[:_SHOWN],
+            "refusals": records.exclude(refusal="")[:_SHOWN],
+        },
+    )

@@ -1,0 +1,104 @@
+"""Counts requests to the HTTP API: in a dictionary, written to the database once a second.
+
+A request pays for one dictionary operation; the database gets one statement a second from each process,
+whatever the load. The page shows what the database has, so that every replica shows the same.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from threading import Lock
+
+from django.db import connection, transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from metrics.models import ApiRequestCount
+
+API_PREFIX = "/api/"
+UNMATCHED = "unmatched"
+OTHER_METHOD = "other"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+# `<int:pk>` and `<name>` in Django's routes, `(?P<name>…)` in regular expressions.
+_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")
+
+Key = tuple[str, str, int]
+
+
+class RequestCounter:
+    """Increments that are not in the database yet."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Key, int] = {}
+        self._lock = Lock()
+
+    def add(self, method: str, path: str, status: int) -> None:
+        """One more answer."""
+        key = (method, path, status)
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def flush(self) -> None:
+        """Write the increments; if the database refuses, they are kept for the next time."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        try:
+            _write(counts)
+        except BaseException:
+            with self._lock:
+                for key, count in counts.items():
+                    self._counts[key] = self._counts.get(key, 0) + count
+            raise
+
+
+counter = RequestCounter()
+
+
+class CountApiRequests:
+    """Middleware: outermost, so that it sees the answers of all others."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Count the answer, whatever it is."""
+        response = self._get_response(request)
+        if request.path_info.startswith(API_PREFIX):
+            counter.add(method_label(request.method), path_label(request), response.status_code)
+        return response
+
+
+def method_label(method: str | None) -> str:
+    """The method, or `other`: clients must not be able to make series."""
+    return method if method in METHODS else OTHER_METHOD
+
+
+def path_label(request: HttpRequest) -> str:
+    """The route's template, like `/api/v1/hosts/{id}`; `unmatched` where no route fits."""
+    match = request.resolver_match
+    return UNMATCHED if match is None else template(match.route)
+
+
+def template(route: str) -> str:
+    """A Django route as OpenAPI writes it."""
+    plain = route.replace("^", "").removesuffix("$").removesuffix("\\Z")
+    return "/" + _PARAMETER.sub(lambda found: _placeholder(found[1] or found[2]), plain)
+
+
+def _placeholder(name: str) -> str:
+    return "{id}" if name == "pk" else "{" + name + "}"
+
+
+def _write(counts: Mapping[Key, int]) -> None:
+    table = connection.ops.quote_name(ApiRequestCount._meta.db_table)
+    # Sorted, so that two replicas that write the same rows wait for each other instead of locking up.
+    rows = [(*key, count) for key, count in sorted(counts.items())]
+    values = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} (method, path, status, count) VALUES {values}"  # noqa: S608 (constants)
+            f" ON CONFLICT (method, path, status) DO UPDATE SET count = {table}.count + excluded.count",
+            [value for row in rows for value in row],
+        )

@@ -1,0 +1,10 @@
+"""The addresses of the metrics room."""
+
+from django.urls import path
+
+from metrics import pages, views
+
+urlpatterns = [
+    path("metrics", views.metrics, name="metrics"),
+    path("settings/metrics/", pages.settings_page, name="metrics-settings"),
+]

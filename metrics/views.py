@@ -1,0 +1,136 @@
+"""`/metrics`: who may read it, in which format, and what happens when it can't be had."""
+
+import math
+import time
+
+from django.conf import settings
+from django.db import Error
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from dockmesh.core.postgresql.base import waits_limited_to
+from dockmesh.core.problems import problem_answer
+from metrics import rendering, scrapelog
+from metrics.exposition import Body, Page
+from metrics.flight import TimedOut
+from metrics.negotiation import accepts_gzip, choose_format
+from tokens import bearer
+from tokens.permissions import Permission
+from tokens.principals import Principal
+
+_RETRY_AFTER = {"Retry-After": "5"}
+_LONGEST_SECONDS = 30.0
+_AUTHENTICATION_SECONDS = 4.0
+
+
+@csrf_exempt
+def metrics(request: HttpRequest) -> HttpResponseBase:
+    """The exposition. GET and HEAD; bearer token with `metrics.read` unless DOCKMESH_METRICS_AUTH is off."""
+    start = time.monotonic()
+    if request.method not in ("GET", "HEAD"):
+        return problem_answer(405, "GET or HEAD.", headers={"Allow": "GET, HEAD"})
+    try:
+        principal = _authenticated(request)
+    except bearer.Refused as refused:
+        return _refusal(request, refused)
+    except Error:
+        return _unavailable("The database is not available.")
+    timeout = _timeout_seconds(request)
+    try:
+        page = _page(timeout)
+    except rendering.DatabaseAway:
+        return _unavailable("The database is not available.")
+    except TimedOut:
+        return _unavailable("No answer would be ready before the scrape times out.")
+    answer, size = _answer(request, page)
+    seconds = time.monotonic() - start
+    if seconds > timeout:
+        return _unavailable("The answer was not ready before the scrape timed out.")
+    scrapelog.log.add(
+        token_name=principal.name if principal else "",
+        address=_address(request),
+        user_agent=_user_agent(request),
+        seconds=seconds,
+        size=size,
+    )
+    return answer
+
+
+def _authenticated(request: HttpRequest) -> Principal | None:
+    """The token's principal, None where no token is asked for; raises `Refused`, or `django.db.Error`."""
+    if not settings.DOCKMESH_METRICS_AUTH:
+        return None
+    with waits_limited_to(_AUTHENTICATION_SECONDS):
+        return bearer.authenticate(
+            request.META.get("HTTP_AUTHORIZATION"),
+            address=_address(request),
+            user_agent=_user_agent(request),
+            permission=Permission.METRICS_READ,
+        )
+
+
+def _page(timeout_seconds: float) -> Page:
+    try:
+        return rendering.renderer.page(timeout_seconds=timeout_seconds)
+    except rendering.DatabaseAway:
+        if settings.DOCKMESH_METRICS_AUTH:
+            raise
+        return rendering.renderer.page_without_database()
+
+
+def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:
+    form = choose_format(request.META.get("HTTP_ACCEPT", ""))
+    is_gzip = accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
+    wanted = request.GET.getlist("name[]")
+    body = page.body(
+        openmetrics=form.is_openmetrics, gzip=is_gzip, names=frozenset(wanted) if wanted else None
+    )
+    answer = _response(request, body)
+    answer["Content-Type"] = form.content_type
+    answer["Content-Length"] = str(body.length)
+    answer["Vary"] = "Accept, Accept-Encoding, Authorization"
+    answer["Cache-Control"] = "no-store"
+    if is_gzip:
+        answer["Content-Encoding"] = "gzip"
+    return answer, body.length
+
+
+def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
+    if request.method == "HEAD":
+        return HttpResponse()
+    if len(body.segments) == 1:
+        return HttpResponse(body.segments[0])
+    # Handed over segment by segment: joined, a large page would be in memory twice.
+    return StreamingHttpResponse(body.segments)
+
+
+def _refusal(request: HttpRequest, refused: bearer.Refused) -> HttpResponse:
+    scrapelog.log.add(
+        token_name=refused.token_name,
+        address=_address(request),
+        refusal=refused.reason.value,
+        user_agent=_user_agent(request),
+    )
+    return bearer.refusal_response(refused)
+
+
+def _unavailable(detail: str) -> HttpResponse:
+    return problem_answer(503, detail, headers=_RETRY_AFTER)
+
+
+def _timeout_seconds(request: HttpRequest) -> float:
+    """How long the scraper will wait; a header that makes no sense is as good as none."""
+    try:
+        seconds = float(request.META.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
+    except ValueError:
+        return _LONGEST_SECONDS
+    return min(seconds, _LONGEST_SECONDS) if math.isfinite(seconds) and seconds > 0 else _LONGEST_SECONDS
+
+
+def _address(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def _user_agent(request: HttpRequest) -> str:
+    return str(request.META.get("HTTP_USER_AGENT", ""))
