@@ -23,6 +23,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support import missing
+
 _names = itertools.count(1)
 
 
@@ -148,5 +150,9 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
+    try:
+        binaries()
+    except RuntimeError as error:
+        missing(str(error))
     with PostgresServer() as server:
         yield server
