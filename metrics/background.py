@@ -5,6 +5,7 @@ import os
 import threading
 import time
 
+from django.conf import settings
 from django.db import Error, connection
 
 from metrics import multiprocess, requests, scrapelog
@@ -16,6 +17,8 @@ _EVERY_SECONDS = 1.0
 
 def start() -> None:
     """Begin in this process, and in every process that a WSGI server forks from it."""
+    if not settings.DOCKMESH_METRICS_AUTH:
+        logger.warning("/metrics is public: DOCKMESH_METRICS_AUTH is off.")
     _start_thread()
     os.register_at_fork(after_in_child=_start_thread)
 

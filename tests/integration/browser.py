@@ -52,9 +52,10 @@ class Site:
     """dockmesh served by waitress from a thread."""
 
     def __init__(self) -> None:
+        from django.core.wsgi import get_wsgi_application
         from waitress.server import create_server
 
-        from dockmesh.wsgi import application
+        application = get_wsgi_application()
 
         def closing(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             answer = application(environ, start_response)
