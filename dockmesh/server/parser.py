@@ -19,7 +19,7 @@ MAX_TRAILER_BYTES = 4096
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _REQUEST_LINE = re.compile(rb"(%s{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n" % _TOKEN)
 _HEADER = re.compile(rb"(%s+):([\t\x20-\x7e\x80-\xff]*)\r\n" % _TOKEN)
-_ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#@]+)(.*)", re.IGNORECASE)
+_ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#@]+)((?:[/?].*)?)", re.IGNORECASE)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 

@@ -1,5 +1,7 @@
 """What the web process and the scheduler process do, from their first signal handler to their exit."""
 
+import contextlib
+import os
 import signal
 import socket
 import sys
@@ -43,4 +45,5 @@ def run_scheduler(run: Callable[[], None], stop: Callable[[], None]) -> None:
 
 def write_line(line: str) -> None:
     """One line of the access log, to standard output; characters that could steer a terminal are escaped."""
-    sys.stdout.write(line.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+    with contextlib.suppress(OSError):  # a log that nobody reads any more must not fail a request
+        os.write(sys.stdout.fileno(), line.encode("ascii", "backslashreplace") + b"\n")
