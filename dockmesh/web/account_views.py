@@ -20,7 +20,7 @@ from dockmesh.web import services, signins, theme
 from dockmesh.web.forms import PasswordForm, SetupForm, SignInForm
 from tokens.models import User
 from tokens.principals import principal_of
-from tokens.users import has_administrator, set_password
+from tokens.services import has_administrator, set_password
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 

@@ -13,7 +13,7 @@ from dockmesh.web.states import tone_of
 MOST_TROUBLES = 12
 MOST_ACTIVITY = 9
 MOST_MARKS = 2000
-DENSE_FROM = 150
+DENSE_FROM = 100
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,13 @@ class Overview:
 
     @property
     def is_dense(self) -> bool:
-        """Whether the strip's marks must be small."""
+        """Whether the strip's marks must be small; too small, and too many, to be links each."""
         return len(self.hosts) >= DENSE_FROM
+
+    @property
+    def strip_words(self) -> str:
+        """The strip for who can't see it."""
+        return "Every host: " + ", ".join(f"{count} {status}" for status, count in self.totals[0].parts)
 
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
@@ -128,7 +133,7 @@ def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, s
         return ("Your host is well" if only else f"All {len(fleet.hosts)} hosts are well"), "well"
     count = len(troubles)
     tone = "bad" if any(each.tone == "bad" for each in troubles) else "warning"
-    return ("1 thing needs you" if count == 1 else f"{count} things need you"), tone
+    return ("1 thing is wrong" if count == 1 else f"{count} things are wrong"), tone
 
 
 def _activity() -> list[Activity]:

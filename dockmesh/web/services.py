@@ -14,7 +14,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.web.models import SetupCode
 from tokens.models import User
-from tokens.users import create_first_administrator, has_administrator
+from tokens.services import create_first_administrator, has_administrator
 
 
 def address_of(request: HttpRequest) -> str:

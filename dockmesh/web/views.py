@@ -22,9 +22,11 @@ def overview(request: HttpRequest) -> HttpResponse:
     """How the fleet is, what is wrong, what happened. `?part=live` is the part that refreshes itself."""
     principal = principal_of(request)
     permissions = principal.permissions if principal else frozenset()
-    read = overviews.read(clock.now(), may_see_audit=Permission.AUDIT_READ in permissions)
+    now = clock.now()
+    read = overviews.read(now, may_see_audit=Permission.AUDIT_READ in permissions)
     may_manage = Permission.FLEET_MANAGE in permissions
     context = {
+        "now": now,
         "overview": read,
         "may_manage": may_manage,
         "may_see_audit": Permission.AUDIT_READ in permissions,

@@ -126,6 +126,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
             java_script_enabled=has_javascript,
             reduced_motion="reduce",
             locale="en-GB",
+            base_url=site.url,
         )
         contexts.append(context)
         if user is not None:
@@ -143,7 +144,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
                 else None
             ),
         )
-        page.goto(site.url + path)
+        page.goto(path)
         return page
 
     yield open_page

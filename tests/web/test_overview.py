@@ -67,7 +67,7 @@ def test_what_is_wrong_comes_first_and_leads_there(client: Client, ada: User) ->
     make_fleet(8, offline=1, degraded=1, broken=1)
     offline = Host.objects.get(pk=HostPulse.objects.earliest("last_seen_at").pk)
     text = text_of(client)
-    assert "3 things need you" in text
+    assert "3 things are wrong" in text
     assert f"<strong>{offline.name}</strong> is offline" in text
     assert f'href="/hosts/{offline.pk}/"' in text
     assert "connection refused on /var/run/docker.sock" in text

@@ -18,6 +18,14 @@ from tokens.services.roles import (
     make_built_in_roles,
     role_with_exactly,
 )
+from tokens.services.users import (
+    change_user_role,
+    create_first_administrator,
+    create_user,
+    has_administrator,
+    set_password,
+    set_user_active,
+)
 
 __all__ = [
     "Issued",
@@ -25,13 +33,19 @@ __all__ = [
     "TokenChanges",
     "change_role",
     "change_token",
+    "change_user_role",
+    "create_first_administrator",
     "create_role",
     "create_token",
     "create_token_with_new_role",
+    "create_user",
     "delete_role",
     "delete_token",
+    "has_administrator",
     "make_built_in_roles",
     "revoke_token",
     "role_with_exactly",
     "rotate_token",
+    "set_password",
+    "set_user_active",
 ]

@@ -236,16 +236,14 @@ def sparkline(values: Sequence[float], label: str) -> SafeString:
 
 
 @register.simple_tag
-def host_mark(host: Any) -> SafeString:
+def host_mark(host: Any, is_link: bool = True) -> SafeString:
     """One host in a strip; `host` has id, name, status and last_seen_at."""
+    tone = tone_of(host.status)
+    words = f"{host.name}: {host.status}, last seen {text.ago(host.last_seen_at, clock.now())}"
+    if not is_link:
+        return format_html('<i class="strip-{}" title="{}"></i>', tone, words)
     return format_html(
-        '<a id="mark-{}" class="strip-{}" href="/hosts/{}/" title="{}: {}, last seen {}"></a>',
-        host.id,
-        tone_of(host.status),
-        host.id,
-        host.name,
-        host.status,
-        text.ago(host.last_seen_at, clock.now()),
+        '<a id="mark-{}" class="strip-{}" href="/hosts/{}/" title="{}"></a>', host.id, tone, host.id, words
     )
 
 

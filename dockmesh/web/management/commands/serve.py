@@ -25,7 +25,7 @@ from dockmesh.core.errors import InvalidInput
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
 from dockmesh.web.services import setup_link
-from tokens.users import create_first_administrator, has_administrator
+from tokens.services import create_first_administrator, has_administrator
 
 DATABASE_WAIT_SECONDS = 60
 MIGRATION_LOCK = 0x646F636B6D657368  # any number that every replica agrees on

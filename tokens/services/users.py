@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record
-from dockmesh.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.text import clean_name
+from tokens.ceiling import require_all, service
 from tokens.models import Role, User
-from tokens.permissions import ALL
 from tokens.principals import Principal, principal_of_user
 
 MOST_USERNAME = 150
@@ -67,120 +69,108 @@ def create_first_administrator(*, username: str, password: str, actor: Actor) ->
     return user
 
 
-@transaction.atomic
+@service
 def create_user(*, principal: Principal, username: str, password: str, role_id: int) -> User:
-    """A user with a role whose permissions the principal holds all."""
-    role = _grantable_role(principal, role_id)
-    user = User(username=_clean_username(username), role=role, is_staff=_is_staff_role(role))
+    """A user with a role of which the principal holds every permission."""
+    role = _role(role_id)
+    require_all(principal, role.permissions)
+    user = User(username=_clean_username(username), role=role, is_staff=_is_admin_role(role))
     _check_password(password, user)
     user.set_password(password)
-    user.save()
-    record(
-        actor=principal.actor,
-        action=Action.USER_CREATED,
-        target_kind="user",
-        target_id=user.pk,
-        target_name=user.username,
-        changes={"role": role.name},
-    )
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError:
+        raise InvalidInput("username", "is taken by another user.") from None
+    _record(principal, Action.USER_CREATED, user, {"role": role.name})
     return user
 
 
-@transaction.atomic
-def change_role(*, principal: Principal, user_id: int, role_id: int) -> User:
-    """Gives the user another role. Nobody raises anyone above themselves, or changes who stands above them."""
+@service
+def change_user_role(*, principal: Principal, user_id: int, role_id: int) -> User:
+    """Gives the user another role. Nobody raises anyone above themselves, nor changes who stands above them.
+
+    Raises `Conflict` where no administrator would be left.
+    """
     _lock_administrators()
-    user = _manageable_user(principal, user_id)
-    role = _grantable_role(principal, role_id)
+    user = _within_reach(principal, user_id)
+    role = _role(role_id)
+    require_all(principal, role.permissions)
     before = user.role.name if user.role else ""
-    if user.role_id == role.pk and user.is_superuser == (role.is_builtin and role.name == "admin"):
+    if user.role_id == role.pk:
         return user
     user.role = role
-    user.is_superuser = user.is_superuser and role.is_builtin and role.name == "admin"
-    user.is_staff = _is_staff_role(role)
+    user.is_superuser = user.is_superuser and _is_admin_role(role)
+    user.is_staff = _is_admin_role(role)
     user.save(update_fields=["role", "is_superuser", "is_staff"])
-    _keep_an_administrator("The last administrator must keep the role admin.")
-    record(
-        actor=principal.actor,
-        action=Action.USER_CHANGED,
-        target_kind="user",
-        target_id=user.pk,
-        target_name=user.username,
-        changes={"role": [before, role.name]},
-    )
+    if not has_administrator():
+        raise Conflict("The last administrator must keep the role admin.")
+    _record(principal, Action.USER_CHANGED, user, {"role": [before, role.name]})
     return user
 
 
-@transaction.atomic
-def set_active(*, principal: Principal, user_id: int, is_active: bool) -> User:
+@service
+def set_user_active(*, principal: Principal, user_id: int, is_active: bool) -> User:
     """Disables or enables a user. A disabled one is signed out everywhere at their next request."""
     _lock_administrators()
-    user = _manageable_user(principal, user_id)
+    user = _within_reach(principal, user_id)
     if user.is_active == is_active:
         return user
-    if not is_active and principal.kind == "user" and principal.id == str(user.pk):
-        raise Conflict("You can't disable yourself.")
     user.is_active = is_active
     user.save(update_fields=["is_active"])
-    _keep_an_administrator("The last administrator can't be disabled.")
-    record(
-        actor=principal.actor,
-        action=Action.USER_ENABLED if is_active else Action.USER_DISABLED,
-        target_kind="user",
-        target_id=user.pk,
-        target_name=user.username,
-    )
+    if not has_administrator():
+        raise Conflict("The last active administrator can't be disabled.")
+    if principal.kind == "user" and principal.id == str(user.pk):
+        raise Conflict("You can't disable yourself.")
+    _record(principal, Action.USER_ENABLED if is_active else Action.USER_DISABLED, user)
     return user
 
 
-@transaction.atomic
+@service
 def set_password(*, principal: Principal, user_id: int, password: str) -> User:
     """A new password, which ends the user's other sessions."""
-    user = _manageable_user(principal, user_id)
+    user = _within_reach(principal, user_id)
     _check_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
-    record(
-        actor=principal.actor,
-        action=Action.USER_PASSWORD_CHANGED,
-        target_kind="user",
-        target_id=user.pk,
-        target_name=user.username,
-    )
+    _record(principal, Action.USER_PASSWORD_CHANGED, user)
     return user
 
 
-def _is_staff_role(role: Role) -> bool:
-    """Django admin is for those who may do everything."""
+def _record(
+    principal: Principal, action: Action, user: User, changes: Mapping[str, object] | None = None
+) -> None:
+    record(
+        actor=principal.actor,
+        action=action,
+        target_kind="user",
+        target_id=user.pk,
+        target_name=user.username,
+        changes=changes,
+    )
+
+
+def _is_admin_role(role: Role) -> bool:
+    """Whether it is the one role whose users may use Django admin too."""
     return role.is_builtin and role.name == "admin"
 
 
-def _grantable_role(principal: Principal, role_id: int) -> Role:
+def _role(role_id: int) -> Role:
     role = Role.objects.filter(pk=role_id).first()
     if role is None:
         raise InvalidInput("role", "there is no such role.")
-    beyond = sorted(set(role.permissions) - set(principal.permissions))
-    if beyond:
-        raise Forbidden(f"The role {role.name} holds what you don't: {', '.join(beyond)}.")
     return role
 
 
-def _manageable_user(principal: Principal, user_id: int) -> User:
+def _within_reach(principal: Principal, user_id: int) -> User:
     """The user, locked. Who may do more than the principal is out of the principal's reach."""
-    user = User.objects.select_for_update().filter(pk=user_id).first()
+    user = User.objects.select_for_update(of=("self",)).select_related("role").filter(pk=user_id).first()
     if user is None:
         raise NotFound("There is no such user.")
-    held = ALL if user.is_superuser else principal_of_user(user).permissions
-    if not set(held) <= set(principal.permissions):
-        raise Forbidden(f"{user.username} may do more than you, so you can't change them.")
+    require_all(principal, principal_of_user(user).permissions)
     return user
 
 
 def _lock_administrators() -> None:
     """So that two of them can't disable each other at the same moment."""
     list(administrators().select_for_update(of=("self",)).order_by("pk"))
-
-
-def _keep_an_administrator(message: str) -> None:
-    if not has_administrator():
-        raise Conflict(message)
