@@ -1,0 +1,128 @@
+"""`manage.py simulatefleet`: a fleet of simulated agents, for trying things out, demos and load."""
+
+import signal
+import threading
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+
+from dockmesh.audit.services import SYSTEM
+from dockmesh.core.commandline import complain_in_one_line
+from dockmesh.fleet import services
+from dockmesh.fleet.models import Host
+from dockmesh.fleet.simulation.agent import Client, Refused, SimulatedAgent, Unreachable
+from dockmesh.fleet.simulation.run import run
+from dockmesh.fleet.simulation.world import make_hosts
+
+
+class Command(BaseCommand):
+    """Enrols the hosts, then lets their agents report until Ctrl-C or the end of `--duration`."""
+
+    help = (
+        "Simulates a fleet whose agents speak the real protocol over HTTP. The enrollment token lets the first"
+        " host in; the tokens of the others are made with --api-token, or without it straight in the"
+        " server's database, which this command then has to share."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """The size of the fleet and where it reports."""
+        complain_in_one_line(parser)
+        parser.add_argument("--server", required=True, metavar="URL", help="the dockmesh server")
+        parser.add_argument("--enrollment-token", required=True, metavar="T", help="for the first host")
+        parser.add_argument(
+            "--api-token", metavar="T", help="with fleet.manage: makes the other hosts' tokens"
+        )
+        parser.add_argument("--hosts", type=_number(1, 10_000), default=50)
+        parser.add_argument("--containers", type=_number(0, 5000), default=20, help="of each host")
+        parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same fleet")
+        parser.add_argument("--duration", type=_number(1, 10**9), metavar="SECONDS", help="default: for ever")
+        parser.add_argument(
+            "--interval", type=_number(1, 3600), metavar="SECONDS", help="default: what the server asks for"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Returns after Ctrl-C, SIGTERM or the duration."""
+        stop = threading.Event()
+        try:
+            agents = self._enroll(options)
+        except KeyboardInterrupt:
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        tally = run(
+            agents,
+            server=options["server"],
+            duration_seconds=options["duration"],
+            interval_seconds=options["interval"],
+            say=self._say,
+            stop=stop,
+        )
+        self._say(
+            f"stopped: {tally.heartbeats} heartbeats, {tally.refused} refused, {tally.unreachable} lost"
+        )
+
+    def _enroll(self, options: dict[str, Any]) -> list[SimulatedAgent]:
+        try:
+            client = Client(options["server"])
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        worlds = make_hosts(hosts=options["hosts"], containers=options["containers"], seed=options["seed"])
+        tokens = self._tokens(client, options)
+        agents: list[SimulatedAgent] = []
+        try:
+            for world in worlds:
+                labels = {"simulated": "yes", "role": world.name.split("-")[0]}
+                answer = client.post(
+                    "agents/enroll", {"hostname": world.name, "labels": labels}, token=next(tokens)
+                )
+                agents.append(
+                    SimulatedAgent(
+                        world, answer["agent_token"], interval_seconds=answer["heartbeat_interval_seconds"]
+                    )
+                )
+                if len(agents) == 1 and not options["api_token"] and len(worlds) > 1:
+                    self._check_database(answer["host"])
+        except (Refused, Unreachable) as error:
+            raise CommandError(f"{options['server']}: host {world.name} can't enrol: {error}") from None
+        client.close()
+        self._say(
+            f"{len(agents)} hosts enrolled, {sum(len(agent.host.containers) for agent in agents)} containers"
+        )
+        return agents
+
+    def _tokens(self, client: Client, options: dict[str, Any]) -> Iterator[str]:
+        """The token that was given, then as many more as are asked for."""
+        yield options["enrollment_token"]
+        while True:
+            if options["api_token"]:
+                body = {"expires_in_seconds": 3600}
+                yield str(client.post("enrollment-tokens", body, token=options["api_token"])["token"])
+            else:
+                yield services.create_enrollment_token(actor=SYSTEM)[1]
+
+    def _check_database(self, host: dict[str, Any]) -> None:
+        try:
+            is_shared = Host.objects.filter(pk=host["id"], name=host["name"]).exists()
+        except DatabaseError:
+            is_shared = False
+        if not is_shared:
+            raise CommandError(
+                "this command does not use the server's database, so it can't make enrollment tokens for more"
+                " than one host: set the server's DOCKMESH_ variables, or give --api-token"
+            )
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return number

@@ -1,0 +1,106 @@
+"""The simulated fleet: the same from the same seed, and taken for real by the server."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from dockmesh.audit.services import SYSTEM
+from dockmesh.fleet import commands, services
+from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, Host
+from dockmesh.fleet.simulation.world import make_hosts, services_of
+
+
+def test_the_same_seed_makes_the_same_fleet() -> None:
+    def life(seed: int) -> list[Any]:
+        hosts = make_hosts(hosts=3, containers=20, seed=seed)
+        for _ in range(500):
+            for host in hosts:
+                host.advance(15.0)
+        return [
+            (
+                host.name,
+                host.is_silent,
+                [(each.id, each.state, each.restart_count) for each in host.containers.values()],
+            )
+            for host in hosts
+        ]
+
+    assert life(1) == life(1)
+    assert life(1) != life(2)
+
+
+def test_containers_crash_and_come_back() -> None:
+    [host] = make_hosts(hosts=1, containers=20, seed=1)
+    seen = set()
+    for _ in range(2000):
+        host.advance(15.0)
+        seen |= {each.state for each in host.containers.values()}
+    assert seen == {"running", "exited", "restarting"}
+    assert sum(each.restart_count for each in host.containers.values()) > 10
+    assert sum(each.state == "running" for each in host.containers.values()) > 15
+
+
+def test_services_are_read_from_a_compose_file() -> None:
+    text = "services:\n  web:\n    image: nginx\n  db:\n    image: postgres\nvolumes:\n  data: {}\n"
+    assert [name for name, _, _ in services_of("x", text)] == ["web", "db"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_fleet_enrols_reports_and_carries_out_commands(
+    live_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dockmesh.fleet.simulation import agent
+
+    monkeypatch.setattr(agent, "SECONDS", {})
+    token = services.create_enrollment_token(actor=SYSTEM)[1]
+    out = io.StringIO()
+    options = {"server": live_server.url, "hosts": 3, "containers": 12, "seed": 1, "interval": 1}
+    call_command("simulatefleet", enrollment_token=token, duration=2, stdout=out, **options)
+    assert "3 hosts enrolled, 36 containers" in out.getvalue()
+    assert "0 refused, 0 lost" in out.getvalue()
+    assert Host.objects.count() == 3
+    assert Container.objects.count() == 36
+    assert EnrollmentToken.objects.exclude(used_at=None).count() == 3
+    with pytest.raises(CommandError, match="can't enrol: the server answered 401"):
+        call_command("simulatefleet", enrollment_token=token, duration=1, stdout=out, **options)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_simulated_agent_carries_out_a_deploy(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dockmesh.fleet.simulation import agent as simulation
+    from tests.fleet.factories import make_host
+
+    monkeypatch.setattr(simulation, "SECONDS", {"deploy": (0.0, 0.0)})
+    monkeypatch.setattr(simulation, "FAILS", 0.0)
+    host, token = make_host()
+    payload = {"operation": "up", "stack": "new", "compose_file": "services:\n  web:\n    image: nginx\n"}
+    command = commands.enqueue(host_id=host.pk, kind="deploy", payload=payload)
+    [world] = make_hosts(hosts=1, containers=0, seed=1)
+    simulated = simulation.SimulatedAgent(world, token)
+    client = simulation.Client(live_server.url)
+    simulated.step(client)
+    simulated.step(client)
+    client.close()
+    assert AgentCommand.objects.get(pk=command).result["result"] == "success"
+    assert Container.objects.get().name == "new-web-1"
+
+
+@pytest.mark.django_db
+def test_an_enrollment_token_is_all_that_is_printed() -> None:
+    out = io.StringIO()
+    call_command("enrollmenttoken", "--expires-in", "2h", stdout=out)
+    assert out.getvalue().startswith("dme_")
+    assert len(out.getvalue().split()) == 1
+    assert EnrollmentToken.objects.get().created_by == "dockmesh"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("text", ["", "1", "99x", "31d", "-1h"])
+def test_a_bad_lifetime_is_one_line(text: str) -> None:
+    with pytest.raises(CommandError, match="expires"):
+        call_command("enrollmenttoken", f"--expires-in={text}")
+    assert not EnrollmentToken.objects.exists()
