@@ -1,0 +1,282 @@
+"""Backups by the agent with the real restic, of volumes of the real Docker Engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockmesh.agent.backup import compare, find_volumes
+from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.restic import job_tag, snapshot_id
+from tests.integration.agent_process import AgentProcess
+from tests.integration.dockerd import DockerEngine, compose_file
+from tests.integration.stubserver import StubServer
+from tests.support import require
+
+StartAgent = Callable[..., AgentProcess]
+Order = Callable[..., dict[str, Any]]
+
+PASSWORD = "correct-horse-battery"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository that is not made yet, in an agent.toml."""
+    require("restic")
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    (tmp_path / "agent.toml").write_text(
+        f'[repositories.local]\nrepository = "{tmp_path}/repository"\npassword_file = "{tmp_path}/password"\n'
+        f'[repositories.wrong]\nrepository = "{tmp_path}/repository"\npassword_file = "{tmp_path}/agent.toml"\n'
+    )
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def order(repository: Path, server: StubServer, start_agent: StartAgent) -> Order:
+    """Gives the agent a command and waits for its result."""
+    server.interval = 1
+    return make_order(server, start_agent, repository, "unix:///nonexistent/docker.sock")
+
+
+def make_order(server: StubServer, start_agent: StartAgent, repository: Path, docker_host: str) -> Order:
+    start_agent(f"--docker-host={docker_host}", f"--config={repository.parent}/agent.toml")
+    first = server.wait_for(lambda r: r.path == "heartbeat").body
+    assert first["agent"]["capabilities"][-1] == "backup"
+    assert first["agent"]["repositories"] == ["local", "wrong"]
+    count = iter(range(1, 100))
+
+    def give(kind: str, **payload: Any) -> dict[str, Any]:
+        command_id = next(count)
+        usual = {"repository": "local", "job": "nightly", "timeout_seconds": 120, "lock": "job:nightly"}
+        server.commands = [{"id": command_id, "kind": kind, "payload": usual | payload}]
+        return server.wait_for(lambda r: r.path == f"commands/{command_id}/result", seconds=60).body
+
+    return give
+
+
+def restic(repository: Path, *arguments: str) -> str:
+    env = {**os.environ, "RESTIC_REPOSITORY": str(repository), "RESTIC_PASSWORD": PASSWORD}
+    return subprocess.run(
+        ["restic", "--no-cache", *arguments], env=env, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "file").write_bytes(os.urandom(3_000_000))
+    (folder / "sub" / "ünïcode name").write_text("hello")
+    (folder / "link").symlink_to("file")
+    return folder
+
+
+@pytest.mark.integration
+def test_a_volume_is_backed_up_changed_and_restored(
+    docker_engine: DockerEngine, server: StubServer, start_agent: StartAgent, repository: Path, tmp_path: Path
+) -> None:
+    server.interval = 1
+    file = tmp_path / "docker-compose.yml"
+    file.write_text(compose_file({"db": "echo one > /data/row; sleep 600"}, volumes={"db": "rows"}))
+    docker_engine.compose("shop", file, "up", "-d")
+    order = make_order(server, start_agent, repository, docker_engine.host)
+    source = {"type": "volumes", "stack": "shop", "volumes": ["rows"]}
+
+    first = order("backup", source=source, keep={"last": 5}, verify=True)
+    assert (first["result"], first["error"]) == ("success", "")
+    assert first["files"] == 1
+    assert first["bytes_processed"] == 4
+    assert first["bytes_added"] > 0
+    assert first["duration_seconds"] > 0
+    assert first["files_verified"] == first["files_same_as_source"] == 1
+    assert "is new; making it" in first["output"]
+    (found,) = json.loads(restic(repository, "snapshots", "--json"))
+    assert found["id"].startswith(first["snapshot_id"])
+    assert found["tags"] == ["dockmesh-job=nightly"]
+
+    with docker_engine.client() as client:
+        container = client.containers.get("shop_db_1")
+        volume = Path(client.volumes.get("shop_rows").attrs["Mountpoint"])
+        assert container.exec_run(["sh", "-c", "echo two > /data/row"]).exit_code == 0
+    second = order("backup", source={"type": "volumes", "stack": "shop", "volumes": []})
+    assert second["result"] == "success"
+    assert second["snapshot_id"] != first["snapshot_id"]
+
+    target = tmp_path / "restored"
+    restored = order("restore", snapshot_id=first["snapshot_id"], target_path=str(target))
+    assert (restored["result"], restored["error"]) == ("success", "")
+    assert (target / str(volume / "row").lstrip("/")).read_text() == "one\n"
+    back = order("restore", snapshot_id=first["snapshot_id"], target_path="/")
+    assert (back["result"], back["error"]) == ("success", "")
+    assert (volume / "row").read_text() == "one\n"
+
+    missing = order("backup", source={"type": "volumes", "stack": "shop", "volumes": ["nope"]})
+    assert missing["error"] == "volume 'nope' of stack 'shop' is not on this host"
+
+
+@pytest.mark.integration
+def test_old_snapshots_of_this_job_only_are_pruned(order: Order, repository: Path, data: Path) -> None:
+    source = {"type": "path", "path": str(data)}
+    assert order("backup", job="other, job", source=source)["result"] == "success"
+    made = []
+    for _ in range(3):
+        (data / "sub" / "new").write_text(str(time.time()))
+        ended = order("backup", source=source, keep={"last": 2, "daily": 0, "weekly": 0, "monthly": 0})
+        assert (ended["result"], ended["error"]) == ("success", "")
+        made.append(ended["snapshot_id"])
+    listed = order("snapshots")["snapshots"]
+    assert [item["short_id"] for item in listed] == [made[2], made[1]]
+    others = order("snapshots", job="other, job")["snapshots"]
+    assert len(others) == 1
+    assert others[0]["tags"] == ["dockmesh-job=other%2C job"]
+    restic(repository, "check", "--read-data")
+
+
+@pytest.mark.integration
+def test_a_verification_finds_a_damaged_repository(order: Order, repository: Path, data: Path) -> None:
+    assert order("backup", source={"type": "path", "path": str(data)})["result"] == "success"
+    good = order("verify", snapshot_id="latest")
+    assert (good["result"], good["error"]) == ("success", "")
+    assert good["files_verified"] == good["files_same_as_source"] == 2
+    assert good["files_changed_since"] == 0
+    (data / "file").write_text("changed since")
+    changed = order("verify", snapshot_id=good["snapshot_id"])
+    assert (changed["result"], changed["files_changed_since"]) == ("success", 1)
+
+    biggest = max(
+        (repository / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0
+    )
+    content = bytearray(biggest.read_bytes())
+    content[len(content) // 2] ^= 1
+    biggest.chmod(0o600)
+    biggest.write_bytes(content)
+    bad = order("verify", snapshot_id="latest")
+    assert bad["result"] == "failure"
+    assert "restic check" in bad["error"]
+
+
+@pytest.mark.integration
+def test_what_goes_wrong_is_said_and_no_secret_with_it(order: Order, repository: Path, data: Path) -> None:
+    source = {"type": "path", "path": str(data)}
+    assert order("backup", source=source)["result"] == "success"
+    wrong = order("backup", repository="wrong", source=source)
+    assert wrong["result"] == "failure"
+    assert "wrong password" in wrong["error"]
+    unknown = order("backup", repository="elsewhere", source=source)
+    assert unknown["error"] == (
+        "this host has no repository 'elsewhere' in its agent.toml; it knows: local, wrong"
+    )
+    gone = order("backup", source={"type": "path", "path": str(data / "gone")})
+    assert "is not there" in gone["error"]
+    no_docker = order("backup", source={"type": "volumes", "stack": "shop", "volumes": []})
+    assert "/nonexistent/docker.sock is not there" in no_docker["error"]
+    for payload, text in (
+        ({"source": source, "job": ""}, "job must not be empty"),
+        ({"source": source, "keep": {"last": -1}}, "keep must have"),
+        ({"source": {"type": "all"}}, "source.type must be"),
+        ({"source": {"type": "path", "path": "relative"}}, "source.path must be an absolute path"),
+    ):
+        assert text in order("backup", **payload)["error"]
+    assert "snapshot_id must be" in order("restore", snapshot_id="--help", target_path="/x")["error"]
+    assert "absolute" in order("restore", snapshot_id="latest", target_path="x")["error"]
+    none = order("restore", snapshot_id="deadbeef", target_path=str(data.parent / "x"))
+    assert none["result"] == "failure"
+    assert PASSWORD not in str([wrong, unknown, none])
+
+
+@pytest.mark.integration
+def test_a_backup_streams_its_progress_and_survives_a_stale_lock(
+    order: Order, server: StubServer, repository: Path, data: Path
+) -> None:
+    source = {"type": "path", "path": str(data)}
+    first = order("backup", source=source)
+    assert "Snapshot " in first["output"]
+    assert "2 files" in first["output"]
+    # The lock of a restic that was killed: nobody with this process id is alive any more.
+    child = subprocess.Popen(
+        ["restic", "--no-cache", "backup", "--stdin"],
+        env={**os.environ, "RESTIC_REPOSITORY": str(repository), "RESTIC_PASSWORD": PASSWORD},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 10
+    while not list((repository / "locks").iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert list((repository / "locks").iterdir())
+    assert order("backup", source=source, keep={"last": 1})["error"] == ""
+
+
+def test_a_jobs_tag_survives_restics_comma() -> None:
+    assert job_tag("nightly") == "dockmesh-job=nightly"
+    assert job_tag("a, b 100%") == "dockmesh-job=a%2C b 100%25"
+
+
+@pytest.mark.parametrize("value", ["", "abc", "--help", "deadbeef --x", "DEADBEEF", "a" * 65])
+def test_a_snapshot_id_can_not_be_an_option(value: str) -> None:
+    with pytest.raises(CommandError):
+        snapshot_id(value)
+
+
+def test_volumes_are_found_by_their_compose_name_or_dockers() -> None:
+    volumes = [
+        {"Name": "shop_rows", "Mountpoint": "/v/1", "Labels": {
+            "com.docker.compose.project": "shop", "com.docker.compose.volume": "rows"}},
+        {"Name": "named", "Mountpoint": "/v/2", "Labels": {
+            "com.docker.compose.project": "shop", "com.docker.compose.volume": "files"}},
+        {"Name": "external", "Mountpoint": "/v/3", "Labels": None},
+        {"Name": "cache_rows", "Mountpoint": "/v/4", "Labels": {
+            "com.docker.compose.project": "cache", "com.docker.compose.volume": "rows"}},
+    ]  # fmt: skip
+    assert find_volumes(volumes, "shop", []) == ["/v/1", "/v/2"]
+    assert find_volumes(volumes, "shop", ["rows", "files", "external", "named"]) == [
+        "/v/1",
+        "/v/2",
+        "/v/3",
+        "/v/2",
+    ]
+    with pytest.raises(CommandError, match="volume 'nope' of stack 'shop'"):
+        find_volumes(volumes, "shop", ["nope"])
+
+
+def test_a_comparison_names_what_differs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    files = {}
+    for name, content in {
+        "same": "abc",
+        "other": "abc",
+        "short": "abc",
+        "gone": "abc",
+        "later": "abc",
+    }.items():
+        (source / name).write_text(content)
+        os.utime(source / name, ns=(1, 1))
+        files[str(source / name)] = 3
+        copy = tmp_path / "copy" / str(source / name).lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text({"other": "abd", "short": "ab"}.get(name, content))
+        os.utime(copy, ns=(1, 1))
+    (tmp_path / "copy" / str(source / "gone").lstrip("/")).unlink()
+    (source / "later").write_text("xyz")
+    run = Run(1, "verify", {}, threading.Event())
+    with pytest.raises(CommandError) as caught:
+        compare(tmp_path / "copy", files, run)
+    text = str(caught.value)
+    assert "other has another content than the source" in text
+    assert "short has 2 bytes instead of 3" in text
+    assert "gone is missing" in text
+    good = {path: 3 for path in files if path.endswith(("same", "later"))}
+    assert compare(tmp_path / "copy", good, run) == {
+        "files_verified": 2,
+        "files_same_as_source": 1,
+        "files_changed_since": 1,
+    }
