@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable
 
 from dockmesh.core import health, lifecycle
-from dockmesh.core.postgresql.base import limit_waits
+from dockmesh.core.postgresql.base import REQUEST_SECONDS, limit_waits
 from dockmesh.server.http import HTTPServer, WSGIApplication
 
-DATABASE_SECONDS = 5.0  # the longest wait for one answer of the database
 SECRET_PATHS = ("/setup/",)  # what follows is a one-time code: it stays out of the log
 
 
@@ -19,7 +18,7 @@ def run_web(
     listener: socket.socket, application: WSGIApplication, *, threads: int, max_body_bytes: int
 ) -> None:
     """Serve until SIGTERM, then finish what was accepted."""
-    limit_waits(DATABASE_SECONDS)
+    limit_waits(REQUEST_SECONDS)
     lifecycle.start()
     server = HTTPServer(
         listener,
@@ -38,7 +37,7 @@ def run_web(
 
 def run_scheduler(run: Callable[[], None], stop: Callable[[], None]) -> None:
     """Run the scheduler until SIGTERM."""
-    limit_waits(DATABASE_SECONDS)
+    limit_waits(REQUEST_SECONDS)
     signal.signal(signal.SIGTERM, lambda *_: stop())
     run()
 
