@@ -1,5 +1,6 @@
 """Once a second, off the way of every request: write the counts that gathered in memory."""
 
+import itertools
 import logging
 import os
 import threading
@@ -8,11 +9,12 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from metrics import multiprocess, requests, scrapelog
+from metrics import multiprocess, requests, schema, scrapelog
 
 logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 1.0
+_MIGRATIONS_EVERY_RUNS = 60
 
 
 def start() -> None:
@@ -39,9 +41,19 @@ def _start_thread() -> None:
 
 
 def _run() -> None:
-    while True:
+    for run in itertools.count():
+        if run % _MIGRATIONS_EVERY_RUNS == 0:
+            _count_migrations()
         time.sleep(_EVERY_SECONDS)
         try:
             flush()
         except Exception:
             logger.exception("Writing the counts failed.")
+
+
+def _count_migrations() -> None:
+    try:
+        schema.count_migrations()
+    except Error as error:
+        logger.warning("The migrations could not be counted, and are in a minute: %s", error)
+        connection.close()

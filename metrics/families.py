@@ -55,6 +55,12 @@ HOST_INFO = Family(
     "Always 1; the labels tell what the host is.",
     ("host", "agent_version", "docker_version", "os", "arch", "kernel"),
 )
+CLOCK_SKEW = Family(
+    "dockmesh_host_clock_skew_seconds",
+    "gauge",
+    "How far the host's clock was ahead of the server's at its last heartbeat, in seconds.",
+    ("host",),
+)
 AUTH_ENABLED = Family(
     "dockmesh_metrics_auth_enabled", "gauge", "Whether /metrics asks for a token (1) or is public (0)."
 )
@@ -90,6 +96,7 @@ PAGE = (
 COMPANIONS = (
     BUILD_INFO,
     HOST_INFO,
+    CLOCK_SKEW,
     AUTH_ENABLED,
     TOKEN_EXPIRES,
     DB_UP,

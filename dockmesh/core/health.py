@@ -27,6 +27,12 @@ def _migrations_of_the_code() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None, ignore_no_migrations=True).disk_migrations or ())
 
 
+def count_migrations() -> tuple[int, int]:
+    """How many migrations the database has had, and how many the code has besides; one query."""
+    applied = set(MigrationRecorder(connection).migration_qs.values_list("app", "name"))
+    return len(applied), len(_migrations_of_the_code() - applied)
+
+
 def failures() -> dict[str, str]:
     """What stands against readiness: `database`, `migrations`, `draining`, each with a short reason."""
     found: dict[str, str] = {}
@@ -34,7 +40,7 @@ def failures() -> dict[str, str]:
         found["draining"] = "the server is stopping"
     try:
         with waits_limited_to(DATABASE_SECONDS):
-            applied = set(MigrationRecorder(connection).migration_qs.values_list("app", "name"))
+            _, missing = count_migrations()
     except (DatabaseError, InterfaceError) as error:
         if "django_migrations" in str(error):
             found["migrations"] = "none is applied"
@@ -42,7 +48,6 @@ def failures() -> dict[str, str]:
             found["database"] = "it does not answer"
             connection.close()
     else:
-        missing = len(_migrations_of_the_code() - applied)
         if missing:
             found["migrations"] = f"{missing} not applied"
     return found

@@ -31,6 +31,7 @@ class PulseColumns:
     are_degraded: Sequence[bool]
     rtt_counts: Sequence[str]
     rtt_sums: Sequence[float]
+    clock_skews: Sequence[float]
 
 
 def offline_before(now: datetime.datetime) -> datetime.datetime:
@@ -68,11 +69,11 @@ def pulse_columns() -> PulseColumns:
     }[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT host_id, version, {seen}, is_degraded, rtt_counts, rtt_sum"  # noqa: S608 (constants)
+            f"SELECT host_id, version, {seen}, is_degraded, rtt_counts, rtt_sum, clock_skew_seconds"  # noqa: S608 (constants)
             " FROM fleet_hostpulse ORDER BY host_id"
         )
         rows = cursor.fetchall()
-    return PulseColumns(*zip(*rows, strict=True)) if rows else PulseColumns((), (), (), (), (), ())
+    return PulseColumns(*zip(*rows, strict=True)) if rows else PulseColumns((), (), (), (), (), (), ())
 
 
 def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:

@@ -32,6 +32,7 @@ class FleetCollector:
             ages=["%.3f" % max(now - seen, 0.0) for seen in pulses.last_seen],  # noqa: UP031 (twice as fast)
             rtt_counts=pulses.rtt_counts,
             rtt_sums=pulses.rtt_sums,
+            skews=["%.3f" % skew for skew in pulses.clock_skews],  # noqa: UP031 (twice as fast)
         )
         offline = sum(are_offline)
         degraded = sum(map(_is_degraded, pulses.are_degraded, are_offline))
@@ -42,6 +43,7 @@ class FleetCollector:
             f.LAST_SEEN: found.last_seen,
             f.AGENT_RTT: found.rtt,
             f.HOST_INFO: found.info,
+            f.CLOCK_SKEW: found.skew,
         }
 
 

@@ -28,6 +28,7 @@ _PULSE_GROUP_BITS = 7
 _STACKS = state_template(f.STACKS, f.STACK_STATES)
 _CONTAINERS = state_template(f.CONTAINERS, f.CONTAINER_STATES)
 _LAST_SEEN = f.LAST_SEEN.name + '{host="%s"} '
+_SKEW = f.CLOCK_SKEW.name + '{host="%s"} '
 _RTT = histogram_template(f.AGENT_RTT, RTT_BUCKETS)
 _RTT_LINES = len(_RTT.stems)
 _DEPLOYS = histogram_template(f.DEPLOY_DURATION, DEPLOY_BUCKETS, "success") + histogram_template(
@@ -68,6 +69,7 @@ class FleetPieces:
     last_seen: Sequence[Piece]
     rtt: Sequence[Piece]
     info: Sequence[Piece]
+    skew: Sequence[Piece]
 
 
 class HostTexts:
@@ -78,6 +80,7 @@ class HostTexts:
         self._names: dict[int, str] = {}
         self._laid_out: list[tuple[int, str]] = []
         self._last_seen = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
+        self._skew = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
         self._rtt = FilledLines(_RTT_LINES, group_bits=_PULSE_GROUP_BITS)
 
     def refresh(
@@ -88,10 +91,11 @@ class HostTexts:
         ages: Sequence[str],
         rtt_counts: Sequence[str],
         rtt_sums: Sequence[float],
+        skews: Sequence[str],
     ) -> FleetPieces:
         """Bring the lines up to date.
 
-        ``stamps`` are in ascending order of the hosts' ids, and the three sequences are in that order
+        ``stamps`` are in ascending order of the hosts' ids, and the four sequences are in that order
         too. ``rows`` gives the rows of the hosts whose stamp is new; it must know all of them.
         """
         self.store.refresh(stamps, lambda ids: self._render(rows(ids)))
@@ -101,6 +105,7 @@ class HostTexts:
             containers=self.store.pieces(1),
             info=self.store.pieces(2),
             last_seen=self._last_seen.fill([ages]),
+            skew=self._skew.fill([skews]),
             rtt=self._rtt.fill(_histogram_columns(rtt_counts, rtt_sums)),
         )
 
@@ -126,6 +131,7 @@ class HostTexts:
             return
         keys = list(stamps)
         self._last_seen.lay_out(keys, [[_LAST_SEEN % name] for _, name in wanted])
+        self._skew.lay_out(keys, [[_SKEW % name] for _, name in wanted])
         self._rtt.lay_out(keys, [_RTT.prefixes(name) for _, name in wanted])
         self._laid_out = wanted
 

@@ -92,6 +92,7 @@ class Rendered:
             ages=[number(row["age"]) for row in hosts.values()],
             rtt_counts=[cumulative(row["rtt"]) for row in hosts.values()],
             rtt_sums=[row["rtt_sum"] for row in hosts.values()],
+            skews=["0.000"] * len(hosts),
         )
         deploys = self.stacks.refresh(
             stamps={key: repr(row) for key, row in stacks.items()},

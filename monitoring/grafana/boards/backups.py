@@ -1,0 +1,100 @@
+"""Backups: is everything backed up?
+
+dockmesh's label `job` of these families is `exported_job` in Prometheus, which keeps `job` for itself.
+"""
+
+from grafana_foundation_sdk.builders import dashboard as sdk
+
+from monitoring.grafana.kit import (
+    GREEN,
+    ORANGE,
+    RED,
+    SELECT,
+    board,
+    graph,
+    instant,
+    listing,
+    number,
+    query,
+    rows,
+    with_annotations,
+    with_variables,
+)
+
+DAY = 24 * 3600
+LIMIT = 26 * 3600
+
+
+def dashboard() -> sdk.Dashboard:
+    """The dashboard, as described at the top of this file."""
+    last = f"max without (instance) (dockmesh_backup_last_run_timestamp{{{SELECT}}})"
+    took = f"max without (instance) (dockmesh_backup_last_duration_seconds{{{SELECT}}})"
+    age = f"time() - ({last} > 0)"
+    builder = board("dockmesh-backups", "dockmesh / Backups", "When each backup job last succeeded.")
+    builder = with_annotations(with_variables(builder))
+    return (
+        builder.with_panel(number("Jobs", instant(f"count({last}) or vector(0)"), width=6))
+        .with_panel(
+            number(
+                "Overdue",
+                instant(f"count({age} > {LIMIT}) or vector(0)"),
+                width=6,
+                limits=((None, GREEN), (1, RED)),
+                description="Last success more than 26 hours ago.",
+            )
+        )
+        .with_panel(
+            number(
+                "Never succeeded",
+                instant(f"count({last} == 0) or vector(0)"),
+                width=6,
+                limits=((None, GREEN), (1, ORANGE)),
+            )
+        )
+        .with_panel(
+            number(
+                "Oldest last success",
+                instant(f"max({age})"),
+                unit="s",
+                width=6,
+                limits=((None, GREEN), (DAY, ORANGE), (LIMIT, RED)),
+            )
+        )
+        .with_panel(
+            listing(
+                "All jobs",
+                rows(f"max by (region, exported_job) ({last} > 0) * 1000"),
+                rows(f"max by (region, exported_job) ({age})"),
+                rows(f"max by (region, exported_job) ({took})"),
+                columns={
+                    "region": "Region",
+                    "exported_job": "Job",
+                    "Value #A": "Last success",
+                    "Value #B": "Age",
+                    "Value #C": "Took",
+                },
+                units={"Last success": "dateTimeAsIso", "Age": "s", "Took": "s"},
+                limits={"Age": ((None, GREEN), (DAY, ORANGE), (LIMIT, RED))},
+                by="Age",
+                descending=True,
+                description="A job without a last success has never succeeded.",
+            )
+        )
+        .with_panel(
+            graph(
+                "Time since the last success",
+                query(age, "{{exported_job}}"),
+                unit="s",
+                limit=LIMIT,
+                description="DockmeshBackupStale fires above the line.",
+            )
+        )
+        .with_panel(
+            graph(
+                "Duration of the last run",
+                query(took, "{{exported_job}}"),
+                unit="s",
+                description="Of the last finished run, succeeded or failed.",
+            )
+        )
+    )
