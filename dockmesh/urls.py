@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.urls")),
     path("", include("dockmesh.web.urls")),
     path("api/v1/", include("dockmesh.fleet.api_urls")),
+    path("", include("tokens.urls")),
     path("api/v1/", include("tokens.api_urls")),
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),

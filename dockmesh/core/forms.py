@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Any
 
 from django import forms
@@ -13,7 +14,9 @@ from dockmesh.core.errors import DomainError
 def add_refusal(form: forms.BaseForm, error: DomainError) -> None:
     """Puts a service's refusal beside the field that it names, else above the form."""
     placed = False
-    for name, messages in error.errors.items():
+    for path, messages in error.errors.items():
+        # What is wrong with `networks[3]` is shown at the field `networks`.
+        name = re.split(r"[.\[]", path, maxsplit=1)[0]
         for message in messages:
             text = message[:1].upper() + message[1:]
             form.add_error(name if name in form.fields else None, text)

@@ -32,11 +32,8 @@ def token_with(*permissions: str, name: str = "tok", **columns: Any) -> tuple[Ap
 
 def user_with(*permissions: str, name: str = "ann", **columns: Any) -> User:
     """A user whose own role holds these permissions."""
-    return User.objects.create_user(
-        name,
-        password="correct horse battery",
-        role=role_with(*permissions, name=f"role of {name}"),
-        **columns,
+    return User.objects.create(
+        username=name, password="!", role=role_with(*permissions, name=f"role of {name}"), **columns
     )
 
 

@@ -19,7 +19,7 @@ from tokens.ceiling import require_all, service
 from tokens.models import ApiToken, Role
 from tokens.permissions import Permission
 from tokens.principals import Principal
-from tokens.services.roles import add_role
+from tokens.services.roles import add_role, role_with_exactly
 
 MAX_CIDRS = 64
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
@@ -71,10 +71,16 @@ def create_token_with_new_role(
     expires_at: object = None,
     allowed_cidrs: object = (),
 ) -> Issued:
-    """A new token with a custom role that is made right there; both or neither."""
+    """A new token with a custom role that is made right there; both or neither.
+
+    Without a name for it, a role that holds exactly these permissions is used or made.
+    """
     if not principal.has(Permission.ROLES_MANAGE):
         raise Forbidden("Making a role needs the permission roles.manage.")
-    role = add_role(principal, role_name, permissions, "", name_field="role_name")
+    if role_name:
+        role = add_role(principal, role_name, permissions, "", name_field="role_name")
+    else:
+        role = role_with_exactly(principal=principal, permissions=permissions)
     return _create(principal, name, role, expires_at, allowed_cidrs)
 
 

@@ -92,9 +92,9 @@ def delete_role(*, principal: Principal, role_id: int) -> None:
 
 
 @service
-def role_with_exactly(*, principal: Principal, permissions: Iterable[str]) -> Role:
+def role_with_exactly(*, principal: Principal, permissions: object) -> Role:
     """The oldest custom role that holds exactly these permissions, or a new one named after them."""
-    wanted = clean_permissions("permissions", list(permissions))
+    wanted = clean_permissions("permissions", permissions)
     for role in Role.objects.filter(is_builtin=False).order_by("pk"):
         if set(role.permissions) == set(wanted):
             require_all(principal, wanted)
