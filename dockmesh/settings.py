@@ -177,6 +177,10 @@ SPECTACULAR_SETTINGS = {
         "AlertSeverity": "dockmesh.alerts.models.AlertRule.Severity",
         "AlertChannelKind": "dockmesh.alerts.models.Channel.Kind",
         "AlertStatus": "dockmesh.alerts.models.Alert.Status",
+        # Of deploys and backup runs alike.
+        "RunStatus": "dockmesh.deploys.models.Deploy.Status",
+        "StackState": "dockmesh.fleet.states.StackState",
+        "TokenState": ["active", "disabled", "expired", "revoked"],
     },
     "COMPONENT_SPLIT_PATCH": False,
 }

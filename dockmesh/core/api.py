@@ -142,6 +142,40 @@ def filtered(rows: QuerySet[M], request: Request, lookups: Mapping[str, Lookup])
     return rows
 
 
+def one_of(field: str, values: Sequence[str]) -> Callable[[str], Q]:
+    """A lookup for `filtered`: the field is one of these words, another one is refused."""
+
+    def condition(value: str) -> Q:
+        if value not in values:
+            raise InvalidInput(field, f"must be one of {', '.join(values)}.")
+        return Q(**{field: value})
+
+    return condition
+
+
+def yes_or_no(field: str) -> Callable[[str], Q]:
+    """A lookup for `filtered`: `true` or `false`."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+
+    def condition(value: str) -> Q:
+        if value.lower() not in words:
+            raise InvalidInput(field, "must be true or false.")
+        return Q(**{field: words[value.lower()]})
+
+    return condition
+
+
+def id_or_name(id_field: str, name_field: str) -> Callable[[str], Q]:
+    """A lookup for `filtered`: the id of what is named, or its name."""
+
+    def condition(value: str) -> Q:
+        named = Q(**{name_field: value})
+        is_number = value.isascii() and value.isdigit() and len(value) < 19
+        return named | Q(**{id_field: int(value)}) if is_number else named
+
+    return condition
+
+
 def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """DRF's exception handler: every error becomes a problem, none shows a traceback."""
     del context

@@ -8,3 +8,18 @@ class DeploysConfig(AppConfig):
 
     name = "dockmesh.deploys"
     label = "deploys"
+
+    def ready(self) -> None:
+        """Take the agents' reports, and look after what nobody will report."""
+        from dockmesh.core import schedule
+        from dockmesh.deploys import reports
+        from dockmesh.fleet import commands
+
+        commands.register_result_handler(
+            "deploy",
+            on_result=reports.take_result,
+            on_timeout=reports.take_timeout,
+            on_progress=reports.take_progress,
+            prepare=reports.prepare,
+        )
+        schedule.register(name="deploys.close_lost", every_seconds=15, run=reports.close_lost)

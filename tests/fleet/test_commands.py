@@ -16,7 +16,7 @@ from tests.fleet.factories import make_host
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Any]]:
     """What the handlers of the kind `deploy` were told."""
     told: list[tuple[str, int, Any]] = []

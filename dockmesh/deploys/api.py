@@ -1,0 +1,258 @@
+"""`/api/v1/stacks` and `/api/v1/deploys`."""
+
+from typing import Any
+
+from django.db.models import Q
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from dockmesh.core.api import filtered, id_or_name, one_of, yes_or_no
+from dockmesh.core.errors import InvalidInput, NotFound
+from dockmesh.deploys import selectors, services
+from dockmesh.deploys.models import Deploy
+from dockmesh.deploys.serializers import (
+    DeployDetailSerializer,
+    DeploySerializer,
+    FilesSerializer,
+    NewStackSerializer,
+    StackChangeSerializer,
+    StackDetailSerializer,
+    StackSerializer,
+)
+from dockmesh.fleet.models import Stack
+from dockmesh.fleet.states import StackState
+from tokens.permissions import Permission
+from tokens.principals import actor_of
+
+
+def _filter(name: str, description: str, **options: Any) -> OpenApiParameter:
+    return OpenApiParameter(name, OpenApiTypes.STR, description=description, **options)
+
+
+def _state(value: str) -> Q:
+    if value not in list(StackState):
+        raise InvalidInput("state", f"must be one of {', '.join(StackState)}.")
+    return selectors.in_state(value)
+
+
+class StacksView(generics.GenericAPIView[Any]):
+    """All stacks, and new managed ones."""
+
+    required_permission = {"GET": Permission.FLEET_READ, "POST": Permission.STACKS_DEPLOY}
+    queryset = Stack.objects.none()
+    serializer_class = StackSerializer
+
+    @extend_schema(
+        operation_id="stacks_list",
+        parameters=[
+            _filter("host", "Of this host: its id or name."),
+            _filter("name", "With exactly this name."),
+            _filter("state", "In this state.", enum=[state.value for state in StackState]),
+            _filter("is_managed", "Managed (true) or discovered (false)."),
+        ],
+        responses=StackSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """All stacks by name, a page at a time."""
+        rows = filtered(
+            selectors.stacks().order_by("name", "host_id", "pk"),
+            request,
+            {
+                "host": id_or_name("host_id", "host__name"),
+                "name": "name",
+                "state": _state,
+                "is_managed": yes_or_no("is_managed"),
+            },
+        )
+        page = selectors.complete(self.paginate_queryset(rows) or [])
+        return self.get_paginated_response(StackSerializer(page, many=True).data)
+
+    @extend_schema(
+        operation_id="stacks_create", request=NewStackSerializer, responses={201: StackDetailSerializer}
+    )
+    def post(self, request: Request) -> Response:
+        """Store a new managed stack; `POST /api/v1/stacks/{id}/deploy` starts it."""
+        body = NewStackSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        values = dict(body.validated_data)
+        stack = services.create_stack(actor=actor_of(request), host_id=values.pop("host"), **values)
+        return _stack(stack.pk, status.HTTP_201_CREATED, f"/api/v1/stacks/{stack.pk}")
+
+
+class StackView(APIView):
+    """One stack."""
+
+    required_permission = {
+        "GET": Permission.FLEET_READ,
+        "PATCH": Permission.STACKS_DEPLOY,
+        "DELETE": Permission.STACKS_DEPLOY,
+    }
+
+    @extend_schema(operation_id="stacks_read", responses=StackDetailSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """One stack with its Compose file and the names in its env file."""
+        return _stack(pk)
+
+    @extend_schema(
+        operation_id="stacks_change", request=StackChangeSerializer, responses=StackDetailSerializer
+    )
+    def patch(self, request: Request, pk: int) -> Response:
+        """Change the files of a managed stack; what runs is not touched before the next deploy."""
+        body = StackChangeSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        values = dict(body.validated_data)
+        if "env_file" in values:
+            values["env_file"] = values["env_file"] or ""
+        services.change_stack(actor=actor_of(request), stack_id=pk, **values)
+        return _stack(pk)
+
+    @extend_schema(
+        operation_id="stacks_delete",
+        parameters=[
+            _filter("forget", "`true`: leave the host alone, whatever runs there.", enum=["true", "false"])
+        ],
+        responses={
+            202: DeployDetailSerializer,
+            204: OpenApiResponse(description="Forgotten; nothing was asked of the host."),
+        },
+    )
+    def delete(self, request: Request, pk: int) -> Response:
+        """Take the stack down on its host and then remove it here: 202 with the deploy that does it.
+
+        Volumes stay. With `?forget=true` it is only removed here, at once: 204.
+        """
+        forget = request.query_params.get("forget", "false")
+        if forget not in ("true", "false"):
+            raise InvalidInput("forget", "must be true or false.")
+        if forget == "true":
+            services.forget_stack(actor=actor_of(request), stack_id=pk)
+            return Response(status=status.HTTP_204_NO_CONTENT)
+        return _accepted(services.remove_stack(actor=actor_of(request), stack_id=pk))
+
+
+def _ask(request: Request, pk: int, operation: Deploy.Operation) -> Response:
+    return _accepted(services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation))
+
+
+class StackDeployView(APIView):
+    """`docker compose up`."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_deploy", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Deploy the stack, or deploy it again: 202 with the deploy; 409 while another one of it runs."""
+        return _ask(request, pk, Deploy.Operation.UP)
+
+
+class StackStopView(APIView):
+    """`docker compose stop`."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_stop", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Stop the stack's containers; they stay. 202 with the deploy that does it, 409 while another runs."""
+        return _ask(request, pk, Deploy.Operation.STOP)
+
+
+class StackRestartView(APIView):
+    """`docker compose restart`."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_restart", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Restart the stack's containers: 202 with the deploy that does it, 409 while another runs."""
+        return _ask(request, pk, Deploy.Operation.RESTART)
+
+
+class StackAdoptView(APIView):
+    """Managing what was only discovered."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_adopt", request=FilesSerializer, responses=StackDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        """Manage a discovered stack with this Compose file; nothing is deployed."""
+        body = FilesSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        services.adopt_stack(actor=actor_of(request), stack_id=pk, **body.validated_data)
+        return _stack(pk)
+
+
+class DeploysView(generics.GenericAPIView[Deploy]):
+    """All deploys."""
+
+    required_permission = {"GET": Permission.FLEET_READ}
+    queryset = Deploy.objects.none()
+    serializer_class = DeploySerializer
+
+    @extend_schema(
+        operation_id="deploys_list",
+        parameters=[
+            _filter("stack", "Of this stack: its id or name."),
+            _filter("host", "On the host of this name."),
+            _filter("status", "In this state.", enum=Deploy.Status.values),
+            _filter("operation", "Of this kind.", enum=Deploy.Operation.values),
+        ],
+        responses=DeploySerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """All deploys, the newest first, a page at a time."""
+        rows = filtered(
+            Deploy.objects.defer("output", "compose_file", "env_file_sealed").order_by("-pk"),
+            request,
+            {
+                "stack": id_or_name("stack_id", "stack_name"),
+                "host": "host_name",
+                "status": one_of("status", Deploy.Status.values),
+                "operation": one_of("operation", Deploy.Operation.values),
+            },
+        )
+        return self.get_paginated_response(DeploySerializer(self.paginate_queryset(rows), many=True).data)
+
+
+class DeployView(APIView):
+    """One deploy."""
+
+    required_permission = {"GET": Permission.FLEET_READ}
+
+    @extend_schema(operation_id="deploys_read", responses=DeployDetailSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """One deploy with its output so far and the Compose file as deployed."""
+        deploy = Deploy.objects.filter(pk=pk).first()
+        if deploy is None:
+            raise NotFound("There is no such deploy.")
+        return Response(DeployDetailSerializer(deploy).data)
+
+
+class DeployRollbackView(APIView):
+    """Back to an earlier deploy."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="deploys_rollback", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Deploy the files of this earlier, successful deploy again: 202 with the new deploy."""
+        return _accepted(services.roll_back(actor=actor_of(request), deploy_id=pk))
+
+
+def _stack(pk: int, code: int = status.HTTP_200_OK, location: str = "") -> Response:
+    view = selectors.detailed(pk)
+    if view is None:
+        raise NotFound("There is no such stack.")
+    headers = {"Location": location} if location else None
+    return Response(StackDetailSerializer(view).data, status=code, headers=headers)
+
+
+def _accepted(deploy: Deploy) -> Response:
+    return Response(
+        DeployDetailSerializer(deploy).data,
+        status=status.HTTP_202_ACCEPTED,
+        headers={"Location": f"/api/v1/deploys/{deploy.pk}"},
+    )

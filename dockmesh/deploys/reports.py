@@ -1,0 +1,140 @@
+"""What the agents say of their deploys: handlers of the command queue, which calls them with the host locked."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+
+from dockmesh.audit.actions import Action
+from dockmesh.audit.services import SYSTEM, Actor, record
+from dockmesh.core import clock
+from dockmesh.core.output import appended
+from dockmesh.core.sealed import UnsealError
+from dockmesh.deploys.envfiles import unsealed
+from dockmesh.deploys.models import Deploy, StackFiles
+from dockmesh.fleet import services as fleet
+from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
+from dockmesh.fleet.models import AgentCommand
+
+OPEN = [Deploy.Status.QUEUED, Deploy.Status.RUNNING]
+STACK_GONE = "The stack or its host was removed while this was under way."
+
+
+def prepare(command: Command) -> Mapping[str, Any]:
+    """The command as the agent gets it, with the files; the deploy counts as running from here on."""
+    deploy = _open_deploy(command)
+    if deploy is None:
+        # It has ended meanwhile, or never was: the agent finds nothing to do in this and refuses it.
+        return command.payload
+    if deploy.status == Deploy.Status.QUEUED:
+        deploy.status = Deploy.Status.RUNNING
+        deploy.started_at = clock.now()
+        deploy.save(update_fields=["status", "started_at"])
+    try:
+        env_file = unsealed(deploy.env_file_sealed)
+    except UnsealError:
+        # The agent refuses this, so the deploy ends as a failure that says why.
+        return {"operation": "env file unreadable: DOCKMESH_SECRET_KEY has changed"}
+    return {
+        "operation": deploy.operation,
+        "stack": deploy.stack_name,
+        "compose_file": deploy.compose_file,
+        "env_file": env_file,
+    }
+
+
+def take_progress(command: Command, progress: CommandProgress) -> None:
+    """Add what the deploy wrote meanwhile."""
+    deploy = _open_deploy(command)
+    if deploy is not None and progress.output:
+        deploy.output = appended(deploy.output, progress.output)
+        deploy.save(update_fields=["output"])
+
+
+def take_result(command: Command, result: CommandResult) -> None:
+    """End the deploy as the agent says."""
+    deploy = _open_deploy(command)
+    if deploy is None:
+        return
+    deploy.duration_seconds = result.duration_seconds
+    deploy.exit_code = result.exit_code
+    deploy.output = appended("", result.output)
+    error = "" if result.is_success else (result.error or "The agent gave no reason.")
+    actor = Actor("agent", str(command.host_id), deploy.host_name)
+    _finish(deploy, actor, is_success=result.is_success, error=error)
+
+
+def take_timeout(command: Command, reason: str) -> None:
+    """End the deploy as a failure: nobody will report it any more."""
+    deploy = _open_deploy(command)
+    if deploy is not None:
+        _give_up(deploy, reason)
+
+
+def close_lost() -> None:
+    """The scheduler's job: end what has no command any more, since its host or stack was removed."""
+    for deploy_id, command_id in Deploy.objects.filter(status__in=OPEN).values_list("pk", "command_id"):
+        if not AgentCommand.objects.filter(pk=command_id or 0).exists():
+            with transaction.atomic():
+                deploy = Deploy.objects.select_for_update().filter(pk=deploy_id, status__in=OPEN).first()
+                if deploy is not None:
+                    _give_up(deploy, STACK_GONE)
+
+
+def _open_deploy(command: Command) -> Deploy | None:
+    return (
+        Deploy.objects.select_for_update()
+        .filter(pk=command.payload.get("deploy", 0), status__in=OPEN)
+        .first()
+    )
+
+
+def _give_up(deploy: Deploy, reason: str) -> None:
+    begun = deploy.started_at or deploy.requested_at
+    deploy.duration_seconds = max(0.0, (clock.now() - begun) / datetime.timedelta(seconds=1))
+    _finish(deploy, SYSTEM, is_success=False, error=reason)
+
+
+def _finish(deploy: Deploy, actor: Actor, *, is_success: bool, error: str) -> None:
+    """Once for each deploy: only open ones get here, and their row is locked."""
+    deploy.status = Deploy.Status.SUCCESS if is_success else Deploy.Status.FAILURE
+    deploy.error = error[:2000]
+    deploy.finished_at = clock.now()
+    deploy.save()
+    if deploy.stack_id is not None:
+        _tell_fleet(deploy, is_success)
+    record(
+        actor=actor,
+        action=Action.DEPLOY_SUCCEEDED if is_success else Action.DEPLOY_FAILED,
+        target_kind="stack",
+        target_id=deploy.stack_id or "",
+        target_name=deploy.stack_name,
+        changes={
+            "host": deploy.host_name,
+            "operation": deploy.operation,
+            "deploy": deploy.pk,
+            "duration_seconds": round(deploy.duration_seconds or 0.0, 3),
+        },
+    )
+    if is_success and deploy.operation == Deploy.Operation.DOWN:
+        record(
+            actor=actor,
+            action=Action.STACK_REMOVED,
+            target_kind="stack",
+            target_id=deploy.stack_id or "",
+            target_name=deploy.stack_name,
+            changes={"host": deploy.host_name},
+        )
+
+
+def _tell_fleet(deploy: Deploy, is_success: bool) -> None:
+    assert deploy.stack_id is not None
+    if deploy.operation == Deploy.Operation.UP:
+        fleet.set_deploy_state(stack_id=deploy.stack_id, is_deploying=False, has_failed_deploy=not is_success)
+        fleet.observe_deploy(
+            stack_name=deploy.stack_name, is_success=is_success, seconds=deploy.duration_seconds or 0.0
+        )
+    elif deploy.operation == Deploy.Operation.DOWN and is_success:
+        StackFiles.objects.filter(stack_id=deploy.stack_id).delete()
+        fleet.remove_stack(stack_id=deploy.stack_id)

@@ -1,0 +1,102 @@
+"""Reading stacks with their deploys, and deploys."""
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+
+from dockmesh.core import clock
+from dockmesh.deploys.envfiles import names_in
+from dockmesh.deploys.models import Deploy, StackFiles
+from dockmesh.fleet.models import Stack
+from dockmesh.fleet.selectors import offline_before
+from dockmesh.fleet.states import StackState
+
+
+@dataclass(frozen=True)
+class FailedDeploy:
+    """A deploy that failed, as alerts need it."""
+
+    deploy_id: int
+    stack_id: int
+    stack_name: str
+    host_name: str
+    finished_at: datetime.datetime
+    error: str
+
+
+@dataclass(frozen=True)
+class StackView:
+    """A stack as pages and answers show it; the last three are None where it is not managed (or not asked for)."""
+
+    stack: Stack
+    state: StackState
+    last_deploy: Deploy | None
+    compose_file: str | None = None
+    env_names: list[str] | None = None
+    timeout_seconds: int | None = None
+
+
+def failed_stacks() -> list[FailedDeploy]:
+    """The last deploy of every stack whose last deploy failed; two queries."""
+    stack_ids = Stack.objects.filter(has_failed_deploy=True).values_list("pk", flat=True)
+    rows = (
+        Deploy.objects.filter(
+            stack_id__in=list(stack_ids), operation=Deploy.Operation.UP, status=Deploy.Status.FAILURE
+        )
+        .order_by("stack_id", "-pk")
+        .values_list("pk", "stack_id", "stack_name", "host_name", "finished_at", "error")
+    )
+    last: dict[int, FailedDeploy] = {}
+    for pk, stack_id, stack_name, host_name, finished_at, error in rows:
+        if stack_id is not None and finished_at is not None and stack_id not in last:
+            last[stack_id] = FailedDeploy(pk, stack_id, stack_name, host_name, finished_at, error)
+    return list(last.values())
+
+
+def stacks() -> QuerySet[Stack]:
+    """All stacks with their hosts; give a page of them to `complete`."""
+    return Stack.objects.select_related("host__pulse")
+
+
+def in_state(state: str) -> Q:
+    """The stacks that are shown in this state: those of an offline host are unknown."""
+    is_offline = Q(host__pulse__last_seen_at__lt=offline_before(clock.now()))
+    if state == StackState.UNKNOWN:
+        return Q(state=state) | is_offline
+    return Q(state=state) & ~is_offline
+
+
+def complete(rows: Iterable[Stack]) -> list[StackView]:
+    """The stacks of a page as they are shown; two queries however many they are."""
+    found = list(rows)
+    before = offline_before(clock.now())
+    newest_id = Deploy.objects.filter(stack=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    ids = Stack.objects.filter(pk__in=[stack.pk for stack in found]).values_list(Subquery(newest_id))
+    newest = {deploy.stack_id: deploy for deploy in Deploy.objects.filter(pk__in=[pk for (pk,) in ids if pk])}
+    return [
+        StackView(
+            stack,
+            StackState.UNKNOWN if stack.host.pulse.last_seen_at < before else StackState(stack.state),
+            newest.get(stack.pk),
+        )
+        for stack in found
+    ]
+
+
+def detailed(stack_id: int) -> StackView | None:
+    """One stack with its files; None where there is no such stack."""
+    stack = stacks().filter(pk=stack_id).first()
+    if stack is None:
+        return None
+    view = complete([stack])[0]
+    files = StackFiles.objects.filter(stack=stack).first()
+    if files is None:
+        return view
+    return replace(
+        view,
+        compose_file=files.compose_file,
+        env_names=names_in(files.env_file_sealed),
+        timeout_seconds=files.timeout_seconds,
+    )

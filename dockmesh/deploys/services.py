@@ -1,0 +1,263 @@
+"""Writing stacks and deploys.
+
+The order of locks is the fleet's: the host's pulse first, then rows of that host (stack, files, deploy), then
+the series, then the audit log's head.
+"""
+
+import dataclasses
+from typing import Any
+
+from django.db import transaction
+
+from dockmesh.audit.actions import Action
+from dockmesh.audit.services import Actor, record
+from dockmesh.core import clock
+from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.sealed import UnsealError
+from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
+from dockmesh.deploys.envfiles import sealed, unsealed
+from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy, StackFiles
+from dockmesh.fleet import commands
+from dockmesh.fleet import services as fleet
+from dockmesh.fleet.models import Stack
+
+LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 10, 24 * 3600
+
+Operation = Deploy.Operation
+Status = Deploy.Status
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """What a managed stack is made of, checked."""
+
+    compose_file: str
+    env_file_sealed: str
+    timeout_seconds: int
+
+
+@transaction.atomic
+def create_stack(
+    *,
+    actor: Actor,
+    host_id: int,
+    name: object,
+    compose_file: object,
+    env_file: object = "",
+    timeout_seconds: object = DEFAULT_TIMEOUT_SECONDS,
+) -> Stack:
+    """Store a new managed stack of the host; nothing is deployed yet.
+
+    Raises `InvalidInput` that names the field, `Conflict` where the host has a stack of that name, `NotFound`.
+    """
+    name = clean_stack_name(name)
+    files = _checked(compose_file, env_file, timeout_seconds)
+    stack = fleet.add_managed_stack(host_id=host_id, name=name)
+    StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
+    _record(actor, Action.STACK_CREATED, stack, _described(files, env_file))
+    return stack
+
+
+@transaction.atomic
+def adopt_stack(
+    *,
+    actor: Actor,
+    stack_id: int,
+    compose_file: object,
+    env_file: object = "",
+    timeout_seconds: object = DEFAULT_TIMEOUT_SECONDS,
+) -> Stack:
+    """Manage a discovered stack from now on, by the Compose file that it is told to have; its containers run on.
+
+    Raises `Conflict` where it is managed already or its name is none that Compose would take.
+    """
+    stack = _locked(stack_id)
+    if stack.is_managed:
+        raise Conflict(f"The stack {stack.name} is managed already.")
+    try:
+        clean_stack_name(stack.name)
+    except InvalidInput:
+        raise Conflict(f"{stack.name} is no name of a Compose project, so it can't be deployed.") from None
+    files = _checked(compose_file, env_file, timeout_seconds)
+    stack = fleet.adopt_stack(stack_id=stack_id)
+    StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
+    _record(actor, Action.STACK_ADOPTED, stack, _described(files, env_file))
+    return stack
+
+
+@transaction.atomic
+def change_stack(
+    *,
+    actor: Actor,
+    stack_id: int,
+    compose_file: object = None,
+    env_file: object = None,
+    timeout_seconds: object = None,
+) -> Stack:
+    """Change what the next deploy will use; None leaves a part as it is, an empty env file removes it."""
+    stack, files = _locked_files(stack_id)
+    changes: dict[str, Any] = {}
+    if compose_file is not None:
+        text = clean_compose_file(compose_file)
+        if text != files.compose_file:
+            files.compose_file = text
+            changes["compose_file"] = f"{len(text.splitlines())} lines"
+    if env_file is not None:
+        text = clean_env_file(env_file)
+        files.env_file_sealed = sealed(text)
+        changes["env_file"] = f"{len(env_names(text))} variables" if text else "removed"
+    if timeout_seconds is not None and timeout_seconds != files.timeout_seconds:
+        files.timeout_seconds = _clean_timeout(timeout_seconds)
+        changes["timeout_seconds"] = files.timeout_seconds
+    if changes:
+        files.updated_at = clock.now()
+        files.save()
+        _record(actor, Action.STACK_CHANGED, stack, changes)
+    return stack
+
+
+@transaction.atomic
+def request_deploy(*, actor: Actor, stack_id: int, operation: str = Operation.UP) -> Deploy:
+    """Ask the host's agent for an operation on a managed stack.
+
+    Raises `Conflict` while another one runs, where the stack isn't managed, or its env file can't be decrypted.
+    """
+    stack, files = _locked_files(stack_id)
+    return _request(actor, stack, files, Operation(operation))
+
+
+@transaction.atomic
+def roll_back(*, actor: Actor, deploy_id: int) -> Deploy:
+    """Deploy the files of an earlier successful deploy again; from now on they are the stack's files."""
+    earlier = Deploy.objects.filter(pk=deploy_id).first()
+    if earlier is None:
+        raise NotFound("There is no such deploy.")
+    if earlier.stack_id is None:
+        raise Conflict("Its stack has been removed.")
+    if earlier.operation != Operation.UP or earlier.status != Status.SUCCESS:
+        raise Conflict("Only a deploy that succeeded can be rolled back to.")
+    stack, files = _locked_files(earlier.stack_id)
+    _refuse_second(stack)
+    files.compose_file = earlier.compose_file
+    files.env_file_sealed = earlier.env_file_sealed
+    files.updated_at = clock.now()
+    files.save()
+    return _request(actor, stack, files, Operation.UP, rollback_of=earlier)
+
+
+@transaction.atomic
+def remove_stack(*, actor: Actor, stack_id: int) -> Deploy:
+    """Take the stack down (containers and networks; volumes stay); once that succeeded it is removed here too."""
+    return request_deploy(actor=actor, stack_id=stack_id, operation=Operation.DOWN)
+
+
+@transaction.atomic
+def forget_stack(*, actor: Actor, stack_id: int) -> None:
+    """Remove a managed stack here and leave its host alone; what runs of it is shown as discovered."""
+    stack, files = _locked_files(stack_id)
+    _refuse_second(stack)
+    files.delete()
+    fleet.remove_stack(stack_id=stack_id)
+    _record(actor, Action.STACK_REMOVED, stack, {"containers": "left alone"})
+
+
+def _checked(compose_file: object, env_file: object, timeout_seconds: object) -> Files:
+    return Files(
+        clean_compose_file(compose_file),
+        sealed(clean_env_file("" if env_file is None else env_file)),
+        _clean_timeout(timeout_seconds),
+    )
+
+
+def _clean_timeout(value: object) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not LEAST_TIMEOUT_SECONDS <= value <= MOST_TIMEOUT_SECONDS
+    ):
+        raise InvalidInput(
+            "timeout_seconds",
+            f"must be a whole number of seconds from {LEAST_TIMEOUT_SECONDS} to {MOST_TIMEOUT_SECONDS}.",
+        )
+    return value
+
+
+def _described(files: Files, env_file: object) -> dict[str, Any]:
+    described: dict[str, Any] = {"compose_file": f"{len(files.compose_file.splitlines())} lines"}
+    if isinstance(env_file, str) and files.env_file_sealed:
+        described["env_file"] = f"{len(env_names(env_file))} variables"
+    return described
+
+
+def _locked(stack_id: int) -> Stack:
+    host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
+    if host_id is None:
+        raise NotFound("There is no such stack.")
+    fleet.lock_host(host_id)
+    stack = Stack.objects.select_for_update(of=("self",)).select_related("host").filter(pk=stack_id).first()
+    if stack is None:
+        raise NotFound("There is no such stack.")
+    return stack
+
+
+def _locked_files(stack_id: int) -> tuple[Stack, StackFiles]:
+    stack = _locked(stack_id)
+    files = StackFiles.objects.select_for_update().filter(stack_id=stack_id).first()
+    if files is None:
+        raise Conflict(f"The stack {stack.name} is not managed by dockmesh: adopt it first.")
+    return stack, files
+
+
+def _refuse_second(stack: Stack) -> None:
+    running = stack.deploys.filter(status__in=[Status.QUEUED, Status.RUNNING]).first()
+    if running is not None:
+        raise Conflict(f"Deploy {running.pk} of the stack {stack.name} has not ended yet.")
+
+
+def _request(
+    actor: Actor, stack: Stack, files: StackFiles, operation: Operation, rollback_of: Deploy | None = None
+) -> Deploy:
+    _refuse_second(stack)
+    try:
+        unsealed(files.env_file_sealed)
+    except UnsealError as error:
+        raise Conflict(f"The env file can't be read: {error}") from None
+    deploy = Deploy.objects.create(
+        stack=stack,
+        stack_name=stack.name,
+        host_name=stack.host.name,
+        operation=operation,
+        rollback_of=rollback_of,
+        compose_file=files.compose_file,
+        env_file_sealed=files.env_file_sealed,
+        timeout_seconds=files.timeout_seconds,
+        requested_by=actor.name,
+        requested_at=clock.now(),
+    )
+    # The files themselves are added when the agent fetches the command: the queue holds no secret.
+    deploy.command_id = commands.enqueue(
+        host_id=stack.host_id,
+        kind="deploy",
+        payload={"deploy": deploy.pk},
+        lock=f"stack:{stack.name}",
+        timeout_seconds=files.timeout_seconds,
+    )
+    deploy.save(update_fields=["command_id"])
+    if operation == Operation.UP:
+        fleet.set_deploy_state(stack_id=stack.pk, is_deploying=True)
+    changes: dict[str, Any] = {"operation": operation.value, "deploy": deploy.pk}
+    if rollback_of is not None:
+        changes["rollback_of"] = rollback_of.pk
+    _record(actor, Action.DEPLOY_REQUESTED, stack, changes)
+    return deploy
+
+
+def _record(actor: Actor, action: Action, stack: Stack, changes: dict[str, Any]) -> None:
+    record(
+        actor=actor,
+        action=action,
+        target_kind="stack",
+        target_id=stack.pk,
+        target_name=stack.name,
+        changes={"host": stack.host.name, **changes},
+    )

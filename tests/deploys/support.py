@@ -1,0 +1,41 @@
+"""Plays the agent at the level of the command queue."""
+
+from typing import Any
+
+from dockmesh.core import clock
+from dockmesh.fleet import commands
+from dockmesh.fleet.models import Host
+
+
+def fetch(host: Host) -> list[dict[str, Any]]:
+    """The commands that the host's next heartbeat would be answered with."""
+    return commands.hand_out(host.pk, now=clock.now())[0]
+
+
+def progress(host: Host, command_id: int, output: str, seconds: float = 1.0) -> None:
+    commands.note_progress(host.pk, [(command_id, commands.CommandProgress(output, seconds))])
+
+
+def report(
+    host: Host, command_id: int, *, result: str = "success", seconds: float = 7.0, **more: Any
+) -> bool:
+    document = {
+        "result": result,
+        "duration_seconds": seconds,
+        "exit_code": 0 if result == "success" else 1,
+        "output": "",
+        "error": "" if result == "success" else "exited with 1",
+        **more,
+    }
+    return commands.finish(
+        host_id=host.pk,
+        command_id=command_id,
+        result=commands.CommandResult(
+            result == "success",
+            seconds,
+            document["exit_code"],
+            document["output"],
+            document["error"],
+            document,
+        ),
+    )
