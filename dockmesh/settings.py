@@ -114,7 +114,7 @@ def _database(database: env.Database) -> dict[str, Any]:
         "PASSWORD": database.password,
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 3, **dict(database.options)},
+        "OPTIONS": {"connect_timeout": 2, **dict(database.options)},
     }
 
 
