@@ -87,6 +87,7 @@ class Heartbeats:
 
     def run(self) -> None:
         is_wanted = True
+        self._stopping.wait_awake(0)  # what woke it before the first heartbeat will be in that
         while not self._stopping.is_set:
             interval = WORK_INTERVAL_SECONDS if self._has_work() else self._interval
             due = max(self._not_before, 0.0 if is_wanted else self._last_at + interval)
@@ -100,7 +101,7 @@ class Heartbeats:
         return self._runner.is_busy or self._reporter.has_work
 
     def _beat(self) -> bool:
-        """Send one heartbeat. True if the next one is wanted at once."""
+        """Send one heartbeat. True if the next one is wanted as soon as it may be sent."""
         self._last_at = time.monotonic()
         self._not_before = self._last_at + SPACING_SECONDS
         snapshot = self._sendable(self._watcher.snapshot)
@@ -122,7 +123,7 @@ class Heartbeats:
             answer = self._client.post("heartbeat", document, token=self.token)
         except ServerError as error:
             self._failed(error, snapshot)
-            return False
+            return True
         return self._answered(answer, snapshot, len(round_trips))
 
     def _sendable(self, snapshot: Snapshot) -> Snapshot:

@@ -102,6 +102,19 @@ def test_it_survives_a_restart_of_the_server(server: StubServer, start_agent: St
     agent.wait_log("answers again")
 
 
+def test_a_lost_heartbeat_is_sent_again_long_before_the_next_interval(
+    server: StubServer, start_agent: StartAgent
+) -> None:
+    server.interval = 60
+    server.reply = lambda request: (502, {}, {}) if request.path == "heartbeat" else None
+    start_agent(NO_DOCKER)
+    lost = server.wait_for(is_heartbeat)
+    server.reply = lambda request: None
+    again = server.wait_for(is_heartbeat, after=lost.at)
+    assert 0.4 < again.at - lost.at < 3
+    assert again.body["sequence"] == 2
+
+
 def test_retry_after_is_honoured(server: StubServer, start_agent: StartAgent) -> None:
     server.interval = 1
     start_agent(NO_DOCKER)
