@@ -15,17 +15,13 @@ def acquire(*, name: str, holder: str, seconds: float) -> bool:
     several that try at the same moment, its row count tells exactly one that it won.
     """
     duration = datetime.timedelta(seconds=seconds)
-    free = Q(holder=holder) | Q(expires_at__lt=Now())
+    free = Q(holder__in=[holder, ""]) | Q(expires_at__lt=Now())
     if Lease.objects.filter(free, name=name).update(holder=holder, expires_at=Now() + duration):
         return True
     if Lease.objects.filter(name=name).exists():
         return False
     Lease.objects.bulk_create([Lease(name=name, holder="", expires_at=Now())], ignore_conflicts=True)
-    return bool(
-        Lease.objects.filter(Q(holder="") | free, name=name).update(
-            holder=holder, expires_at=Now() + duration
-        )
-    )
+    return bool(Lease.objects.filter(free, name=name).update(holder=holder, expires_at=Now() + duration))
 
 
 def release(*, name: str, holder: str) -> None:

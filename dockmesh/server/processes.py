@@ -73,6 +73,7 @@ class Supervisor:
         try:
             _die_with(parent)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one stops all
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             child.run()
             code = 0

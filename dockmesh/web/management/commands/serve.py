@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
@@ -46,6 +47,8 @@ class Command(BaseCommand):
         """Returns never: exits with 0 after a clean stop."""
         if not sys.platform.startswith("linux"):
             raise CommandError("serve needs Linux (epoll)")
+        for number in (signal.SIGTERM, signal.SIGINT):  # until the supervisor takes over
+            signal.signal(number, lambda *_: sys.exit(0))
         try:
             sock = listener.bind(*listener.parse_bind(options["bind"]))
         except listener.BindError as error:
