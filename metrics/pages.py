@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from metrics import scrapeconfig
+from dockmesh.core import scrapeconfig
 from metrics.models import ScrapeRecord
 from tokens.decorators import page_permission
 from tokens.permissions import Permission
@@ -17,7 +17,7 @@ _SHOWN = 20
 @page_permission(Permission.METRICS_READ)
 def settings_page(request: HttpRequest) -> HttpResponse:
     """The page."""
-    base_url = settings.DOCKMESH_BASE_URL or f"{request.scheme}://{request.get_host()}"
+    base_url = scrapeconfig.base_url_of(request)
     records = ScrapeRecord.objects.order_by("-last_at")
     return render(
         request,

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
+from dockmesh.alerts import services as alerts
+from dockmesh.alerts.models import AlertRule
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record_alone
 from dockmesh.core import clock
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack
 from dockmesh.fleet.states import ContainerState, StackState
+from metrics.scrapelog import ScrapeLog
+from tokens import services as tokens
+from tokens.models import ApiToken
+from tokens.principals import SYSTEM
 
 PLACES = ("fra", "lon", "nyc", "sgp")
 STACKS = ("shop", "wiki", "mail", "metrics", "gitea", "media", "queue", "search", "auth", "blog")
@@ -83,20 +92,59 @@ def make_fleet(
         host.stack_counts = ",".join(str(stack_states.count(state)) for state in StackState)
         host.container_counts = ",".join(str(container_states.count(state)) for state in ContainerState)
         host.save(update_fields=["stack_counts", "container_counts"])
+
+
+def make_everything() -> None:
+    """A fleet with all that the other rooms keep about it: alerts, activity, tokens, scrapes."""
+    make_fleet()
+    with _minutes_ago(42):
+        alerts.create_recommended_rules(actor=ADA)
+        AlertRule.objects.update(for_seconds=0)
+    with _minutes_ago(24):
+        alerts.evaluate()
+    with _minutes_ago(180):
+        role = tokens.create_role(principal=SYSTEM, name="scraper", permissions=["metrics.read"])
+        tokens.create_token(principal=SYSTEM, name="prometheus-scraper", role=role)
+        tokens.create_token(principal=SYSTEM, name="deploy-bot", role="operator")
+    ApiToken.objects.filter(name="prometheus-scraper").update(
+        last_used_at=clock.now(), last_used_address="192.0.2.40", last_used_user_agent="Prometheus/3.5.0"
+    )
+    with _minutes_ago(1):
+        scrapes = ScrapeLog()
+        scrapes.add(
+            token_name="prometheus-scraper",
+            address="192.0.2.40",
+            user_agent="Prometheus/3.5.0",
+            seconds=0.012,
+            size=48213,
+        )
+        scrapes.add(
+            token_name="old-scraper", address="192.0.2.41", refusal="revoked", user_agent="Prometheus/2.53.1"
+        )
+        scrapes.flush()
     _activity()
 
 
+ADA = Actor("user", "1", "ada", "192.0.2.10")
+
+
+@contextmanager
+def _minutes_ago(minutes: float) -> Iterator[None]:
+    at = clock.now() - datetime.timedelta(minutes=minutes)
+    with mock.patch.object(clock, "now", return_value=at):
+        yield
+
+
 def _activity() -> None:
-    ada = Actor("user", "1", "ada", "192.0.2.10")
     agent = Actor("agent", "1", "nyc-03", "192.0.2.23")
-    for actor, action, kind, name in (
-        (ada, Action.USER_SIGNED_IN, "user", "ada"),
-        (agent, Action.HOST_ENROLLED, "host", "nyc-03"),
-        (ada, Action.TOKEN_CREATED, "token", "prometheus-scraper"),
-        (ada, Action.DEPLOY_REQUESTED, "stack", "shop"),
-        (Actor("system", "", "dockmesh"), Action.DEPLOY_SUCCEEDED, "stack", "shop"),
-        (Actor("system", "", "dockmesh"), Action.BACKUP_SUCCEEDED, "backup_job", "nightly-db"),
-        (Actor("system", "", "dockmesh"), Action.ALERT_FIRED, "alert_rule", "Host offline"),
-        (ada, Action.HOST_CHANGED, "host", "fra-01"),
+    system = Actor("system", "", "dockmesh")
+    for minutes, actor, action, kind, name in (
+        (21, agent, Action.HOST_ENROLLED, "host", "nyc-03"),
+        (17, ADA, Action.USER_SIGNED_IN, "user", "ada"),
+        (12, ADA, Action.DEPLOY_REQUESTED, "stack", "shop"),
+        (11.6, system, Action.DEPLOY_SUCCEEDED, "stack", "shop"),
+        (9, ADA, Action.HOST_CHANGED, "host", "fra-01"),
+        (4, system, Action.BACKUP_SUCCEEDED, "backup_job", "nightly-db"),
     ):
-        record_alone(actor=actor, action=action, target_kind=kind, target_id="1", target_name=name)
+        with _minutes_ago(minutes):
+            record_alone(actor=actor, action=action, target_kind=kind, target_id="1", target_name=name)

@@ -16,6 +16,9 @@ PICTURES = (
     ("overview-dark-phone.png", "/", 390, "dark"),
     ("overview-dark.png", "/", 1440, "dark"),
     ("overview-light-phone.png", "/", 390, "light"),
+    ("alerts-light.png", "/alerts/", 1440, "light"),
+    ("metrics-light.png", "/settings/metrics/", 1440, "light"),
+    ("users-dark.png", "/settings/users/", 1440, "dark"),
 )
 
 
@@ -31,13 +34,13 @@ def main(folder: Path, pictures: tuple[tuple[str, str, int, str], ...] = PICTURE
         from django.core.management import call_command
         from playwright.sync_api import sync_playwright
 
-        from tests.fleetdata import make_fleet
+        from tests.fleetdata import make_everything
         from tests.integration.browser import ARGUMENTS, HEIGHTS, Site, session_cookie
         from tokens.models import Role, User
 
         call_command("migrate", verbosity=0)
         ada = User.objects.create(username="ada", is_superuser=True, role=Role.objects.get(name="admin"))
-        make_fleet()
+        make_everything()
         site = Site()
         folder.mkdir(parents=True, exist_ok=True)
         with sync_playwright() as playwright:

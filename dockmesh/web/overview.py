@@ -5,15 +5,20 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
 from dockmesh.fleet import glance
 from dockmesh.fleet.states import HostStatus
 from dockmesh.web.states import tone_of
 
 MOST_TROUBLES = 12
+MOST_READ = 200
 MOST_ACTIVITY = 9
 MOST_MARKS = 2000
 DENSE_FROM = 100
+
+_SEVERITY_TONES = {"critical": "bad", "warning": "warning", "info": "working"}
+_TONE_ORDER = {"bad": 0, "warning": 1, "working": 2}
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,11 @@ class Overview:
 
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
-    """The overview at a moment: four queries, whatever the fleet's size."""
+    """The overview at a moment: five queries, whatever the fleet's size."""
     fleet = glance.fleet_glance(now)
     troubles = _troubles(fleet, now)
     worst_first = sorted(
-        troubles, key=lambda each: (each.tone != "bad", -(each.since.timestamp() if each.since else 0.0))
+        troubles, key=lambda each: (_TONE_ORDER[each.tone], -(each.since.timestamp() if each.since else 0.0))
     )
     hosts = sorted(fleet.hosts, key=lambda mark: mark.status is HostStatus.ONLINE)[:MOST_MARKS]
     verdict, tone = _verdict(fleet, troubles)
@@ -112,16 +117,32 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
 
 
 def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble]:
-    found = []
+    """Firing alerts, and what is wrong that no alert tells of already."""
+    found = [
+        Trouble(
+            _SEVERITY_TONES.get(alert.severity, "warning"),
+            alert.subject,
+            alert.cause,
+            f"/alerts/{alert.id}/",
+            alert.fired_at,
+        )
+        for alert in alerts.firing_alerts(most=MOST_READ)
+    ]
+    told = {trouble.subject for trouble in found}
     for host in fleet.hosts:
+        subject, path = f"Host {host.name}", f"/hosts/{host.id}/"
+        if subject in told or host.status is HostStatus.ONLINE:
+            continue
         if host.status is HostStatus.OFFLINE:
-            found.append(Trouble("bad", host.name, "is offline", f"/hosts/{host.id}/", host.last_seen_at))
-        elif host.status is HostStatus.DEGRADED:
-            words = "is degraded: " + (host.docker_error or "Docker does not answer")
-            found.append(Trouble("warning", host.name, words, f"/hosts/{host.id}/", None))
-    for stack in glance.stacks_in_error(now, most=200):
-        words = f"is in error on {stack.host_name}"
-        found.append(Trouble("bad", stack.name, words, f"/stacks/{stack.id}/", stack.state_changed_at))
+            found.append(Trouble("bad", subject, "is offline.", path, host.last_seen_at))
+        else:
+            words = f"is degraded: {host.docker_error or 'Docker does not answer'}"
+            found.append(Trouble("warning", subject, words, path, None))
+    for stack in glance.stacks_in_error(now, most=MOST_READ):
+        subject = f"Stack {stack.name} on {stack.host_name}"
+        if subject not in told:
+            path = f"/stacks/{stack.id}/"
+            found.append(Trouble("bad", subject, "is in error.", path, stack.state_changed_at))
     return found
 
 

@@ -7,6 +7,9 @@ from django.test import Client
 from django.utils.html import escape
 from pytest_django import DjangoAssertNumQueries
 
+from dockmesh.alerts import services as alerts
+from dockmesh.alerts.models import Alert, AlertRule
+from dockmesh.audit.services import SYSTEM as AUDIT_SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet.models import Host, HostPulse
 from tests.fleetdata import make_fleet
@@ -68,7 +71,7 @@ def test_what_is_wrong_comes_first_and_leads_there(client: Client, ada: User) ->
     offline = Host.objects.get(pk=HostPulse.objects.earliest("last_seen_at").pk)
     text = text_of(client)
     assert "3 things are wrong" in text
-    assert f"<strong>{offline.name}</strong> is offline" in text
+    assert f"<strong>Host {offline.name}</strong> is offline" in text
     assert f'href="/hosts/{offline.pk}/"' in text
     assert "connection refused on /var/run/docker.sock" in text
     assert text.index("is offline") < text.index("is degraded")
@@ -80,6 +83,18 @@ def test_the_stacks_and_containers_of_an_offline_host_count_as_unknown(client: C
     assert "?state=running" not in text
     assert "?state=unknown" in text
     assert "is in error" not in text
+
+
+def test_a_firing_alert_stands_for_what_it_tells_of(client: Client, ada: User) -> None:
+    make_fleet(4, offline=1, degraded=0, broken=1)
+    alerts.create_recommended_rules(actor=AUDIT_SYSTEM)
+    AlertRule.objects.update(for_seconds=0)
+    alerts.evaluate()
+    offline = Host.objects.get(pk=HostPulse.objects.earliest("last_seen_at").pk)
+    alert = Alert.objects.get(key=f"host:{offline.pk}")
+    text = text_of(client)
+    assert text.count(f"<strong>Host {offline.name}</strong>") == 1
+    assert f'href="/alerts/{alert.pk}/"' in text
 
 
 def test_a_host_name_is_text_and_never_markup(client: Client, ada: User) -> None:
@@ -102,7 +117,7 @@ def test_the_overview_asks_the_database_a_fixed_number_of_questions(
     client: Client, ada: User, hosts: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     make_fleet(hosts)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         client.get("/")
 
 

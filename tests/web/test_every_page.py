@@ -1,0 +1,70 @@
+"""Every page of every room that an administrator can reach by links, in a real Chromium.
+
+One page for each view: found by following links from the overview, so that a new page is checked as soon as
+something leads to it.
+"""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from urllib.parse import urlsplit
+
+import pytest
+from django.test import Client
+from django.urls import Resolver404, resolve
+
+from tests.fleetdata import make_everything
+from tests.integration.browser import DESKTOP, PHONE, Visit, accessibility_faults, horizontal_overflow
+from tokens.models import Role, User
+
+pytestmark = pytest.mark.browser
+
+LINK = re.compile(r'<a\s[^>]*?href="([^"]*)"')
+NOT_OURS = ("/admin/", "/api/", "/metrics", "/static/")
+LEAST_PAGES = 12
+
+
+def pages_by_links(user: User, *, most: int = 150) -> tuple[list[str], list[str]]:
+    """A path for each view that links lead to from the overview, and the links that lead nowhere."""
+    client = Client()
+    client.force_login(user)
+    waiting, found, seen, dead = ["/"], {}, {"/"}, []
+    while waiting and len(found) < most:
+        path = waiting.pop(0)
+        try:
+            view = resolve(urlsplit(path).path).func
+        except Resolver404:
+            dead.append(f"{path}: a link leads nowhere")
+            continue
+        name = f"{view.__module__}.{view.__name__}"
+        if name in found:
+            continue
+        answer = client.get(path)
+        if answer.status_code != 200:
+            dead.append(f"{path}: answers {answer.status_code}")
+            continue
+        found[name] = path
+        for href in LINK.findall(answer.content.decode()):
+            target = urlsplit(unescape(href))
+            if target.scheme or target.netloc or not target.path.startswith("/"):
+                continue
+            if not target.path.startswith(NOT_OURS) and target.path not in seen:
+                seen.add(target.path)
+                waiting.append(target.path)
+    return sorted(found.values()), dead
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_no_page_has_a_fault(visit: Visit, width: int, theme: str) -> None:
+    user = User.objects.create(username="ada", is_superuser=True, role=Role.objects.get(name="admin"))
+    make_everything()
+    paths, faults = pages_by_links(user)
+    assert len(paths) >= LEAST_PAGES
+    page = visit("/", user=user, width=width, theme=theme)
+    for path in paths:
+        page.goto(path)
+        faults += [f"{path}: {fault}" for fault in accessibility_faults(page)]
+        faults += [f"{path} scrolls sideways: {element}" for element in horizontal_overflow(page)]
+    assert not faults, "\n".join(faults)
