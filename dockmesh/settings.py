@@ -179,6 +179,7 @@ SPECTACULAR_SETTINGS = {
         "AlertStatus": "dockmesh.alerts.models.Alert.Status",
         # Of deploys and backup runs alike.
         "RunStatus": "dockmesh.deploys.models.Deploy.Status",
+        "BackupRunKind": "dockmesh.backups.models.BackupRun.Kind",
         "StackState": "dockmesh.fleet.states.StackState",
         "TokenState": ["active", "disabled", "expired", "revoked"],
     },

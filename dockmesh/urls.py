@@ -8,6 +8,7 @@ from dockmesh.web import account_views
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.urls")),
     path("api/v1/", include("dockmesh.deploys.api_urls")),
+    path("api/v1/", include("dockmesh.backups.api_urls")),
     path("", include("dockmesh.web.urls")),
     path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("", include("tokens.urls")),

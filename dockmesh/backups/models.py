@@ -1,11 +1,18 @@
 """Backup jobs, and their runs: backups, restores and verifications."""
 
+import secrets
+
 from django.db import models
 from django.db.models import F, Q
 
 from dockmesh.fleet.models import Host
 
 DEFAULT_TIMEOUT_SECONDS = 6 * 3600
+
+
+def new_snapshot_tag() -> str:
+    """A tag that no other job has, here or on another server."""
+    return f"job-{secrets.token_hex(8)}"
 
 
 class BackupJob(models.Model):
@@ -29,6 +36,9 @@ class BackupJob(models.Model):
     path = models.CharField(max_length=1000, blank=True)
     # The repository's name in the agent's own configuration; its address and password are known there only.
     repository = models.CharField(max_length=64, default="default")
+    # Marks this job's snapshots in the repository: a renamed job keeps its snapshots, and two servers that
+    # share a repository never prune each other's.
+    snapshot_tag = models.CharField(max_length=100, unique=True, editable=False, default=new_snapshot_tag)
     # A cron expression of five fields; empty: only when asked for.
     schedule = models.CharField(max_length=100, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")

@@ -1,6 +1,5 @@
 """Reading stacks with their deploys, and deploys."""
 
-import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -15,18 +14,6 @@ from dockmesh.fleet.states import StackState
 
 
 @dataclass(frozen=True)
-class FailedDeploy:
-    """A deploy that failed, as alerts need it."""
-
-    deploy_id: int
-    stack_id: int
-    stack_name: str
-    host_name: str
-    finished_at: datetime.datetime
-    error: str
-
-
-@dataclass(frozen=True)
 class StackView:
     """A stack as pages and answers show it; the last three are None where it is not managed (or not asked for)."""
 
@@ -36,23 +23,6 @@ class StackView:
     compose_file: str | None = None
     env_names: list[str] | None = None
     timeout_seconds: int | None = None
-
-
-def failed_stacks() -> list[FailedDeploy]:
-    """The last deploy of every stack whose last deploy failed; two queries."""
-    stack_ids = Stack.objects.filter(has_failed_deploy=True).values_list("pk", flat=True)
-    rows = (
-        Deploy.objects.filter(
-            stack_id__in=list(stack_ids), operation=Deploy.Operation.UP, status=Deploy.Status.FAILURE
-        )
-        .order_by("stack_id", "-pk")
-        .values_list("pk", "stack_id", "stack_name", "host_name", "finished_at", "error")
-    )
-    last: dict[int, FailedDeploy] = {}
-    for pk, stack_id, stack_name, host_name, finished_at, error in rows:
-        if stack_id is not None and finished_at is not None and stack_id not in last:
-            last[stack_id] = FailedDeploy(pk, stack_id, stack_name, host_name, finished_at, error)
-    return list(last.values())
 
 
 def stacks() -> QuerySet[Stack]:

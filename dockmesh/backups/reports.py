@@ -1,0 +1,163 @@
+"""What the agents say of their runs, and what the scheduler looks after."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+
+from dockmesh.audit.actions import Action
+from dockmesh.audit.services import SYSTEM, Actor, record
+from dockmesh.backups import dumps
+from dockmesh.backups.models import BackupJob, BackupRun
+from dockmesh.backups.services import OPEN, SNAPSHOT, enqueue
+from dockmesh.core import clock
+from dockmesh.core.errors import NotFound
+from dockmesh.core.output import appended
+from dockmesh.fleet import services as fleet
+from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
+from dockmesh.fleet.models import AgentCommand
+
+Kind = BackupRun.Kind
+Status = BackupRun.Status
+Cause = BackupRun.Cause
+JOB_GONE = "The job or its host was removed while this was under way."
+NUMBERS = ("bytes_added", "bytes_processed", "files")
+
+
+def prepare(command: Command) -> Mapping[str, Any]:
+    """The command as the agent gets it; the run counts as running from here on."""
+    run = _open_run(command)
+    if run is not None and run.status == Status.QUEUED:
+        run.status = Status.RUNNING
+        run.started_at = clock.now()
+        run.save(update_fields=["status", "started_at"])
+    return {key: value for key, value in command.payload.items() if key != "run"}
+
+
+def take_progress(command: Command, progress: CommandProgress) -> None:
+    """Add what the run wrote meanwhile."""
+    run = _open_run(command)
+    if run is not None and progress.output:
+        run.output = appended(run.output, progress.output)
+        run.save(update_fields=["output"])
+
+
+def take_result(command: Command, result: CommandResult) -> None:
+    """End the run as the agent says."""
+    run = _open_run(command)
+    if run is None:
+        return
+    run.duration_seconds = result.duration_seconds
+    run.exit_code = result.exit_code
+    run.output = appended("", result.output)
+    snapshot_id = result.document.get("snapshot_id")
+    if isinstance(snapshot_id, str) and SNAPSHOT.match(snapshot_id):
+        run.snapshot_id = snapshot_id
+    for field in NUMBERS:
+        value = result.document.get(field)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            setattr(run, field, value)
+    error = "" if result.is_success else (result.error or "The agent gave no reason.")
+    _finish(
+        run, Actor("agent", str(command.host_id), run.host_name), is_success=result.is_success, error=error
+    )
+
+
+def take_timeout(command: Command, reason: str) -> None:
+    """End the run as a failure. One that its host never fetched is due again, when the host is back."""
+    run = _open_run(command)
+    if run is None:
+        return
+    if run.started_at is None and run.cause == Cause.SCHEDULE and run.job is not None and run.scheduled_for:
+        BackupJob.objects.filter(pk=run.job.pk, is_enabled=True).update(next_run_at=run.scheduled_for)
+    _give_up(run, reason)
+
+
+def close_lost() -> None:
+    """The scheduler's job: end what has no command any more, since its host or job was removed."""
+    rows = BackupRun.objects.filter(status__in=OPEN).values_list("pk", "command_id", "job_id")
+    for run_id, command_id, job_id in rows:
+        is_waiting_for_dump = command_id is None and job_id is not None
+        if is_waiting_for_dump or AgentCommand.objects.filter(pk=command_id or 0).exists():
+            continue
+        with transaction.atomic():
+            run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
+            if run is not None:
+                _give_up(run, JOB_GONE)
+
+
+def make_dumps() -> None:
+    """The scheduler's job: copy the database for the runs that wait for it, then hand them to their agents."""
+    waiting = BackupRun.objects.filter(status=Status.QUEUED, command_id=None).exclude(job=None)
+    for run_id, job_id in list(waiting.values_list("pk", "job__pk")):
+        reason = ""
+        try:
+            dumps.make(job_id)
+        except (dumps.DumpError, OSError) as error:
+            reason = str(error)
+        _dumped(run_id, reason)
+
+
+@transaction.atomic
+def _dumped(run_id: int, reason: str) -> None:
+    host_id = BackupRun.objects.filter(pk=run_id).values_list("job__host_id", flat=True).first()
+    if host_id is None:
+        return
+    try:
+        fleet.lock_host(host_id)
+    except NotFound:
+        return
+    run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
+    if run is None or run.job is None:
+        return
+    if reason:
+        _give_up(run, reason)
+    else:
+        enqueue(run.job, run)
+
+
+def _open_run(command: Command) -> BackupRun | None:
+    run_id = command.payload.get("run", 0)
+    return BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
+
+
+def _give_up(run: BackupRun, reason: str) -> None:
+    begun = run.started_at or run.requested_at
+    run.duration_seconds = max(0.0, (clock.now() - begun) / datetime.timedelta(seconds=1))
+    _finish(run, SYSTEM, is_success=False, error=reason)
+
+
+def _finish(run: BackupRun, actor: Actor, *, is_success: bool, error: str) -> None:
+    """Once for each run: only open ones get here, and their row is locked."""
+    run.status = Status.SUCCESS if is_success else Status.FAILURE
+    run.error = error[:2000]
+    run.finished_at = clock.now()
+    run.save()
+    job_id = run.job_id
+    if job_id is not None:
+        if run.kind == Kind.BACKUP:
+            _keep_last(job_id, run, is_success)
+        # After the commit: a transaction that is undone leaves the copy to be cleared by the next run.
+        transaction.on_commit(lambda: dumps.remove(job_id))
+    record(
+        actor=actor,
+        action=Action.BACKUP_SUCCEEDED if is_success else Action.BACKUP_FAILED,
+        target_kind="backup_job",
+        target_id=run.job_id or "",
+        target_name=run.job_name,
+        changes={
+            "host": run.host_name,
+            "kind": run.kind,
+            "run": run.pk,
+            "duration_seconds": round(run.duration_seconds or 0.0, 3),
+        },
+    )
+
+
+def _keep_last(job_id: int, run: BackupRun, is_success: bool) -> None:
+    """What /metrics shows: the time is the server's own, at which the last successful run ended."""
+    values: dict[str, Any] = {"last_status": run.status, "last_duration_seconds": run.duration_seconds}
+    if is_success:
+        values["last_success_at"] = run.finished_at
+    BackupJob.objects.filter(pk=job_id).update(**values)

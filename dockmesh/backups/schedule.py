@@ -1,0 +1,65 @@
+"""When a job's next run is due: cron expressions with a time zone."""
+
+import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from dockmesh.core.errors import InvalidInput
+
+MAX_EXPRESSION = 100
+PREVIEWED = 3
+
+
+def clean_schedule(value: object, *, field: str = "schedule") -> str:
+    """A cron expression of five fields as Debian's cron has them, or empty: never by itself."""
+    if not isinstance(value, str):
+        raise InvalidInput(field, "must be a text.")
+    expression = " ".join(value.split()).upper()
+    if not expression:
+        return ""
+    if len(expression) > MAX_EXPRESSION or not expression.isascii():
+        raise InvalidInput(field, f"must be at most {MAX_EXPRESSION} characters.")
+    if len(expression.split()) != 5:
+        raise InvalidInput(
+            field, "must have five parts: minute, hour, day of the month, month, day of the week."
+        )
+    try:
+        next(CronSim(expression, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)))
+    except CronSimError as error:
+        raise InvalidInput(field, f"is no cron expression: {str(error).lower()}.") from None
+    except StopIteration:
+        raise InvalidInput(field, "names a day that never comes.") from None
+    return expression
+
+
+def clean_time_zone(value: object, *, field: str = "time_zone") -> str:
+    """A time zone of the IANA database."""
+    if not isinstance(value, str) or value not in _zones():
+        raise InvalidInput(field, "must be a time zone such as UTC or Europe/Berlin.")
+    return value
+
+
+def next_after(expression: str, time_zone: str, moment: datetime.datetime) -> datetime.datetime | None:
+    """The first moment after this one that the expression names, in UTC; None without an expression."""
+    if not expression:
+        return None
+    found = next(CronSim(expression, moment.astimezone(ZoneInfo(time_zone))), None)
+    return found.astimezone(datetime.UTC) if found else None
+
+
+def preview(expression: str, time_zone: str, moment: datetime.datetime) -> list[datetime.datetime]:
+    """The next few moments, for people to see whether they meant that."""
+    found: list[datetime.datetime] = []
+    while len(found) < PREVIEWED:
+        following = next_after(expression, time_zone, found[-1] if found else moment)
+        if following is None:
+            break
+        found.append(following)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())

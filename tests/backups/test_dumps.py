@@ -1,0 +1,45 @@
+"""dockmesh's own database as a source."""
+
+import sqlite3
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from dockmesh.backups import dumps, reports, services
+from dockmesh.backups.models import BackupRun
+from tests.deploys.conftest import ANN
+from tests.deploys.support import fetch, report
+from tests.fleet.factories import make_host
+from tests.support import require
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_the_database_is_copied_for_the_agent_and_the_copy_removed_after(db: None) -> None:
+    if connection.vendor == "postgresql":
+        require("pg_dump")
+    host = make_host("alpha")[0]
+    job = services.create_job(actor=ANN, host_id=host.pk, name="own", source_kind="database")
+    services.run_now(actor=ANN, job_id=job.pk)
+    assert fetch(host) == []
+    reports.make_dumps()
+    reports.make_dumps()
+    [command] = fetch(host)
+    folder = Path(command["payload"]["source"]["path"])
+    assert folder == dumps.folder(job.pk)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    [copy] = folder.iterdir()
+    if connection.vendor == "sqlite":
+        with sqlite3.connect(copy) as opened:
+            assert opened.execute("SELECT name FROM backups_backupjob").fetchall() == [("own",)]
+    else:
+        listed = subprocess.run(
+            [require("pg_restore"), "--list", copy], capture_output=True, text=True, check=True
+        )
+        assert "backups_backupjob" in listed.stdout
+    report(host, command["id"])
+    assert BackupRun.objects.get().status == "success"
+    assert not folder.exists()

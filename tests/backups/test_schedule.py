@@ -1,0 +1,68 @@
+"""When a backup is due."""
+
+import datetime
+
+import pytest
+
+from dockmesh.backups.schedule import clean_schedule, clean_time_zone, next_after, preview
+from dockmesh.core.errors import InvalidInput
+
+
+def at(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "after", "due"),
+    [
+        ("0 3 * * *", "UTC", "2026-11-22 12:00", "2026-11-23 03:00"),
+        ("0 3 * * *", "Europe/Berlin", "2026-11-22 12:00", "2026-11-23 02:00"),
+        ("0 3 * * *", "Europe/Berlin", "2026-07-22 12:00", "2026-07-23 01:00"),
+        ("*/15 * * * *", "UTC", "2026-11-22 12:00", "2026-11-22 12:15"),
+        ("0 0 29 2 *", "UTC", "2026-11-22 12:00", "2028-02-29 00:00"),
+        ("30 4 * * MON", "America/New_York", "2026-11-22 12:00", "2026-11-23 09:30"),
+    ],
+)
+def test_the_next_run_is_by_the_time_zones_clock(expression: str, zone: str, after: str, due: str) -> None:
+    assert next_after(clean_schedule(expression), zone, at(after)) == at(due)
+
+
+def test_a_night_with_a_change_of_the_clock_has_its_run_once() -> None:
+    # On 29 March 2026 Berlin has no 02:30, on 25 October it has two.
+    spring = preview("30 2 * * *", "Europe/Berlin", at("2026-03-28 12:00"))
+    assert spring == [at("2026-03-29 01:00"), at("2026-03-30 00:30"), at("2026-03-31 00:30")]
+    autumn = preview("30 2 * * *", "Europe/Berlin", at("2026-10-24 12:00"))
+    assert autumn == [at("2026-10-25 00:30"), at("2026-10-26 01:30"), at("2026-10-27 01:30")]
+
+
+def test_without_an_expression_it_is_never_due() -> None:
+    assert clean_schedule("  ") == ""
+    assert next_after("", "UTC", at("2026-11-22 12:00")) is None
+    assert preview("", "UTC", at("2026-11-22 12:00")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("* * * *", "five parts"),
+        ("* * * * * *", "five parts"),
+        ("@daily", "five parts"),
+        ("61 * * * *", "bad minute"),
+        ("*/0 * * * *", "bad minute"),
+        ("a b c d e", "bad minute"),
+        ("0 0 31 2 *", "bad day-of-month"),
+        ("0 0 1 1 " + "1," * 60 + "1", "at most"),
+        ("٣ * * * *", "at most"),
+        (5, "text"),
+    ],
+)
+def test_a_bad_expression_is_refused(value: object, says: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        clean_schedule(value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["Mars/Olympus", "", None, "../../etc/passwd", "utc ", 1])
+def test_a_time_zone_that_nobody_knows_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        clean_time_zone(value)
