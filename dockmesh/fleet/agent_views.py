@@ -86,14 +86,14 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
 
 
 @agent_endpoint
-def command_result(request: HttpRequest, command_id: int) -> HttpResponse:
+def command_result(request: HttpRequest, id: int) -> HttpResponse:
     """`POST /api/v1/agents/commands/{id}/result`: `accepted`, or `known` for a report sent again."""
     agent = _agent(request)
     result, document = read_result(_body(request))
     try:
         is_new = commands.finish(
             host_id=agent.host_id,
-            command_id=command_id,
+            command_id=id,
             result=commands.CommandResult(
                 is_success=result.result == "success",
                 duration_seconds=result.duration_seconds,

@@ -3,13 +3,20 @@
 import datetime
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.lookups import Exact
 
+from dockmesh.core import clock
 from dockmesh.fleet.models import Host, HostPulse, StackSeries
+from dockmesh.fleet.states import HostStatus
+
+UNKNOWN = "unknown"
 
 PulseRow = tuple[int, int, datetime.datetime, bool, str, float, float]
 HostRow = tuple[int, str, str, str, str, str, str, str, str]
@@ -120,3 +127,77 @@ def _chosen(rows: QuerySet[Any, Any], ids: Collection[int] | None) -> list[Any]:
         return list(rows.filter(pk__in=ids))
     wanted = set(ids)
     return [row for row in rows if row[0] in wanted]
+
+
+def is_offline(pulse: HostPulse) -> bool:
+    """Whether the host has been silent for too long, by now."""
+    return pulse.last_seen_at < offline_before(clock.now())
+
+
+def status_of(pulse: HostPulse) -> HostStatus:
+    """The host's status, by now."""
+    if is_offline(pulse):
+        return HostStatus.OFFLINE
+    return HostStatus.DEGRADED if pulse.is_degraded else HostStatus.ONLINE
+
+
+def counts_by_state(counts: str, states: type[StrEnum], *, is_unknown: bool) -> dict[str, int]:
+    """A host's summary as a dictionary; all of it `unknown` while the host is offline."""
+    numbers = [int(number) for number in counts.split(",")]
+    if is_unknown:
+        numbers = [0] * (len(numbers) - 1) + [sum(numbers)]
+    return {state.value: number for state, number in zip(states, numbers, strict=True)}
+
+
+def hosts_in_status(status: HostStatus, *, prefix: str = "") -> Q:
+    """Hosts in this status by now; `prefix` leads from the queried rows to the host (`host__`)."""
+    limit = offline_before(clock.now())
+    if status is HostStatus.OFFLINE:
+        return Q(**{f"{prefix}pulse__last_seen_at__lt": limit})
+    return Q(
+        **{
+            f"{prefix}pulse__last_seen_at__gte": limit,
+            f"{prefix}pulse__is_degraded": status is HostStatus.DEGRADED,
+        }
+    )
+
+
+def in_shown_state(state: str) -> Q:
+    """Containers or stacks that are shown in this state: those of an offline host are all `unknown`."""
+    offline = hosts_in_status(HostStatus.OFFLINE, prefix="host__")
+    if state == UNKNOWN:
+        return offline | Q(state=state)
+    return ~offline & Q(state=state)
+
+
+def hosts_with_label(text: str) -> Q:
+    """Hosts with the label `key=value`, or with any value of `key`."""
+    key, is_given, value = text.partition("=")
+    if not is_given:
+        return Q(labels__has_key=key)
+    return Q(Exact(KeyTextTransform(key, "labels"), value))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A host as Prometheus's service discovery sees it."""
+
+    id: int
+    name: str
+    status: HostStatus
+    address: str
+    port: int
+    labels: dict[str, str]
+
+
+EXPORTERS = {"node": "node_exporter_port", "cadvisor": "cadvisor_port"}
+
+
+def targets(exporter: str) -> list[Target]:
+    """All hosts with an address and this exporter (a key of `EXPORTERS`), by id; one query."""
+    port = EXPORTERS[exporter]
+    rows = Host.objects.exclude(address="").exclude(**{port: None}).select_related("pulse").order_by("id")
+    return [
+        Target(host.pk, host.name, status_of(host.pulse), host.address, getattr(host, port), host.labels)
+        for host in rows
+    ]

@@ -1,0 +1,159 @@
+"""Shapes of the hosts', containers' and enrollment tokens' endpoints. What values must be is the services' business."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from dockmesh.core.api import StrictSerializer, Text, Whole
+from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+
+LABELS_HELP = "Free key=value labels; Prometheus's discovery shows them."
+PORT_HELP = "Null where the host has no such exporter."
+
+
+class HostChange(StrictSerializer):
+    """What of a host can be changed; what is left out stays."""
+
+    name = Text(required=False, trim_whitespace=False, allow_blank=True)
+    labels = serializers.DictField(
+        child=Text(trim_whitespace=False, allow_blank=True), required=False, help_text=LABELS_HELP
+    )
+    address = Text(required=False, allow_blank=True, help_text="Where Prometheus finds the host's exporters.")
+    node_exporter_port = Whole(required=False, allow_null=True, help_text=PORT_HELP)
+    cadvisor_port = Whole(required=False, allow_null=True, help_text=PORT_HELP)
+
+
+class HostShape(serializers.ModelSerializer[Host]):
+    """A host; `clock_skew_seconds` is how far its agent's clock is ahead of the server's."""
+
+    status = serializers.SerializerMethodField()
+    labels = serializers.DictField(child=serializers.CharField(), read_only=True, help_text=LABELS_HELP)
+    last_seen_at = serializers.DateTimeField(source="pulse.last_seen_at", read_only=True)
+    clock_skew_seconds = serializers.FloatField(source="pulse.clock_skew_seconds", read_only=True)
+    containers = serializers.SerializerMethodField()
+    stacks = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Host
+        fields = (
+            "id",
+            "name",
+            "status",
+            "labels",
+            "last_seen_at",
+            "clock_skew_seconds",
+            "containers",
+            "stacks",
+            "address",
+            "node_exporter_port",
+            "cadvisor_port",
+            "agent_version",
+            "docker_version",
+            "docker_error",
+            "os",
+            "arch",
+            "kernel",
+            "cpus",
+            "memory_bytes",
+            "enrolled_at",
+        )
+
+    def get_status(self, host: Host) -> HostStatus:
+        """By now."""
+        return status_of(host.pulse)
+
+    def get_containers(self, host: Host) -> dict[str, int]:
+        """Counts by state."""
+        return counts_by_state(host.container_counts, ContainerState, is_unknown=is_offline(host.pulse))
+
+    def get_stacks(self, host: Host) -> dict[str, int]:
+        """Counts by state."""
+        return counts_by_state(host.stack_counts, StackState, is_unknown=is_offline(host.pulse))
+
+
+class Reference(serializers.Serializer[Any]):
+    """An object by its id and name."""
+
+    id = serializers.IntegerField(source="pk")
+    name = serializers.CharField()
+
+
+class ContainerShape(serializers.ModelSerializer[Container]):
+    """A container as its host's last inventory had it; `unknown` while the host is offline."""
+
+    host = Reference(read_only=True)
+    stack = Reference(read_only=True, allow_null=True)
+    state = serializers.SerializerMethodField()
+    oom_killed = serializers.BooleanField(source="is_oom_killed", read_only=True)
+
+    class Meta:
+        model = Container
+        fields = (
+            "id",
+            "container_id",
+            "name",
+            "image",
+            "host",
+            "stack",
+            "service",
+            "state",
+            "health",
+            "exit_code",
+            "oom_killed",
+            "restart_count",
+            "created_at",
+            "started_at",
+            "changed_at",
+        )
+
+    def get_state(self, container: Container) -> ContainerState:
+        """By now."""
+        return ContainerState.UNKNOWN if is_offline(container.host.pulse) else ContainerState(container.state)
+
+
+class EnrollmentTokenBody(StrictSerializer):
+    """How long the token works."""
+
+    expires_in_seconds = Whole(
+        required=False, default=3600, min_value=1, max_value=30 * 86400, help_text="1 hour if left out."
+    )
+
+
+class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
+    """An enrollment token without its secret; `host` is the one that it let in."""
+
+    host = Reference(read_only=True, allow_null=True)
+
+    class Meta:
+        model = EnrollmentToken
+        fields: tuple[str, ...] = (
+            "id",
+            "public_id",
+            "created_at",
+            "created_by",
+            "expires_at",
+            "used_at",
+            "host",
+        )
+
+
+class IssuedEnrollmentToken(EnrollmentTokenShape):
+    """The one answer that has the token itself."""
+
+    token = serializers.SerializerMethodField()
+
+    class Meta(EnrollmentTokenShape.Meta):
+        fields: tuple[str, ...] = (*EnrollmentTokenShape.Meta.fields, "token")
+
+    def get_token(self, token: EnrollmentToken) -> str:
+        """From the context: it is stored nowhere."""
+        return str(self.context["token"])
+
+
+class TargetShape(serializers.Serializer[Any]):
+    """A target group of Prometheus's `http_sd_configs`."""
+
+    targets = serializers.ListField(child=serializers.CharField())
+    labels = serializers.DictField(child=serializers.CharField())
