@@ -173,6 +173,8 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {
+        "HostStatus": "dockmesh.fleet.states.HostStatus",
+        "ContainerState": "dockmesh.fleet.states.ContainerState",
         "AlertRuleKind": "dockmesh.alerts.models.AlertRule.Kind",
         "AlertSeverity": "dockmesh.alerts.models.AlertRule.Severity",
         "AlertChannelKind": "dockmesh.alerts.models.Channel.Kind",
