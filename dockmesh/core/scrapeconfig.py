@@ -17,8 +17,23 @@ scrape_configs:
 _CREDENTIALS_FILE = """\
     authorization:
       type: Bearer
-      credentials_file: /etc/prometheus/dockmesh.token
+      credentials_file: {path}
 """
+
+_DISCOVERY = """\
+  - job_name: {exporter}
+    http_sd_configs:
+      - url: {base_url}/api/v1/discovery/prometheus?exporter={exporter}
+        refresh_interval: 60s
+        authorization:
+          type: Bearer
+          credentials_file: {path}
+    relabel_configs:
+      - source_labels: [__meta_dockmesh_host]
+        target_label: host
+"""
+
+TOKEN_PATH = "/etc/prometheus/dockmesh.token"
 
 _CREDENTIALS = """\
     authorization:
@@ -32,9 +47,9 @@ def base_url_of(request: HttpRequest) -> str:
     return settings.DOCKMESH_BASE_URL or f"{request.scheme}://{request.get_host()}"
 
 
-def with_credentials_file(base_url: str) -> str:
+def with_credentials_file(base_url: str, path: str = TOKEN_PATH) -> str:
     """The recommended form: the token stays out of the configuration and can be rotated without a reload."""
-    return _form(base_url) + _CREDENTIALS_FILE
+    return _form(base_url) + _CREDENTIALS_FILE.format(path=path)
 
 
 def with_credentials(base_url: str) -> str:
@@ -45,6 +60,14 @@ def with_credentials(base_url: str) -> str:
 def without_credentials(base_url: str) -> str:
     """For a server whose /metrics is public."""
     return _form(base_url)
+
+
+def discovery(base_url: str, path: str = TOKEN_PATH) -> str:
+    """More jobs: node-exporter and cAdvisor of every host, found by dockmesh's list of the fleet."""
+    return "".join(
+        _DISCOVERY.format(base_url=base_url.rstrip("/"), exporter=exporter, path=path)
+        for exporter in ("node", "cadvisor")
+    )
 
 
 def _form(base_url: str) -> str:
