@@ -37,6 +37,8 @@ KNOWN = frozenset(
         "DOCKMESH_ADMIN_PASSWORD_FILE",
         "DOCKMESH_HEARTBEAT_INTERVAL",
         "DOCKMESH_HOST_OFFLINE_AFTER",
+        "DOCKMESH_AUDIT_RETENTION_DAYS",
+        "DOCKMESH_AUDIT_CHECKPOINT_SINK",
     }
 )
 
@@ -83,6 +85,8 @@ class Environment:
     admin_password: str
     heartbeat_interval_seconds: int
     host_offline_after_seconds: int
+    audit_retention_days: int
+    audit_checkpoint_sink: str
 
 
 def parse_bool(name: str, value: str) -> bool:
@@ -101,6 +105,25 @@ def parse_seconds(name: str, value: str, *, least: int, most: int) -> int:
     if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
         return int(text)
     raise EnvironmentVariableError(name, value, f"a whole number of seconds from {least} to {most}")
+
+
+def parse_days(name: str, value: str, *, most: int) -> int:
+    """A whole number of days from 0 to `most`."""
+    text = value.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= most:
+        return int(text)
+    raise EnvironmentVariableError(name, value, f"a whole number of days from 0 to {most}")
+
+
+def parse_sink(name: str, value: str) -> str:
+    """A file's absolute path, or an address like https://example.com/hook; empty for none."""
+    if not value or value.startswith("/"):
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        # The value may hold a password, so it isn't shown.
+        raise EnvironmentVariableError(name, None, "an absolute path of a file, or an http(s) address")
+    return value
 
 
 def parse_networks(name: str, value: str) -> tuple[Network, ...]:
@@ -201,6 +224,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         admin_password=admin_password,
         heartbeat_interval_seconds=interval,
         host_offline_after_seconds=offline_after,
+        audit_retention_days=parse_days(
+            "DOCKMESH_AUDIT_RETENTION_DAYS", environ.get("DOCKMESH_AUDIT_RETENTION_DAYS", "365"), most=36500
+        ),
+        audit_checkpoint_sink=parse_sink(
+            "DOCKMESH_AUDIT_CHECKPOINT_SINK", environ.get("DOCKMESH_AUDIT_CHECKPOINT_SINK", "").strip()
+        ),
     )
 
 

@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("", include("tokens.urls")),
     path("api/v1/", include("tokens.api_urls")),
+    path("api/v1/", include("dockmesh.audit.api_urls")),
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),
     path("settings/users/", include("tokens.user_urls")),

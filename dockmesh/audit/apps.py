@@ -2,9 +2,23 @@
 
 from django.apps import AppConfig
 
+from dockmesh.core import schedule
+
+PRUNE_EVERY_SECONDS = 3600
+CHECKPOINT_EVERY_SECONDS = 60
+
 
 class AuditConfig(AppConfig):
     """What happened, in a chain that shows tampering."""
 
     name = "dockmesh.audit"
     label = "audit"
+
+    def ready(self) -> None:
+        """Registers retention and the sending of checkpoints."""
+        from dockmesh.audit import services, sink
+
+        schedule.register(
+            name="audit.prune", every_seconds=PRUNE_EVERY_SECONDS, run=services.prune_by_retention
+        )
+        schedule.register(name="audit.checkpoint", every_seconds=CHECKPOINT_EVERY_SECONDS, run=sink.send)

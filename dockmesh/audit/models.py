@@ -24,7 +24,10 @@ class AuditEntry(models.Model):
         ordering = ("-sequence",)
         verbose_name_plural = "audit entries"
         indexes = [
-            # The audit page's and the API's filters, newest first.
+            # The audit page's and the API's filters, newest first; the time finds where to begin and end.
+            models.Index("at", name="audit_by_time"),
+            models.Index("actor_name", models.F("sequence").desc(), name="audit_by_actor_name"),
+            models.Index("target_name", models.F("sequence").desc(), name="audit_by_target_name"),
             models.Index("action", models.F("sequence").desc(), name="audit_by_action"),
             models.Index("target_kind", "target_id", models.F("sequence").desc(), name="audit_by_target"),
             models.Index("actor_kind", "actor_id", models.F("sequence").desc(), name="audit_by_actor"),
@@ -40,12 +43,29 @@ class AuditHead(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     sequence = models.BigIntegerField(default=0)
     entry_hash = models.CharField(max_length=64)
+    signature = models.CharField(max_length=64, default="")
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_head_is_one_row")]
 
     def __str__(self) -> str:
         return f"head at {self.sequence}"
+
+
+class AuditCheckpoint(models.Model):
+    """Where the chain begins now: the last entry that retention pruned. One row, signed; none before the first."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    sequence = models.BigIntegerField()
+    entry_hash = models.CharField(max_length=64)
+    signature = models.CharField(max_length=64)
+    pruned_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_checkpoint_is_one_row")]
+
+    def __str__(self) -> str:
+        return f"checkpoint at {self.sequence}"
 
 
 class AuditCount(models.Model):

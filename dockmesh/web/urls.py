@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from dockmesh.web import account_views, views
+from dockmesh.web import account_views, audit_views, views
 
 app_name = "web"
 
@@ -11,6 +11,8 @@ urlpatterns = [
     path("sign-in/", account_views.sign_in, name="sign-in"),
     path("sign-out/", account_views.sign_out, name="sign-out"),
     path("password/", account_views.password, name="password"),
+    path("audit/", audit_views.audit, name="audit"),
+    path("audit/<int:id>/", audit_views.audit_entry, name="audit-entry"),
     path("theme/", account_views.choose_theme, name="theme"),
     path("setup/<str:code>/", account_views.setup, name="setup"),
 ]

@@ -1,0 +1,115 @@
+"""The audit log's pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from dockmesh.audit import filters, selectors
+from dockmesh.audit.actions import Action
+from dockmesh.core.errors import DomainError
+from dockmesh.core.forms import add_refusal
+from tokens.decorators import page_permission
+from tokens.permissions import Permission
+
+PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+
+
+class AuditFilterForm(forms.Form):
+    """What the page is narrowed to; its fields are the API's parameters."""
+
+    action = forms.ChoiceField(
+        label="Action",
+        required=False,
+        choices=[("", "All actions"), *((action.value, action.value) for action in Action)],
+    )
+    actor = forms.CharField(
+        label="Actor", required=False, max_length=255, widget=forms.TextInput(attrs=PLAIN)
+    )
+    target = forms.CharField(
+        label="Target", required=False, max_length=255, widget=forms.TextInput(attrs=PLAIN)
+    )
+    since = forms.CharField(
+        label="Since (UTC)", required=False, widget=forms.TextInput(attrs={"type": "datetime-local"})
+    )
+    until = forms.CharField(
+        label="Until (UTC)", required=False, widget=forms.TextInput(attrs={"type": "datetime-local"})
+    )
+
+
+@require_safe
+@page_permission(Permission.AUDIT_READ)
+def audit(request: HttpRequest) -> HttpResponse:
+    """What happened, newest first; the filters are in the address."""
+    params = request.GET
+    form = AuditFilterForm(params)
+    form.is_valid()
+    wanted, page, status = selectors.Filters(), selectors.EntryPage([], None, None), 200
+    try:
+        wanted = filters.filters_of(params)
+        page = selectors.entry_page(
+            wanted,
+            size=filters.page_size(params),
+            before=filters.place(params, "before"),
+            after=filters.place(params, "after"),
+        )
+    except DomainError as error:
+        add_refusal(form, error)
+        status = error.status
+    context: dict[str, Any] = {
+        "form": form,
+        "entries": page.entries,
+        "older_url": _url(params, before=page.older) if page.older is not None else "",
+        "newer_url": _url(params, after=page.newer) if page.newer is not None else "",
+        "is_filtered": not wanted.is_empty or status != 200,
+        "export_url": f"/api/v1/audit/export{_url(params)}",
+        "entry_count": selectors.entry_count(),
+    }
+    return render(request, "web/audit.html", context, status=status)
+
+
+@require_safe
+@page_permission(Permission.AUDIT_READ)
+def audit_entry(request: HttpRequest, id: int) -> HttpResponse:
+    """One entry with all that it says."""
+    entry = selectors.entry(id)
+    if entry is None:
+        raise Http404
+    return render(request, "web/audit_entry.html", {"entry": entry, "changes": _changes(entry.changes)})
+
+
+def _changes(changes: dict[str, Any]) -> list[tuple[str, str, str | None]]:
+    """(field, before or value, after or None) of every change."""
+    rows: list[tuple[str, str, str | None]] = []
+    for name, value in changes.items():
+        if isinstance(value, list) and len(value) == 2:
+            rows.append((name, _text(value[0]), _text(value[1])))
+        else:
+            rows.append((name, _text(value), None))
+    return rows
+
+
+def _text(value: object) -> str:
+    if value is None or value in ("", []):
+        return "–"
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_text(each)}" for name, each in value.items())
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _url(params: QueryDict, **place: int) -> str:
+    """This page's filters at another place of the chain."""
+    query = QueryDict(mutable=True)
+    for name in filters.NAMES:
+        values = [value for value in params.getlist(name) if value]
+        if values:
+            query.setlist(name, values)
+    for name, value in place.items():
+        query[name] = str(value)
+    return f"?{query.urlencode()}" if query else ""
