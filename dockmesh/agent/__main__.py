@@ -68,7 +68,7 @@ def _work(
     log.info("dockmesh-agent %s: host %r, server %s", VERSION, credential.host_name, settings.server)
     for command_id in journal.fail_interrupted():
         log.warning("Command %d was interrupted by a restart; it ends as a failure", command_id)
-    executors, agent = _abilities(settings, state)
+    executors, agent = _abilities(settings, state, credential)
     watcher = EngineWatcher(settings.docker_host, on_change=stopping.wake)
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
 
@@ -99,7 +99,9 @@ def _work(
     watcher.stop()
 
 
-def _abilities(settings: Settings, state: StateDir) -> tuple[dict[str, Executor], AgentInfo]:
+def _abilities(
+    settings: Settings, state: StateDir, credential: Credential
+) -> tuple[dict[str, Executor], AgentInfo]:
     """What this agent can carry out, and how it says so in its heartbeats."""
     executors: dict[str, Executor] = {}
     if settings.is_monitor_only:
@@ -109,7 +111,12 @@ def _abilities(settings: Settings, state: StateDir) -> tuple[dict[str, Executor]
     if settings.repositories and not backup.is_available():
         log.warning("restic is not installed: this agent makes no backups")
     elif settings.repositories:
-        backups = Backups(settings.repositories, state_dir=state.path, docker_host=settings.docker_host)
+        backups = Backups(
+            settings.repositories,
+            state_dir=state.path,
+            docker_host=settings.docker_host,
+            host=credential.host_name,
+        )
         executors |= backups.executors()
     capabilities = tuple(kind for kind in ("deploy", "backup") if kind in executors)
     return executors, AgentInfo(capabilities, tuple(sorted(settings.repositories)))

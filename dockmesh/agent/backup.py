@@ -28,8 +28,11 @@ def is_available() -> bool:
 class Backups:
     """What the executors share: the repositories of agent.toml, and where they may work."""
 
-    def __init__(self, repositories: Mapping[str, Repository], *, state_dir: Path, docker_host: str) -> None:
+    def __init__(
+        self, repositories: Mapping[str, Repository], *, state_dir: Path, docker_host: str, host: str
+    ) -> None:
         self._repositories = repositories
+        self._host = host
         self._cache = state_dir / "restic-cache"
         self._scratch = state_dir / "verify"
         self._docker_host = docker_host
@@ -133,7 +136,7 @@ class Backups:
         if repository is None:
             known = ", ".join(sorted(self._repositories)) or "none"
             raise CommandError(f"this host has no repository {name!r} in its agent.toml; it knows: {known}")
-        return Restic(repository, command, cache=self._cache)
+        return Restic(repository, command, cache=self._cache, host=self._host)
 
     def _paths(self, source: object) -> list[str]:
         """The folders to back up; raises CommandError where one is not there."""

@@ -1,5 +1,6 @@
 """Deploys: a stack's files are written into the state folder and given to Compose."""
 
+import contextlib
 import functools
 import re
 import shutil
@@ -55,6 +56,11 @@ class Deployer:
         if ended.reason or ended.exit_code != 0:
             what = ended.reason or f"ended with exit code {ended.exit_code}"
             raise CommandError(f"{' '.join(compose())} {operation}: {what}", exit_code=ended.exit_code)
+        if operation == "down":
+            (self._folder / stack / COMPOSE_FILE).unlink(missing_ok=True)
+        # Gone if nothing is left in it: what containers keep in relative paths must stay.
+        with contextlib.suppress(OSError):
+            (self._folder / stack).rmdir()
         return {"exit_code": 0}
 
     def _run(self, command: Run, operation: str, stack: str, compose_text: str, env_text: str) -> Ended:

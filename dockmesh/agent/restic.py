@@ -19,6 +19,11 @@ _ABSENT_TEXT = "Is there a repository at the following location"
 _ABSENT_CODE = 10
 # `restic backup` made a snapshot, but could not read all of its sources.
 EXIT_INCOMPLETE = 3
+# Another run, of this host or another, prunes or checks the same repository.
+_LOCKED_TEXT = "repository is already locked"
+_LOCKED_CODE = 11
+LOCK_WAIT_SECONDS = 900.0
+_LOCK_POLL_SECONDS = 5.0
 _SNAPSHOT = re.compile(r"[0-9a-f]{8,64}|latest")
 _URL_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 
@@ -38,9 +43,10 @@ def snapshot_id(value: str) -> str:
 class Restic:
     """restic on one repository, for one command."""
 
-    def __init__(self, repository: Repository, command: Run, *, cache: Path) -> None:
+    def __init__(self, repository: Repository, command: Run, *, cache: Path, host: str) -> None:
         self._repository = repository
         self._command = command
+        self._host = host
         self._env = environment(
             {
                 **repository.env,
@@ -85,8 +91,8 @@ class Restic:
     def backup(self, paths: Sequence[str], *, tag: str) -> JSON:
         """Make a snapshot; gives the result's snapshot_id, bytes_added, bytes_processed and files."""
         reader = _BackupReader(self._command.output)
-        # A fixed host: that of a container would be another one at each start.
-        arguments = ["backup", "--json", "--host", "dockmesh", "--tag", tag, "--", *paths]
+        # The name at enrollment: the host name of a container would be another one at each start.
+        arguments = ["backup", "--json", "--host", self._host, "--tag", tag, "--", *paths]
         ended, _, errors = self._run(arguments, on_output=reader.feed)
         if ended.reason or ended.exit_code not in (0, EXIT_INCOMPLETE):
             raise self._failure(arguments, ended, errors)
@@ -103,22 +109,37 @@ class Restic:
     def _run(
         self, arguments: Sequence[str], *, on_output: Callable[[str], None] | None = None
     ) -> tuple[Ended, str, str]:
+        """Run restic; while another run has the repository's lock, again and again."""
+        give_up = min(time.monotonic() + LOCK_WAIT_SECONDS, self._command.deadline)
+        is_told = False
+        while True:
+            ended, output, errors = self._run_once(arguments, on_output)
+            is_locked = ended.exit_code == _LOCKED_CODE or (ended.exit_code and _LOCKED_TEXT in errors)
+            if not is_locked or ended.reason or time.monotonic() + _LOCK_POLL_SECONDS > give_up:
+                return ended, output, errors
+            if not is_told:
+                self._command.output.line("Another run has locked the repository; waiting for it.")
+                is_told = True
+            self._command.cancelled.wait(_LOCK_POLL_SECONDS)
+
+    def _run_once(
+        self, arguments: Sequence[str], on_output: Callable[[str], None] | None
+    ) -> tuple[Ended, str, str]:
         output: list[str] = []
         errors: list[str] = []
-
-        def on_stderr(text: str) -> None:
-            errors.append(text)
-            self._command.output.write(text)
-
         ended = run(
             ["restic", *arguments],
             env=self._env,
             on_output=on_output or output.append,
-            on_stderr=errors.append if arguments[0] == "cat" else on_stderr,
+            on_stderr=errors.append,
             deadline=self._command.deadline,
             cancelled=self._command.cancelled,
         )
-        return ended, "".join(output), "".join(errors)
+        text = "".join(errors)
+        # Whether the repository is there is asked each time; that it isn't is no error to be shown.
+        if arguments[0] != "cat" and _LOCKED_TEXT not in text:
+            self._command.output.write(text)
+        return ended, "".join(output), text
 
     def _failure(self, arguments: Sequence[str], ended: Ended, errors: str) -> CommandError:
         what = ended.reason or f"exit code {ended.exit_code}: {_last_line(errors)}"

@@ -101,6 +101,7 @@ def test_a_volume_is_backed_up_changed_and_restored(
     (found,) = json.loads(restic(repository, "snapshots", "--json"))
     assert found["id"].startswith(first["snapshot_id"])
     assert found["tags"] == ["dockmesh-job=nightly"]
+    assert found["hostname"] == "node-1"
 
     with docker_engine.client() as client:
         container = client.containers.get("shop_db_1")
@@ -213,6 +214,23 @@ def test_a_backup_streams_its_progress_and_survives_a_stale_lock(
     child.wait()
     assert list((repository / "locks").iterdir())
     assert order("backup", source=source, keep={"last": 1})["error"] == ""
+
+
+@pytest.mark.integration
+def test_a_backup_waits_for_the_lock_of_another_run(
+    order: Order, server: StubServer, repository: Path, data: Path
+) -> None:
+    source = {"type": "path", "path": str(data)}
+    assert order("backup", source=source)["error"] == ""
+    held = subprocess.Popen(
+        ["restic", "--no-cache", "backup", "--stdin"],
+        env={**os.environ, "RESTIC_REPOSITORY": str(repository), "RESTIC_PASSWORD": PASSWORD},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    threading.Timer(6, held.communicate).start()
+    pruned = order("backup", source=source, keep={"last": 1})
+    assert (pruned["result"], pruned["error"]) == ("success", "")
+    assert "Another run has locked the repository" in pruned["output"]
 
 
 def test_a_jobs_tag_survives_restics_comma() -> None:

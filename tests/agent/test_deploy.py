@@ -78,6 +78,7 @@ def test_a_stack_is_deployed_changed_restarted_stopped_and_removed(
         server.commands = [deploy(command_id, compose_file({"web": "sleep 601"}), operation=operation)]
         assert result(server, command_id)["result"] == "success", operation
         assert states(docker_engine) == expected
+    assert not (agent.state_dir / "stacks" / "shop").exists()
 
 
 def test_a_deploy_that_can_not_work_fails_with_composes_own_words(
