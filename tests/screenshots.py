@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PICTURES = (
@@ -22,8 +23,8 @@ PICTURES = (
 )
 
 
-def main(folder: Path, pictures: tuple[tuple[str, str, int, str], ...] = PICTURES) -> None:
-    """Writes the pictures into the folder."""
+def main(folder: Path, pictures: Sequence[tuple[str, str, int, str]] = PICTURES) -> None:
+    """Writes the pictures into the folder: (file, path, width, theme) each."""
     with tempfile.TemporaryDirectory(prefix="dockmesh-screenshots-") as data_dir:
         os.environ["DOCKMESH_DATA_DIR"] = data_dir
         os.environ["DJANGO_SETTINGS_MODULE"] = "dockmesh.settings"

@@ -11,9 +11,11 @@ from tokens.principals import Principal
 
 
 class RoleChoiceField(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """A role, with what it allows beside its name."""
+    """A role; a small custom one with what it allows beside its name."""
 
     def label_from_instance(self, role: Role) -> str:
+        if role.is_builtin or len(role.permissions) > 3:
+            return role.name
         return f"{role.name} ({', '.join(role.permissions) or 'nothing'})"
 
 

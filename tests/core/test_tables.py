@@ -1,0 +1,79 @@
+"""Tables: whatever the address holds, the answer is a page; what was chosen stays in every link."""
+
+from __future__ import annotations
+
+import pytest
+from django.http import QueryDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockmesh.core.tables import Choice, Column, Filter, Table
+
+COLUMNS = (Column("name", "Name", ("name",)), Column("seen", "Seen", ("-seen_at",)), Column("buttons", "Buttons"))
+FILTERS = (Filter("status", "Status", (Choice("on", "On"), Choice("off", "Off"))),)
+
+
+def table(query: str = "", rows: int = 0) -> Table:
+    made = Table(QueryDict(query), columns=COLUMNS, default_sort="name", filters=FILTERS, page_size=10)
+    return made.show(range(rows))
+
+
+@pytest.mark.parametrize(
+    ("query", "order"),
+    [
+        ("", ("name", "pk")),
+        ("sort=-name", ("-name", "-pk")),
+        ("sort=seen", ("-seen_at", "pk")),
+        ("sort=-seen", ("seen_at", "-pk")),
+        ("sort=buttons", ("name", "pk")),
+        ("sort=password", ("name", "pk")),
+        ("sort=--name", ("name", "pk")),
+    ],
+)
+def test_only_known_columns_sort(query: str, order: tuple[str, ...]) -> None:
+    assert table(query).order_by == order
+
+
+@pytest.mark.parametrize(
+    ("page", "first", "last"),
+    [("1", 1, 10), ("3", 21, 25), ("99", 21, 25), ("0", 1, 10), ("-1", 1, 10), ("x", 1, 10), ("", 1, 10)],
+)
+def test_any_page_number_shows_rows(page: str, first: int, last: int) -> None:
+    shown = table(f"page={page}", rows=25)
+    assert (shown.first_index, shown.last_index, shown.total) == (first, last, 25)
+
+
+def test_what_was_chosen_stays_in_every_link() -> None:
+    shown = table("q=web+1&status=on&sort=-name&page=2", rows=25)
+    assert shown.next_url == "?q=web+1&status=on&sort=-name&page=3"
+    assert shown.previous_url == "?q=web+1&status=on&sort=-name"
+    assert shown.heads[0].url == "?q=web+1&status=on"
+    assert shown.heads[1].url == "?q=web+1&status=on&sort=seen"
+    assert shown.heads[2].url == ""
+    assert [link.url for link in shown.filter_links[0].links] == [
+        "?q=web+1&sort=-name",
+        "?q=web+1&status=on&sort=-name",
+        "?q=web+1&status=off&sort=-name",
+    ]
+    assert shown.clear_url == "?sort=-name"
+    assert shown.hidden_inputs == [("status", "on"), ("sort", "-name")]
+
+
+def test_the_sorted_column_says_so() -> None:
+    assert [head.aria_sort for head in table("sort=-seen").heads] == ["none", "descending", ""]
+
+
+def test_an_unknown_filter_value_counts_as_none() -> None:
+    assert table("status=evil").filter_value("status") == ""
+    assert not table("status=evil").is_filtered
+
+
+@given(st.dictionaries(st.sampled_from(["q", "sort", "page", "status"]), st.text(max_size=300)))
+def test_whatever_the_address_holds_a_page_is_shown(params: dict[str, str]) -> None:
+    query = QueryDict(mutable=True)
+    query.update(params)
+    shown = Table(query, columns=COLUMNS, default_sort="name", filters=FILTERS, page_size=10).show(range(25))
+    assert len(shown.rows) in (5, 10)
+    assert "\x00" not in shown.query
+    assert len(shown.query) <= 200
+    assert shown.next_url.startswith("?") or not shown.next_url
