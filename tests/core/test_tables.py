@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from dockmesh.core.tables import Choice, Column, Filter, Table
 
-COLUMNS = (Column("name", "Name", ("name",)), Column("seen", "Seen", ("-seen_at",)), Column("buttons", "Buttons"))
+COLUMNS = (
+    Column("name", "Name", ("name",)),
+    Column("seen", "Seen", ("-seen_at",)),
+    Column("buttons", "Buttons"),
+)
 FILTERS = (Filter("status", "Status", (Choice("on", "On"), Choice("off", "Off"))),)
 
 
