@@ -7,6 +7,8 @@ from dockmesh.web import account_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("metrics.urls")),
+    path("", include("dockmesh.deploys.urls")),
+    path("", include("dockmesh.backups.urls")),
     path("api/v1/", include("dockmesh.deploys.api_urls")),
     path("api/v1/", include("dockmesh.backups.api_urls")),
     path("", include("dockmesh.web.urls")),

@@ -1,0 +1,19 @@
+"""The addresses of the backups' pages."""
+
+from django.urls import path
+
+from dockmesh.backups import views
+
+app_name = "backups"
+
+urlpatterns = [
+    path("backups/", views.jobs, name="jobs"),
+    path("backups/new/", views.new_job, name="new-job"),
+    path("backups/<int:pk>/", views.job, name="job"),
+    path("backups/<int:pk>/change/", views.change_job, name="change-job"),
+    path("backups/<int:pk>/remove/", views.remove_job, name="remove-job"),
+    path("backups/<int:pk>/run/", views.run_job, name="run-job"),
+    path("backups/<int:pk>/restore/", views.restore, name="restore"),
+    path("backups/runs/", views.runs, name="runs"),
+    path("backups/runs/<int:pk>/", views.run, name="run"),
+]

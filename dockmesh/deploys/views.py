@@ -1,0 +1,337 @@
+"""The pages of stacks and deploys."""
+
+from collections.abc import Mapping
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from dockmesh.core import clock
+from dockmesh.core.errors import DomainError
+from dockmesh.core.forms import ConfirmForm, add_refusal
+from dockmesh.core.tables import Choice, Column, Filter, Table
+from dockmesh.deploys import selectors, services
+from dockmesh.deploys.envfiles import names_in
+from dockmesh.deploys.forms import ChangeStackForm, FilesForm, NewStackForm, RemoveStackForm
+from dockmesh.deploys.models import Deploy
+from dockmesh.deploys.selectors import StackView
+from dockmesh.fleet.models import Host, Stack
+from dockmesh.fleet.states import StackState
+from tokens.decorators import page_permission
+from tokens.permissions import Permission
+from tokens.principals import actor_of, principal_of
+
+FORM_METHODS = require_http_methods(["GET", "HEAD", "POST"])
+RECENT = 10
+
+STATES = Filter("state", "State", [Choice(state.value, state.value.capitalize(), "") for state in StackState])
+KINDS = Filter("kind", "Kind", [Choice("managed", "Managed"), Choice("discovered", "Discovered")])
+STATUSES = Filter(
+    "status",
+    "Status",
+    [
+        Choice("queued", "Queued", "working"),
+        Choice("running", "Running", "working"),
+        Choice("success", "Success", "well"),
+        Choice("failure", "Failure", "bad"),
+    ],
+)
+OPERATIONS = Filter(
+    "operation", "Operation", [Choice(value, value.capitalize()) for value in Deploy.Operation]
+)
+
+
+@require_GET
+@page_permission(Permission.FLEET_READ)
+def stacks(request: HttpRequest) -> HttpResponse:
+    """All stacks."""
+    table = Table(
+        request.GET,
+        columns=[
+            Column("name", "Name", ("name",)),
+            Column("host", "Host", ("host__name",)),
+            Column("state", "State", ("state",)),
+            Column("changed", "Since", ("state_changed_at",)),
+            Column("kind", "Kind", ("is_managed",)),
+            Column("deploy", "Last deploy"),
+        ],
+        default_sort="name",
+        filters=[STATES, KINDS],
+    )
+    rows = selectors.stacks().order_by(*table.order_by)
+    if table.query:
+        rows = rows.filter(name__icontains=table.query) | rows.filter(host__name__icontains=table.query)
+    if state := table.filter_value("state"):
+        rows = rows.filter(selectors.in_state(state))
+    if kind := table.filter_value("kind"):
+        rows = rows.filter(is_managed=kind == "managed")
+    table.show(rows)
+    context = {
+        "table": table,
+        "stacks": selectors.complete(table.rows),
+        "may_deploy": _may_deploy(request),
+        "has_hosts": Host.objects.exists(),
+    }
+    return render(request, "deploys/stacks.html", context)
+
+
+@require_GET
+@page_permission(Permission.FLEET_READ)
+def stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """One stack: its containers, its deploys, what can be done. `?part=live` refreshes itself."""
+    view = _view(pk)
+    context = {
+        "view": view,
+        "stack": view.stack,
+        "containers": view.stack.containers.order_by("service", "name")[:200],
+        "deploys": _listed(Deploy.objects.filter(stack=view.stack))[:RECENT],
+        "may_deploy": _may_deploy(request),
+    }
+    return _page(request, "deploys/stack.html", "deploys/parts/stack.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def new_stack(request: HttpRequest) -> HttpResponse:
+    """Store a stack, and deploy it if wanted."""
+    form = NewStackForm(request.POST or None, initial={"host": request.GET.get("host", "")})
+    if request.method == "POST" and form.is_valid():
+        values = dict(form.cleaned_data)
+        is_deployed = values.pop("is_deployed")
+        try:
+            made = services.create_stack(actor=actor_of(request), host_id=values.pop("host"), **values)
+            if is_deployed:
+                deploy = services.request_deploy(actor=actor_of(request), stack_id=made.pk)
+                return redirect(f"/deploys/{deploy.pk}/")
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"The stack {made.name} is stored.")
+            return redirect(f"/stacks/{made.pk}/")
+    return render(request, "deploys/stack_new.html", {"form": form, "has_hosts": Host.objects.exists()})
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change what the next deploy will use."""
+    view = _view(pk)
+    if not view.stack.is_managed:
+        return redirect(f"/stacks/{pk}/adopt/")
+    initial = {"compose_file": view.compose_file, "timeout_seconds": view.timeout_seconds}
+    form = ChangeStackForm(request.POST or None, initial=initial, env_names=view.env_names or [])
+    if request.method == "POST" and form.is_valid():
+        values = dict(form.cleaned_data)
+        if not values.pop("removes_env_file", False) and not values["env_file"].strip():
+            del values["env_file"]
+        try:
+            services.change_stack(actor=actor_of(request), stack_id=pk, **values)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, "The files are stored. Deploy the stack to use them.")
+            return redirect(f"/stacks/{pk}/")
+    context = {"form": form, "stack": view.stack, "title": "Change", "action": "Save files"}
+    return render(request, "deploys/stack_form.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def adopt_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Manage a discovered stack."""
+    found = get_object_or_404(Stack, pk=pk)
+    if found.is_managed:
+        return redirect(f"/stacks/{pk}/")
+    form = FilesForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.adopt_stack(actor=actor_of(request), stack_id=pk, **form.cleaned_data)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"dockmesh manages {found.name} now; nothing was changed on its host.")
+            return redirect(f"/stacks/{pk}/")
+    context = {"form": form, "stack": found, "title": "Adopt", "action": "Adopt stack", "is_adoption": True}
+    return render(request, "deploys/stack_form.html", context)
+
+
+@require_POST
+@page_permission(Permission.STACKS_DEPLOY)
+def operate(request: HttpRequest, pk: int) -> HttpResponse:
+    """Deploy or restart, as the button says."""
+    operation = request.POST.get("operation", "")
+    if operation not in (Deploy.Operation.UP, Deploy.Operation.RESTART):
+        raise Http404
+    try:
+        deploy = services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation)
+    except DomainError as error:
+        messages.error(request, error.detail)
+        return redirect(f"/stacks/{pk}/")
+    return redirect(f"/deploys/{deploy.pk}/")
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def stop_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Stop a stack after its name was typed."""
+    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
+    form = ConfirmForm(request.POST or None, expected=found.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            deploy = services.request_deploy(
+                actor=actor_of(request), stack_id=pk, operation=Deploy.Operation.STOP
+            )
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            return redirect(f"/deploys/{deploy.pk}/")
+    return _confirm(
+        request,
+        form,
+        found,
+        title="Stop stack",
+        consequences=[
+            f"All its containers on {found.host.name} are stopped. They stay, and the next deploy starts them again."
+        ],
+    )
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def remove_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove a stack after its name was typed."""
+    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
+    form = RemoveStackForm(request.POST or None, expected=found.name, initial={"how": "down"})
+    if request.method == "POST" and form.is_valid():
+        try:
+            if form.cleaned_data["how"] == "down":
+                deploy = services.remove_stack(actor=actor_of(request), stack_id=pk)
+                return redirect(f"/deploys/{deploy.pk}/")
+            services.forget_stack(actor=actor_of(request), stack_id=pk)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"The stack {found.name} is removed.")
+            return redirect("/stacks/")
+    consequences = [
+        f"Its Compose file and env file on {found.host.name} go, and its series on /metrics once no other host"
+        " has a stack of this name. Its deploys stay in the history."
+    ]
+    return _confirm(request, form, found, title="Remove stack", consequences=consequences)
+
+
+@require_GET
+@page_permission(Permission.FLEET_READ)
+def deploys(request: HttpRequest) -> HttpResponse:
+    """All deploys, the newest first."""
+    table = Table(
+        request.GET,
+        columns=[
+            Column("number", "Deploy", ("pk",)),
+            Column("stack", "Stack", ("stack_name",)),
+            Column("host", "Host", ("host_name",)),
+            Column("operation", "Operation", ("operation",)),
+            Column("status", "Status", ("status",)),
+            Column("requested", "Asked for", ("requested_at",)),
+            Column("took", "Took", ("duration_seconds",), css="num"),
+            Column("by", "By", ("requested_by",)),
+        ],
+        default_sort="-number",
+        filters=[STATUSES, OPERATIONS],
+    )
+    rows = _listed(Deploy.objects.all()).order_by(*table.order_by)
+    if table.query:
+        rows = rows.filter(stack_name__icontains=table.query) | rows.filter(host_name__icontains=table.query)
+    for key in ("status", "operation"):
+        if value := table.filter_value(key):
+            rows = rows.filter(**{key: value})
+    return render(request, "deploys/deploys.html", {"table": table.show(rows)})
+
+
+@require_GET
+@page_permission(Permission.FLEET_READ)
+def deploy(request: HttpRequest, pk: int) -> HttpResponse:
+    """One deploy, live while it runs. `?part=live` refreshes itself."""
+    found = get_object_or_404(Deploy.objects.select_related("stack__host__pulse"), pk=pk)
+    begun = found.started_at or found.requested_at
+    context = {
+        "deploy": found,
+        "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
+        "env_names": names_in(found.env_file_sealed),
+        "host_seen_at": found.stack.host.pulse.last_seen_at if found.stack else None,
+        "may_roll_back": _may_deploy(request)
+        and found.stack_id is not None
+        and found.operation == Deploy.Operation.UP
+        and found.status == Deploy.Status.SUCCESS,
+    }
+    return _page(request, "deploys/deploy.html", "deploys/parts/deploy.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def roll_back(request: HttpRequest, pk: int) -> HttpResponse:
+    """Roll back to a deploy after the stack's name was typed."""
+    found = get_object_or_404(Deploy.objects.select_related("stack"), pk=pk)
+    form = ConfirmForm(request.POST or None, expected=found.stack_name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = services.roll_back(actor=actor_of(request), deploy_id=pk)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            return redirect(f"/deploys/{made.pk}/")
+    context = {
+        "title": f"Roll back to deploy {pk}",
+        "object_kind": "stack",
+        "object_name": found.stack_name,
+        "consequences": [
+            f"It is deployed with the Compose file and env file of deploy {pk},"
+            " and these are its files from then on. Volumes are left as they are."
+        ],
+        "action_label": "Roll back",
+        "back_url": f"/deploys/{pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)
+
+
+def _view(pk: int) -> StackView:
+    view = selectors.detailed(pk)
+    if view is None:
+        raise Http404
+    return view
+
+
+def _listed(rows: QuerySet[Deploy]) -> QuerySet[Deploy]:
+    """Without the columns that a list doesn't show, which are large."""
+    return rows.defer("output", "compose_file", "env_file_sealed")
+
+
+def _may_deploy(request: HttpRequest) -> bool:
+    principal = principal_of(request)
+    return principal is not None and principal.has(Permission.STACKS_DEPLOY)
+
+
+def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, object]) -> HttpResponse:
+    if request.GET.get("part") == "live":
+        response = render(request, part, dict(context))
+        response.headers["X-Dockmesh-Part"] = "live"
+        return response
+    return render(request, template, dict(context))
+
+
+def _confirm(
+    request: HttpRequest, form: ConfirmForm, found: Stack, *, title: str, consequences: list[str]
+) -> HttpResponse:
+    context = {
+        "title": title,
+        "object_kind": "stack",
+        "object_name": found.name,
+        "consequences": consequences,
+        "action_label": title,
+        "back_url": f"/stacks/{found.pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)

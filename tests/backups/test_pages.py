@@ -1,0 +1,137 @@
+"""The pages of backups, as a browser without JavaScript sees them."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from dockmesh.backups import services
+from dockmesh.backups.models import BackupJob, BackupRun
+from dockmesh.fleet.models import Host
+from tests.deploys.conftest import ANN
+from tests.deploys.support import fetch, progress, report
+from tests.deploys.test_pages import text
+from tests.tokens.support import user_with
+
+pytestmark = pytest.mark.django_db
+
+FORM = {
+    "name": "nightly",
+    "source_kind": "volumes",
+    "stack_name": "shop",
+    "volumes": "rows, files",
+    "path": "",
+    "repository": "default",
+    "schedule": "0 3 * * *",
+    "time_zone": "Europe/Berlin",
+    "keep_last": "0",
+    "keep_daily": "7",
+    "keep_weekly": "4",
+    "keep_monthly": "6",
+    "timeout_seconds": "3600",
+    "is_enabled": "on",
+}
+
+
+@pytest.fixture
+def keeper() -> Client:
+    client = Client()
+    client.force_login(user_with("fleet.read", "backups.manage", name="kim"))
+    return client
+
+
+def make(host: Host, **values: Any) -> BackupJob:
+    given = {"name": "nightly", "stack_name": "shop", "schedule": "0 3 * * *", **values}
+    return services.create_job(actor=ANN, host_id=host.pk, **given)
+
+
+def test_the_empty_pages_say_what_belongs_there(db: None, keeper: Client) -> None:
+    assert "Add a host first" in text(keeper.get("/backups/"))
+    assert "Add a host first" in text(keeper.get("/backups/new/"))
+    assert "No runs yet" in text(keeper.get("/backups/runs/"))
+
+
+def test_a_job_is_made_run_and_restored_from_the_pages(host: Host, keeper: Client) -> None:
+    Host.objects.update(agent_info={"repositories": ["offsite"]})
+    assert '<option value="offsite">' in keeper.get("/backups/new/").content.decode()
+    answer = keeper.post("/backups/new/", {**FORM, "host": host.pk})
+    job = BackupJob.objects.get()
+    assert answer["Location"] == f"/backups/{job.pk}/"
+    assert job.volumes == ["rows", "files"]
+    assert "Never run" in text(keeper.get(f"/backups/{job.pk}/"))
+
+    answer = keeper.post(f"/backups/{job.pk}/run/", {"kind": "backup"})
+    run = BackupRun.objects.get()
+    assert answer["Location"] == f"/backups/runs/{run.pk}/"
+    assert "has not ended yet" in text(keeper.post(f"/backups/{job.pk}/run/", follow=True))
+    [command] = fetch(host)
+    progress(host, command["id"], "50 %\n")
+    part = keeper.get(f"/backups/runs/{run.pk}/?part=live")
+    assert part["X-Dockmesh-Part"] == "live"
+    assert "50 %" in text(part)
+    report(host, command["id"], snapshot_id="ab" * 32, bytes_added=2048, bytes_processed=4096, files=7)
+    page = keeper.get(f"/backups/runs/{run.pk}/")
+    assert 'title="2,048 bytes"' in page.content.decode()
+    assert f"/backups/{job.pk}/restore/?snapshot={'ab' * 32}" in page.content.decode()
+    assert "Last success" in text(keeper.get(f"/backups/{job.pk}/?part=live"))
+    assert "nightly alpha" in text(keeper.get("/backups/?last=success"))
+
+    path = f"/backups/{job.pk}/restore/?snapshot={'ab' * 32}"
+    assert "ab" * 32 in keeper.get(path).content.decode()
+    form = {"snapshot_id": "ab" * 32, "target_path": "/srv/restored", "name": "wrong"}
+    assert "This is not the name" in text(keeper.post(path, form))
+    assert "absolute path" in text(keeper.post(path, {**form, "name": "nightly", "target_path": "srv"}))
+    assert keeper.post(path, {**form, "name": "nightly"}).status_code == 302
+    assert BackupRun.objects.first().kind == "restore"  # type: ignore[union-attr]
+    assert "restore" in text(keeper.get("/backups/runs/?kind=restore&q=night"))
+
+
+def test_a_verification_starts_from_the_page(host: Host, keeper: Client) -> None:
+    job = make(host)
+    keeper.post(f"/backups/{job.pk}/run/", {"kind": "verify"})
+    assert BackupRun.objects.get().kind == "verify"
+
+
+def test_what_is_wrong_stands_beside_its_field(host: Host, keeper: Client) -> None:
+    page = keeper.post("/backups/new/", {**FORM, "host": host.pk, "schedule": "often", "time_zone": "UTC"})
+    assert "Must have five parts" in text(page)
+    assert 'value="often"' in page.content.decode()
+    page = keeper.post("/backups/new/", {**FORM, "host": host.pk, "stack_name": ""})
+    assert "the stack whose volumes" in text(page)
+    assert not BackupJob.objects.exists()
+
+
+def test_a_job_is_changed_and_removed(host: Host, keeper: Client) -> None:
+    job = make(host, volumes=["rows", "files"])
+    path = f"/backups/{job.pk}/change/"
+    assert 'value="rows files"' in keeper.get(path).content.decode()
+    assert keeper.post(path, {**FORM, "name": "weekly", "is_enabled": ""}).status_code == 302
+    job.refresh_from_db()
+    assert (job.name, job.is_enabled, job.next_run_at) == ("weekly", False, None)
+    assert "Disabled" in text(keeper.get(f"/backups/{job.pk}/"))
+    path = f"/backups/{job.pk}/remove/"
+    assert "This is not the name" in text(keeper.post(path, {"name": "nightly"}))
+    assert keeper.post(path, {"name": "weekly"})["Location"] == "/backups/"
+    assert not BackupJob.objects.exists()
+
+
+def test_a_viewer_looks_and_touches_nothing(host: Host) -> None:
+    viewer = Client()
+    viewer.force_login(user_with("fleet.read", name="vic"))
+    job = make(host)
+    run = services.run_now(actor=ANN, job_id=job.pk)
+    for path in ("/backups/", f"/backups/{job.pk}/", "/backups/runs/", f"/backups/runs/{run.pk}/"):
+        page = viewer.get(path)
+        assert page.status_code == 200
+        assert "/remove/" not in page.content.decode()
+    for path in (
+        "/backups/new/",
+        *(f"/backups/{job.pk}/{v}/" for v in ("change", "remove", "run", "restore")),
+    ):
+        assert viewer.post(path, {"name": "nightly"}).status_code == 403, path
+    assert Client().get("/backups/")["Location"].startswith("/sign-in/")
+
+
+def test_what_is_not_there_is_404(db: None, keeper: Client) -> None:
+    for path in ("/backups/1/", "/backups/1/change/", "/backups/1/restore/", "/backups/runs/1/"):
+        assert keeper.get(path).status_code == 404
