@@ -49,6 +49,11 @@ def sent_to_docker(path: str) -> bool:
     return any(path.rstrip("/") == one or path.startswith(one + "/") for one in wanted)
 
 
+def test_the_secrets_are_not_sent_to_docker_nor_committed() -> None:
+    assert "monitoring/secrets" in (files.ROOT / ".dockerignore").read_text().split()
+    assert "/monitoring/secrets/" in (files.ROOT / ".gitignore").read_text().split()
+
+
 def test_no_secret_is_in_the_environment() -> None:
     for name, service in stack()["services"].items():
         for variable in service.get("environment", {}):
