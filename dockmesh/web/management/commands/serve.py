@@ -46,7 +46,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Returns never: exits with 0 after a clean stop."""
         if not sys.platform.startswith("linux"):
-            raise CommandError("serve needs Linux (epoll)")
+            raise CommandError("serve needs Linux")
         for number in (signal.SIGTERM, signal.SIGINT):  # until the supervisor takes over
             signal.signal(number, lambda *_: sys.exit(0))
         try:
