@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from dockmesh.web import account_views, audit_views, views
+from dockmesh.web import account_views, apidocs, audit_views, views
 
 app_name = "web"
 
@@ -13,6 +13,8 @@ urlpatterns = [
     path("password/", account_views.password, name="password"),
     path("audit/", audit_views.audit, name="audit"),
     path("audit/<int:id>/", audit_views.audit_entry, name="audit-entry"),
+    path("api/v1/schema", apidocs.SchemaView.as_view(), name="api-schema"),
+    path("api/v1/docs", apidocs.docs, name="api-docs"),
     path("theme/", account_views.choose_theme, name="theme"),
     path("setup/<str:code>/", account_views.setup, name="setup"),
 ]

@@ -1,0 +1,182 @@
+"""The REST API's OpenAPI schema, and a page to read it. Neither holds anything secret: both are public."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+METHODS = ("get", "post", "put", "patch", "delete")
+PERMISSION = re.compile(r"\s*Needs the permission `([a-z.]+)`\.\s*")
+TITLES = {"agents": "Agent protocol"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A parameter, or a field of a body or an answer."""
+
+    name: str
+    type: str
+    is_required: bool
+    description: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method at one path."""
+
+    anchor: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    permission: str
+    parameters: tuple[Field, ...]
+    body: tuple[Field, ...]
+    status: str
+    answer: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The operations of one collection."""
+
+    name: str
+    title: str
+    operations: tuple[Operation, ...]
+
+
+class SchemaView(APIView):
+    """OpenAPI 3, as JSON."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> Response:
+        """The whole schema."""
+        return Response(openapi())
+
+
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    """The schema as a page for people."""
+    return render(request, "web/apidocs.html", {"sections": sections()})
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """The schema, made once: it doesn't change while the process runs."""
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return schema
+
+
+@cache
+def sections() -> tuple[Section, ...]:
+    """The operations by collection, in the order of their names and paths."""
+    found: dict[str, list[Operation]] = {}
+    for path, methods in sorted(openapi()["paths"].items()):
+        for method in METHODS:
+            if method in methods:
+                tag = (methods[method].get("tags") or ["other"])[0]
+                found.setdefault(tag, []).append(_operation(path, method, methods[method]))
+    return tuple(
+        Section(name, TITLES.get(name, name.replace("-", " ").capitalize()), tuple(operations))
+        for name, operations in sorted(found.items())
+    )
+
+
+def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
+    description = told.get("description", "")
+    needed = PERMISSION.search(description)
+    status, answer = next(
+        ((code, answer) for code, answer in told.get("responses", {}).items() if code.startswith("2")),
+        ("", {}),
+    )
+    return Operation(
+        anchor=told["operationId"],
+        method=method.upper(),
+        path=path,
+        summary=told.get("summary", ""),
+        description=PERMISSION.sub("", description).strip(),
+        permission=needed[1] if needed else "",
+        parameters=tuple(
+            Field(
+                each["name"],
+                _type(each.get("schema", {})),
+                bool(each.get("required", False)),
+                each.get("description", ""),
+                _values(each.get("schema", {})),
+            )
+            for each in told.get("parameters", ())
+            if each["in"] == "query"
+        ),
+        body=_fields(_content(told.get("requestBody", {}))),
+        status=status,
+        answer=_fields(_content(answer)),
+    )
+
+
+def _content(part: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, dict[str, Any]] = part.get("content", {})
+    for told in content.values():
+        return _resolved(told.get("schema", {}))
+    return {}
+
+
+def _fields(schema: dict[str, Any]) -> tuple[Field, ...]:
+    """An object's fields; of a page of results, those of one result."""
+    properties = schema.get("properties", {})
+    results = _resolved(properties.get("results", {}))
+    if results.get("type") == "array":
+        schema = _resolved(results.get("items", {}))
+        properties = schema.get("properties", {})
+    elif schema.get("type") == "array":
+        schema = _resolved(schema.get("items", {}))
+        properties = schema.get("properties", {})
+    required = schema.get("required", ())
+    return tuple(
+        Field(name, _type(each), name in required, _resolved(each).get("description", ""), _values(each))
+        for name, each in properties.items()
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A short word for a schema's type."""
+    schema = _resolved(schema)
+    if "oneOf" in schema or "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema.get("oneOf", schema.get("anyOf", ())))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    word = (
+        schema.get("format") if schema.get("format") in ("date-time", "uri", "uuid") else schema.get("type")
+    )
+    return f"{word or 'any'}{' or null' if schema.get('nullable') else ''}"
+
+
+def _values(schema: dict[str, Any]) -> tuple[str, ...]:
+    schema = _resolved(schema)
+    if schema.get("type") == "array":
+        schema = _resolved(schema.get("items", {}))
+    return tuple(str(value) for value in schema.get("enum", ()) if value not in (None, ""))
+
+
+def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference leads to, with what stands beside the reference."""
+    parts = schema.get("allOf", [schema] if "$ref" in schema else [])
+    if len(parts) != 1 or "$ref" not in parts[0]:
+        return schema
+    name = parts[0]["$ref"].rpartition("/")[2]
+    beside = {key: value for key, value in schema.items() if key not in ("allOf", "$ref")}
+    return {**openapi()["components"]["schemas"][name], **beside}
