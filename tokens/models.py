@@ -23,6 +23,10 @@ class Role(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def get_absolute_url(self) -> str:
+        """Its page in Settings."""
+        return f"/settings/roles/{self.pk}/"
+
 
 class User(AbstractUser):
     """A person who signs in. What they may do comes from their role; a superuser may do all."""
@@ -31,6 +35,10 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def get_absolute_url(self) -> str:
+        """Its page in Settings."""
+        return f"/settings/users/{self.pk}/"
 
 
 class TokenState(models.TextChoices):
@@ -74,6 +82,10 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        """Its page in Settings."""
+        return f"/settings/tokens/{self.pk}/"
 
     @property
     def prefix(self) -> str:

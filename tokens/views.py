@@ -72,7 +72,7 @@ def token_new(request: HttpRequest) -> HttpResponse:
         status = 400
         if form.is_valid():
             try:
-                return _issued_page(request, _make(principal, form), is_new=True)
+                return _issued_page(request, make_token(principal, form), is_new=True)
             except DomainError as error:
                 add_refusal(form, error)
                 status = error.status
@@ -329,7 +329,8 @@ def _fingerprint(token: ApiToken) -> str:
     return hashlib.sha256(f"{token.pk}:{token.digest}".encode()).hexdigest()
 
 
-def _make(principal: Principal, form: NewTokenForm) -> Issued:
+def make_token(principal: Principal, form: NewTokenForm) -> Issued:
+    """What the form asks for; raises `DomainError`."""
     data: dict[str, Any] = {
         "principal": principal,
         "name": form.cleaned_data["name"],
