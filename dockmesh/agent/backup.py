@@ -75,8 +75,9 @@ class Backups:
         target = _absolute("target_path", command.text("target_path"))
         restic = self._restic(command)
         restic.call("unlock")
-        tag = ["--tag", job_tag(_job(command))] if identity == "latest" else []
-        restic.shown("restore", identity, *tag, "--target", target, "--verify")
+        if identity == "latest":
+            identity = _latest(_snapshots(restic, job_tag(_job(command))))
+        restic.shown("restore", identity, "--target", target, "--verify")
         return {"snapshot_id": identity, "target_path": target}
 
     def verify(self, command: Run) -> JSON:

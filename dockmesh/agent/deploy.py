@@ -42,7 +42,7 @@ class Deployer:
     def __call__(self, command: Run) -> JSON:
         operation = command.text("operation", "up")
         if operation not in _OPERATIONS:
-            raise CommandError(f"payload: operation must be one of {', '.join(_OPERATIONS)}")
+            raise CommandError(f"payload: operation is {operation!r}, not one of {', '.join(_OPERATIONS)}")
         stack = command.text("stack")
         if not _STACK.fullmatch(stack):
             raise CommandError(

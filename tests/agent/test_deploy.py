@@ -196,7 +196,7 @@ def test_sigterm_in_mid_deploy_stops_it_reports_it_and_exits_0(
     [
         ({"stack": "../../etc"}, "payload: stack must be"),
         ({"stack": "-f"}, "payload: stack must be"),
-        ({"operation": "exec"}, "payload: operation must be one of up, stop, down, restart, validate"),
+        ({"operation": "exec"}, "payload: operation is 'exec', not one of up, stop, down, restart, validate"),
         ({"compose_file": None}, "payload: compose_file must be a text"),
         ({"compose_file": "x" * 2_000_000}, "at most 1 MiB"),
     ],
