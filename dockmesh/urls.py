@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("dockmesh.deploys.api_urls")),
     path("api/v1/", include("dockmesh.backups.api_urls")),
     path("", include("dockmesh.web.urls")),
+    path("", include("dockmesh.fleet.urls")),
     path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("", include("tokens.urls")),
     path("api/v1/", include("tokens.api_urls")),

@@ -11,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dockmesh.audit.services import Actor
 from dockmesh.core.api import Lookup, filtered
 from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.fleet import selectors, services
@@ -28,13 +27,7 @@ from dockmesh.fleet.serializers import (
 )
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens.permissions import Permission
-from tokens.principals import principal_of
-
-
-def _actor(request: Request) -> Actor:
-    principal = principal_of(request._request)
-    assert principal is not None
-    return principal.actor
+from tokens.principals import actor_of
 
 
 def _host(host_id: int) -> Host:
@@ -107,13 +100,13 @@ class HostDetail(APIView):
         """Rename it, replace its labels, or say where its exporters are."""
         body = HostChange(data=request.data)
         body.is_valid(raise_exception=True)
-        services.change_host(actor=_actor(request), host_id=id, **body.validated_data)
+        services.change_host(actor=actor_of(request), host_id=id, **body.validated_data)
         return Response(HostShape(_host(id)).data)
 
     @extend_schema(operation_id="hosts_remove", summary="Remove a host", responses={204: None})
     def delete(self, request: Request, id: int) -> Response:
         """Forget the host, its stacks, containers and series; its agent's token ends."""
-        services.remove_host(actor=_actor(request), host_id=id)
+        services.remove_host(actor=actor_of(request), host_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -189,7 +182,7 @@ class EnrollmentTokens(generics.GenericAPIView[EnrollmentToken]):
         body = EnrollmentTokenBody(data=request.data)
         body.is_valid(raise_exception=True)
         lifetime = datetime.timedelta(seconds=body.validated_data["expires_in_seconds"])
-        token, text = services.create_enrollment_token(actor=_actor(request), lifetime=lifetime)
+        token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
         return Response(
             IssuedEnrollmentToken(token, context={"token": text}).data,
             status=status.HTTP_201_CREATED,
@@ -219,7 +212,7 @@ class EnrollmentTokenDetail(APIView):
     )
     def delete(self, request: Request, id: int) -> Response:
         """It lets nobody in any more."""
-        services.delete_enrollment_token(actor=_actor(request), token_id=id)
+        services.delete_enrollment_token(actor=actor_of(request), token_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

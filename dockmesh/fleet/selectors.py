@@ -8,9 +8,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.lookups import Exact
+from django.db.models.functions import Cast, Lower
+from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
 from dockmesh.fleet.models import Host, HostPulse, StackSeries
@@ -176,6 +177,14 @@ def hosts_with_label(text: str) -> Q:
     if not is_given:
         return Q(labels__has_key=key)
     return Q(Exact(KeyTextTransform(key, "labels"), value))
+
+
+def hosts_with_label_text(text: str) -> Q:
+    """Hosts with this text anywhere in their labels, `key=value` or a part of either; for the search box."""
+    key, is_given, value = text.partition("=")
+    if is_given:
+        return Q(Exact(KeyTextTransform(key.strip(), "labels"), value.strip()))
+    return Q(Contains(Lower(Cast("labels", TextField())), text.lower()))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""The forms of hosts. What values must be is the services' business."""
+
+import datetime
+from typing import Any
+
+from django import forms
+
+from dockmesh.fleet.models import Host
+
+LIFETIMES = (("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"))
+EXPECTED_LABEL = "Write one label a line as key=value."
+
+
+class AddHostForm(forms.Form):
+    """How long the command for the new host works."""
+
+    lifetime = forms.TypedChoiceField(
+        label="The command works for",
+        choices=LIFETIMES,
+        initial=LIFETIMES[0][0],
+        coerce=lambda value: datetime.timedelta(seconds=int(value)),
+        help_text="It lets one host in, once. Make another one for the next host.",
+    )
+
+
+class HostForm(forms.Form):
+    """What of a host can be changed."""
+
+    name = forms.CharField(
+        help_text="Unique in the fleet; the label host on /metrics. Its series go on under the new name.",
+        required=False,
+        strip=False,
+    )
+    labels = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "class": "code"}),
+        required=False,
+        strip=False,
+        help_text="Free labels, one a line as key=value. Alert rules choose hosts by them, and Prometheus's"
+        " discovery shows them.",
+    )
+    address = forms.CharField(
+        required=False, help_text="Host name or IP address at which Prometheus finds this host's exporters."
+    )
+    node_exporter_port = forms.IntegerField(
+        required=False, help_text="Of node_exporter; empty where there is none."
+    )
+    cadvisor_port = forms.IntegerField(required=False, help_text="Of cAdvisor; empty where there is none.")
+
+    def clean_labels(self) -> dict[str, str]:
+        """The lines as a dictionary."""
+        labels: dict[str, str] = {}
+        for line in self.cleaned_data["labels"].splitlines():
+            if not line.strip():
+                continue
+            key, is_given, value = line.partition("=")
+            if not is_given:
+                raise forms.ValidationError(f"{EXPECTED_LABEL} This line has no “=”: {line[:80]}")
+            if key.strip() in labels:
+                raise forms.ValidationError(f"The label {key.strip()} is there twice.")
+            labels[key.strip()] = value.strip()
+        return labels
+
+    @staticmethod
+    def initial_of(host: Host) -> dict[str, Any]:
+        """The host as the form shows it."""
+        return {
+            "name": host.name,
+            "labels": "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items())),
+            "address": host.address,
+            "node_exporter_port": host.node_exporter_port,
+            "cadvisor_port": host.cadvisor_port,
+        }

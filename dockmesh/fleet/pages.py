@@ -1,0 +1,97 @@
+"""What the pages show of hosts and containers: rows with the states that count now."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dockmesh.fleet.histograms import RTT_BUCKETS
+from dockmesh.fleet.models import Container, Host, Stack
+from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+
+Parts = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """A host with its status and its counts by state, those that are not 0."""
+
+    host: Host
+    status: HostStatus
+    containers: Parts
+    stacks: Parts
+
+    @property
+    def container_total(self) -> int:
+        return sum(count for _, count in self.containers)
+
+    @property
+    def stack_total(self) -> int:
+        return sum(count for _, count in self.stacks)
+
+    @property
+    def running(self) -> int:
+        return dict(self.containers).get(ContainerState.RUNNING.value, 0)
+
+    @property
+    def stacks_not_well(self) -> Parts:
+        """The stacks that are anything but running."""
+        return tuple(part for part in self.stacks if part[0] != StackState.RUNNING)
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """A stack in the state that it is shown in."""
+
+    stack: Stack
+    state: str
+
+
+@dataclass(frozen=True)
+class ContainerRow:
+    """A container in the state that it is shown in."""
+
+    container: Container
+    state: str
+
+    @property
+    def is_exited(self) -> bool:
+        return self.state == ContainerState.EXITED
+
+    @property
+    def health(self) -> str:
+        """Only of what runs: Docker calls everything that is stopped unhealthy."""
+        return self.container.health if self.state == ContainerState.RUNNING else ""
+
+
+def host_row(host: Host) -> HostRow:
+    """The host as it is now; its pulse has been read along."""
+    offline = is_offline(host.pulse)
+    containers = counts_by_state(host.container_counts, ContainerState, is_unknown=offline)
+    stacks = counts_by_state(host.stack_counts, StackState, is_unknown=offline)
+    return HostRow(host, status_of(host.pulse), _nonzero(containers), _nonzero(stacks))
+
+
+def container_rows(containers: Iterable[Container]) -> list[ContainerRow]:
+    """Containers as they are shown now; their hosts' pulses have been read along."""
+    return [
+        ContainerRow(each, ContainerState.UNKNOWN.value if is_offline(each.host.pulse) else each.state)
+        for each in containers
+    ]
+
+
+def stack_rows(host: Host) -> list[StackRow]:
+    """The host's stacks by name; one query."""
+    offline = is_offline(host.pulse)
+    return [
+        StackRow(stack, StackState.UNKNOWN.value if offline else stack.state)
+        for stack in Stack.objects.filter(host=host).order_by("name")
+    ]
+
+
+def round_trips(host: Host) -> tuple[tuple[float, ...], list[int]]:
+    """(upper bounds in seconds, cumulative counts with +Inf last)."""
+    return RTT_BUCKETS, [int(count) for count in host.pulse.rtt_counts.split(",")]
+
+
+def _nonzero(counts: dict[str, int]) -> Parts:
+    return tuple((state, count) for state, count in counts.items() if count)

@@ -1,0 +1,17 @@
+"""The addresses of the pages of hosts and containers."""
+
+from django.urls import path
+
+from dockmesh.fleet import views
+
+app_name = "fleet"
+
+urlpatterns = [
+    path("hosts/", views.hosts, name="hosts"),
+    path("hosts/add/", views.add_host, name="add-host"),
+    path("hosts/add/<int:pk>/", views.added_host, name="added-host"),
+    path("hosts/<int:pk>/", views.host, name="host"),
+    path("hosts/<int:pk>/change/", views.change_host, name="change-host"),
+    path("hosts/<int:pk>/remove/", views.remove_host, name="remove-host"),
+    path("containers/", views.containers, name="containers"),
+]

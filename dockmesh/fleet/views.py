@@ -1,0 +1,258 @@
+"""The pages of hosts and containers."""
+
+import datetime
+from collections.abc import Mapping
+
+from django.contrib import messages
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from dockmesh.core import scrapeconfig
+from dockmesh.core.errors import DomainError
+from dockmesh.core.forms import ConfirmForm, add_refusal
+from dockmesh.core.tables import Choice, Column, Filter, Table
+from dockmesh.fleet import pages, selectors, services
+from dockmesh.fleet.forms import AddHostForm, HostForm
+from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.fleet.states import ContainerState, HostStatus
+from tokens.decorators import page_permission
+from tokens.permissions import Permission
+from tokens.principals import actor_of, principal_of
+
+FORM_METHODS = require_http_methods(["GET", "HEAD", "POST"])
+# The host's page shows so many containers; the rest is a link away.
+SHOWN_CONTAINERS = 100
+# A clock that is further off is worth a word.
+NOTABLE_SKEW_SECONDS = 5.0
+
+STATUSES = Filter(
+    "status",
+    "Status",
+    [
+        Choice("online", "Online", "well"),
+        Choice("degraded", "Degraded", "warning"),
+        Choice("offline", "Offline", "bad"),
+    ],
+)
+STATES = Filter("state", "State", [Choice(state.value, state.value.capitalize()) for state in ContainerState])
+
+
+@require_safe
+@page_permission(Permission.FLEET_READ)
+def hosts(request: HttpRequest) -> HttpResponse:
+    """All hosts. `?part=live` is the table, which refreshes itself."""
+    table = Table(
+        request.GET,
+        columns=[
+            Column("name", "Name", ("name",)),
+            Column("status", "Status"),
+            Column("containers", "Containers"),
+            Column("stacks", "Stacks"),
+            Column("seen", "Last seen", ("-pulse__last_seen_at",)),
+            Column("docker", "Docker", ("docker_version",)),
+            Column("labels", "Labels"),
+        ],
+        default_sort="name",
+        filters=[STATUSES],
+    )
+    rows = Host.objects.select_related("pulse").order_by(*table.order_by)
+    if table.query:
+        # A label is found by its text, as far as JSON writes it like everybody does.
+        rows = rows.filter(Q(name__icontains=table.query) | selectors.hosts_with_label_text(table.query))
+    if status := table.filter_value("status"):
+        rows = rows.filter(selectors.hosts_in_status(HostStatus(status)))
+    table.show(rows)
+    context = {
+        "table": table,
+        "rows": [pages.host_row(each) for each in table.rows],
+        "live_url": _live_url(table),
+        "may_manage": _may_manage(request),
+    }
+    return _page(request, "fleet/hosts.html", "fleet/parts/hosts.html", context)
+
+
+@require_safe
+@page_permission(Permission.FLEET_READ)
+def host(request: HttpRequest, pk: int) -> HttpResponse:
+    """One host. `?part=live` is what refreshes itself."""
+    found = get_object_or_404(Host.objects.select_related("pulse"), pk=pk)
+    rows = Container.objects.filter(host=found).select_related("host__pulse", "stack").order_by("name", "id")
+    shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1])
+    bounds, counts = pages.round_trips(found)
+    context = {
+        "row": pages.host_row(found),
+        "host": found,
+        "labels": sorted(found.labels.items()),
+        "stacks": pages.stack_rows(found),
+        "containers": shown[:SHOWN_CONTAINERS],
+        "has_more_containers": len(shown) > SHOWN_CONTAINERS,
+        "round_trip_bounds": bounds,
+        "round_trip_counts": counts,
+        "mean_round_trip": found.pulse.rtt_sum / counts[-1] if counts[-1] else None,
+        "is_clock_off": abs(found.pulse.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
+        "clock_skew": abs(found.pulse.clock_skew_seconds),
+        "may_manage": _may_manage(request),
+    }
+    return _page(request, "fleet/host.html", "fleet/parts/host.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.FLEET_MANAGE)
+def add_host(request: HttpRequest) -> HttpResponse:
+    """Make an enrollment token, and show it once in the commands that start the agent."""
+    form = AddHostForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "fleet/host_add.html", {"form": form})
+    lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
+    token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
+    response = render(
+        request,
+        "fleet/host_command.html",
+        {"token": token, "commands": _agent_commands(scrapeconfig.base_url_of(request), text)},
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+@page_permission(Permission.FLEET_MANAGE)
+def added_host(request: HttpRequest, pk: int) -> HttpResponse:
+    """How far the new host is: the part of the page that waits for its first heartbeat."""
+    token = get_object_or_404(EnrollmentToken.objects.select_related("host__pulse"), pk=pk)
+    context = {"token": token, "is_reporting": token.host is not None and token.host.pulse.sequence >= 0}
+    return _page(request, "fleet/host_added.html", "fleet/parts/host_added.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.FLEET_MANAGE)
+def change_host(request: HttpRequest, pk: int) -> HttpResponse:
+    """Rename it, label it, say where its exporters are."""
+    found = get_object_or_404(Host, pk=pk)
+    form = HostForm(request.POST or None, initial=HostForm.initial_of(found))
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.change_host(actor=actor_of(request), host_id=pk, **form.cleaned_data)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, "Saved.")
+            return redirect(f"/hosts/{pk}/")
+    return render(request, "fleet/host_form.html", {"form": form, "host": found})
+
+
+@FORM_METHODS
+@page_permission(Permission.FLEET_MANAGE)
+def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove a host after its name was typed."""
+    found = get_object_or_404(Host, pk=pk)
+    form = ConfirmForm(request.POST or None, expected=found.name)
+    if request.method == "POST" and form.is_valid():
+        services.remove_host(actor=actor_of(request), host_id=pk)
+        messages.success(request, f"The host {found.name} is removed.")
+        return redirect("/hosts/")
+    context = {
+        "title": "Remove host",
+        "object_kind": "host",
+        "object_name": found.name,
+        "consequences": [
+            "Its stacks, containers, backup jobs and series on /metrics go with it. Nothing on the machine itself"
+            " is touched: its containers run on.",
+            "Its agent is refused from then on. Stop it there, or enrol the host again.",
+        ],
+        "action_label": "Remove host",
+        "back_url": f"/hosts/{pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)
+
+
+@require_safe
+@page_permission(Permission.FLEET_READ)
+def containers(request: HttpRequest) -> HttpResponse:
+    """All containers. `?part=live` is the table, which refreshes itself."""
+    table = Table(
+        request.GET,
+        columns=[
+            Column("name", "Name", ("name",)),
+            Column("host", "Host", ("host__name",)),
+            Column("stack", "Stack", ("stack__name",)),
+            Column("state", "State", ("state",)),
+            Column("health", "Health", ("health",)),
+            Column("image", "Image", ("image",)),
+            Column("restarts", "Restarts", ("restart_count",), css="num"),
+            Column("changed", "Changed", ("-changed_at",)),
+        ],
+        default_sort="name",
+        filters=[STATES],
+    )
+    rows = Container.objects.select_related("host__pulse", "stack").order_by(*table.order_by)
+    if query := table.query:
+        rows = rows.filter(
+            Q(name__icontains=query)
+            | Q(image__icontains=query)
+            | Q(host__name__icontains=query)
+            | Q(stack__name__icontains=query)
+        )
+    if state := table.filter_value("state"):
+        rows = rows.filter(selectors.in_shown_state(state))
+    table.show(rows)
+    context = {"table": table, "rows": pages.container_rows(table.rows), "live_url": _live_url(table)}
+    return _page(request, "fleet/containers.html", "fleet/parts/containers.html", context)
+
+
+def _live_url(table: Table) -> str:
+    """This very page of this table, as the part that refreshes itself."""
+    number = table.page.number if table.page is not None else 1
+    return table.url(page=number, part="live")
+
+
+def _may_manage(request: HttpRequest) -> bool:
+    principal = principal_of(request)
+    return principal is not None and principal.has(Permission.FLEET_MANAGE)
+
+
+def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, object]) -> HttpResponse:
+    if request.GET.get("part") == "live":
+        response = render(request, part, dict(context))
+        response.headers["X-Dockmesh-Part"] = "live"
+        return response
+    return render(request, template, dict(context))
+
+
+def _agent_commands(base_url: str, token: str) -> list[tuple[str, str, str]]:
+    """(title, when to take it, what to paste) of each way to run the agent; docs/agent.md has them all."""
+    return [
+        (
+            "By hand",
+            "In a copy of dockmesh, to try it out: it runs until you stop it.",
+            "pip install -r packaging/agent/requirements.txt\n"
+            f"python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
+        ),
+        (
+            "As a service",
+            "In a copy of dockmesh, as root: systemd starts it with the machine.",
+            "install -d -m 0755 /opt/dockmesh-agent && cp -r dockmesh docs packaging /opt/dockmesh-agent/\n"
+            "python3 -m venv /opt/dockmesh-agent/venv\n"
+            "/opt/dockmesh-agent/venv/bin/pip install -r packaging/agent/requirements.txt\n"
+            "install -d -m 0700 /etc/dockmesh && install -m 0600 /dev/null /etc/dockmesh/agent.env\n"
+            "cat > /etc/dockmesh/agent.env <<EOF\n"
+            f"DOCKMESH_AGENT_SERVER={base_url}\n"
+            f"DOCKMESH_AGENT_ENROLLMENT_TOKEN={token}\n"
+            "EOF\n"
+            "cp packaging/agent/dockmesh-agent.service /etc/systemd/system/\n"
+            "systemctl enable --now dockmesh-agent",
+        ),
+        (
+            "As a container",
+            "In a copy of dockmesh: builds the agent's image and runs it.",
+            "docker build -f packaging/agent/Dockerfile -t dockmesh-agent .\n"
+            'docker run -d --name dockmesh-agent --restart unless-stopped --hostname "$(hostname)" \\\n'
+            "  -v /var/run/docker.sock:/var/run/docker.sock \\\n"
+            "  -v /var/lib/dockmesh-agent:/var/lib/dockmesh-agent \\\n"
+            f"  -e DOCKMESH_AGENT_SERVER={base_url} \\\n"
+            f"  -e DOCKMESH_AGENT_ENROLLMENT_TOKEN={token} \\\n"
+            "  dockmesh-agent",
+        ),
+    ]

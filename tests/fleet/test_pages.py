@@ -1,0 +1,240 @@
+"""The pages of hosts and containers."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from dockmesh.audit.models import AuditEntry
+from dockmesh.core import clock
+from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
+from tests.fleet.conftest import AgentClient
+from tests.fleet.factories import container, heartbeat, make_host
+from tokens.models import Role, User
+
+pytestmark = pytest.mark.django_db
+
+
+def signed_in(role: str) -> Client:
+    client = Client()
+    client.force_login(User.objects.create(username=role, role=Role.objects.get(name=role)))
+    return client
+
+
+@pytest.fixture
+def browser() -> Client:
+    return signed_in("operator")
+
+
+@pytest.fixture
+def onlooker() -> Client:
+    return signed_in("viewer")
+
+
+def text(browser: Client, path: str, code: int = 200) -> str:
+    answer = browser.get(path)
+    assert answer.status_code == code, answer.content
+    return answer.content.decode()
+
+
+def words(page: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_without_hosts_the_pages_say_what_belongs_there(browser: Client, onlooker: Client) -> None:
+    assert "Add host" in text(browser, "/hosts/")
+    assert 'href="/hosts/add/"' not in text(onlooker, "/hosts/")
+    assert "No containers yet" in text(browser, "/containers/")
+
+
+def test_a_host_shows_its_status_and_what_it_runs(browser: Client, agent: AgentClient) -> None:
+    agent.beat(heartbeat(1, containers=[container("a"), container("b", state="exited", exit_code=3)]))
+    page = words(text(browser, "/hosts/"))
+    assert "web Online 1 of 2 running 1 1 error" in page
+    page = words(text(browser, f"/hosts/{agent.host.pk}/"))
+    for part in ("24.0.7", "linux x86_64, kernel 6.1", "24 GiB", "shop", "web-a", "code 3", "nginx:1.27"):
+        assert part in page, part
+
+
+def test_what_an_offline_host_has_is_unknown(browser: Client, agent: AgentClient) -> None:
+    agent.beat(heartbeat(1, containers=[container("a")]))
+    HostPulse.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
+    assert "web Offline 1 unknown 1 unknown" in words(text(browser, "/hosts/"))
+    page = words(text(browser, f"/hosts/{agent.host.pk}/"))
+    assert "The agent was last heard" in page
+    assert "Running" not in page
+    assert "Unknown" in words(text(browser, "/containers/?state=unknown"))
+    assert "web-a" not in text(browser, "/containers/?state=running")
+
+
+def test_a_degraded_host_says_what_docker_said(browser: Client, agent: AgentClient) -> None:
+    agent.beat(heartbeat(1, docker={"reachable": False, "error": "no socket <here>"}, inventory=None))
+    page = text(browser, f"/hosts/{agent.host.pk}/")
+    assert "no socket &lt;here&gt;" in page
+
+
+def test_hosts_are_found_by_name_label_and_status(browser: Client) -> None:
+    for name, labels, is_degraded in (("alpha", {"env": "prod"}, False), ("beta", {"env": "test"}, True)):
+        host, _ = make_host(name)
+        Host.objects.filter(pk=host.pk).update(labels=labels)
+        HostPulse.objects.filter(pk=host.pk).update(is_degraded=is_degraded)
+    for query, found in (
+        ("q=ALP", ["alpha"]),
+        ("q=env%3Dtest", ["beta"]),
+        ("q=PROD", ["alpha"]),
+        ("q=env", ["alpha", "beta"]),
+        ("status=degraded", ["beta"]),
+        ("status=offline", []),
+        ("sort=-name", ["beta", "alpha"]),
+        ("q=%25", []),
+    ):
+        assert re.findall(r'href="/hosts/\d+/">(\w+)<', text(browser, f"/hosts/?{query}")) == found, query
+
+
+def test_the_table_refreshes_itself_where_it_is(browser: Client, agent: AgentClient) -> None:
+    page = text(browser, "/hosts/?q=we&sort=-name")
+    live = html.unescape(re.search(r'hx-get="([^"]+)"', page)[1])
+    answer = browser.get("/hosts/" + live)
+    assert answer["X-Dockmesh-Part"] == "live"
+    assert b"<html" not in answer.content
+    assert b">web<" in answer.content
+    for path in (f"/hosts/{agent.host.pk}/", "/containers/"):
+        assert browser.get(f"{path}?part=live")["X-Dockmesh-Part"] == "live"
+
+
+def test_adding_a_host_waits_and_turns_green(browser: Client) -> None:
+    assert not EnrollmentToken.objects.exists()
+    assert "Make the command" in text(browser, "/hosts/add/")
+    assert not EnrollmentToken.objects.exists()
+    answer = browser.post("/hosts/add/", {"lifetime": "86400"})
+    page = answer.content.decode()
+    assert answer["Cache-Control"] == "no-store"
+    [token] = set(re.findall(r"dme_\w{60}", page))
+    made = EnrollmentToken.objects.get()
+    assert (made.expires_at - made.created_at).total_seconds() == pytest.approx(86400, abs=5)
+    assert f"--server http://testserver --enrollment-token {token}" in html.unescape(page)
+    waits = f"/hosts/add/{made.pk}/?part=live"
+    assert f'hx-get="{waits}"' in page
+    assert "Waiting for the agent" in text(browser, waits)
+    enrolled = (
+        Client()
+        .post(
+            "/api/v1/agents/enroll",
+            data=json.dumps({"hostname": "new"}),
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        .json()
+    )
+    assert "new has enrolled" in text(browser, waits)
+    AgentClient(Host.objects.get(), enrolled["agent_token"]).beat(heartbeat(0))
+    assert "The first heartbeat is here" in text(browser, waits)
+    assert token not in text(browser, f"/hosts/add/{made.pk}/")
+
+
+def test_a_lifetime_that_is_not_offered_is_refused(browser: Client) -> None:
+    assert browser.post("/hosts/add/", {"lifetime": "5"}).status_code == 200
+    assert not EnrollmentToken.objects.exists()
+
+
+FORM = {"name": "web", "labels": "", "address": "", "node_exporter_port": "9100", "cadvisor_port": ""}
+
+
+def test_a_host_is_changed(browser: Client, agent: AgentClient) -> None:
+    path = f"/hosts/{agent.host.pk}/change/"
+    form = {**FORM, "name": "new", "labels": "env=prod\n\n team = a=b ", "address": "10.0.0.5"}
+    assert browser.post(path, form)["Location"] == f"/hosts/{agent.host.pk}/"
+    host = Host.objects.get()
+    assert (host.name, host.labels, host.cadvisor_port) == ("new", {"env": "prod", "team": "a=b"}, None)
+    assert "env=prod\nteam=a=b" in text(browser, path)
+    assert AuditEntry.objects.get(action="host.changed").actor_name == "operator"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "Must not be empty"),
+        ({"name": "x" * 201}, "At most 200"),
+        ({"name": "db"}, "Another host has this name"),
+        ({"labels": "prod"}, "has no “=”"),
+        ({"labels": "a=1\na=2"}, "is there twice"),
+        ({"labels": "1x=a"}, "label&#x27;s name"),
+        ({"labels": f"a={'x' * 1025}"}, "1 KiB"),
+        ({"address": "a b"}, "Must be a host name"),
+        ({"node_exporter_port": "70000"}, "Must be a port"),
+        ({"node_exporter_port": "x"}, "whole number"),
+        ({"name": "a\x00b"}, "ull characters"),
+    ],
+)
+def test_a_bad_change_is_shown_and_nothing_typed_is_lost(
+    browser: Client, agent: AgentClient, other_agent: AgentClient, changes: dict[str, str], message: str
+) -> None:
+    before = Host.objects.values().get(pk=agent.host.pk)
+    answer = browser.post(f"/hosts/{agent.host.pk}/change/", {**FORM, "address": "kept.example", **changes})
+    assert answer.status_code == 200
+    page = answer.content.decode()
+    assert message.lower() in page.lower(), words(page)
+    if "address" not in changes:
+        assert "kept.example" in page
+    assert Host.objects.values().get(pk=agent.host.pk) == before
+
+
+def test_a_host_is_removed_once_its_name_is_typed(browser: Client, agent: AgentClient) -> None:
+    path = f"/hosts/{agent.host.pk}/remove/"
+    assert "web" in text(browser, path)
+    assert browser.post(path, {"name": "db"}).status_code == 200
+    assert Host.objects.count() == 1
+    assert browser.post(path, {"name": "web"})["Location"] == "/hosts/"
+    assert not Host.objects.exists()
+    text(browser, path, 404)
+
+
+@pytest.mark.parametrize("path", ["/hosts/add/", "/hosts/{}/change/", "/hosts/{}/remove/", "/hosts/add/1/"])
+def test_an_onlooker_may_only_look(onlooker: Client, agent: AgentClient, path: str) -> None:
+    path = path.format(agent.host.pk)
+    assert onlooker.get(path).status_code == 403
+    assert onlooker.post(path, {"name": "web"}).status_code in (403, 405)
+    assert Host.objects.count() == 1
+    page = text(onlooker, f"/hosts/{agent.host.pk}/")
+    assert "Remove" not in page
+
+
+@pytest.mark.parametrize("path", ["/hosts/", "/hosts/add/", "/hosts/1/", "/containers/"])
+def test_nobody_sees_anything_without_signing_in(client: Client, db: None, path: str) -> None:
+    assert client.get(path)["Location"].startswith("/sign-in/")
+
+
+def test_what_agents_send_is_text_and_nothing_else(browser: Client, agent: AgentClient) -> None:
+    evil = "<script>alert(1)</script>"
+    Host.objects.update(name=evil, labels={"a": evil})
+    agent.beat(heartbeat(1, containers=[container("a", name=evil, image=evil, stack=evil, service=evil)]))
+    for path in ("/hosts/", f"/hosts/{agent.host.pk}/", f"/hosts/{agent.host.pk}/change/", "/containers/"):
+        page = text(browser, path)
+        assert evil not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_pages_need_the_same_queries_whatever_the_fleet(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    for index in range(60):
+        host, token = make_host(f"h{index:02d}")
+        AgentClient(host, token).beat(heartbeat(1, containers=[container("a"), container("b", stack="blog")]))
+    for path, most in (("/hosts/", 6), ("/containers/", 6), (f"/hosts/{host.pk}/", 7)):
+        with django_assert_max_num_queries(most):
+            text(browser, path)
+
+
+def test_the_admin_shows_no_secret(agent: AgentClient) -> None:
+    client = Client()
+    client.force_login(User.objects.create(username="root", is_superuser=True, is_staff=True))
+    host = Host.objects.get()
+    for path in ("host", f"host/{host.pk}/change", "container", "stack", "agentcommand", "enrollmenttoken"):
+        page = text(client, f"/admin/fleet/{path}/")
+        assert host.agent_digest not in page
