@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from dockmesh.core.errors import DomainError, Forbidden
+from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.agents import Agent, authenticate
@@ -82,7 +82,12 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
     agent = _agent(request)
     document = read_heartbeat(_body(request))
     _check_identity(agent, document)
-    return _json(services.record_heartbeat(agent=agent, heartbeat=document))
+    try:
+        answer = services.record_heartbeat(agent=agent, heartbeat=document)
+    except NotFound:
+        # Removed since the token was looked up: from now on the token is unknown.
+        raise bearer.bad_token(bearer.Reason.UNKNOWN, address=agent.address) from None
+    return _json(answer)
 
 
 @agent_endpoint

@@ -1,0 +1,154 @@
+"""Many at once, on whichever database the tests run (integration runs them on PostgreSQL): nothing is lost or
+left behind, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from dockmesh.audit.services import SYSTEM
+from dockmesh.fleet import commands, services
+from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.states import container_counts, stack_counts
+from tests.fleet.conftest import AgentClient
+from tests.fleet.factories import container, heartbeat, make_host
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(*jobs: Callable[[], Any]) -> list[Any]:
+    """Run all at the same time; gives what they returned. An error of one fails the test."""
+    barrier = threading.Barrier(len(jobs))
+    results: list[Any] = [None] * len(jobs)
+    errors: list[BaseException] = []
+
+    def run(index: int, job: Callable[[], Any]) -> None:
+        try:
+            barrier.wait()
+            results[index] = job()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a deadlock"
+    assert not errors, errors
+    return results
+
+
+def agents(count: int) -> list[AgentClient]:
+    return [AgentClient(*make_host()) for _ in range(count)]
+
+
+def assert_summaries_are_true() -> None:
+    for host in Host.objects.all():
+        states = Container.objects.filter(host=host).values_list("state", flat=True)
+        assert host.container_counts == container_counts(states)
+        assert host.stack_counts == stack_counts(
+            Stack.objects.filter(host=host).values_list("state", flat=True)
+        )
+    assert set(StackSeries.objects.values_list("name", flat=True)) == set(
+        Stack.objects.values_list("name", flat=True)
+    )
+
+
+def test_hosts_that_gain_and_lose_the_same_stacks_keep_their_series() -> None:
+    """Every host swaps stacks a-d for e-h and back, all at once, in orders that would lock each other out."""
+
+    def swap(client: AgentClient, is_reversed: bool) -> Callable[[], None]:
+        def run() -> None:
+            for sequence in range(1, 7):
+                names: Sequence[str] = "abcd" if (sequence + is_reversed) % 2 else "efgh"
+                names = names[::-1] if is_reversed else names
+                containers = [container(f"c{name}", stack=name) for name in names]
+                answer = client.beat(heartbeat(sequence, containers=containers, digest=f"d{sequence}"))
+                assert answer.status_code == 200, answer.content
+
+        return run
+
+    at_once(*[swap(client, index % 2 == 1) for index, client in enumerate(agents(4))])
+    assert_summaries_are_true()
+
+
+def test_heartbeats_of_one_host_at_once_leave_the_newest() -> None:
+    [client] = agents(1)
+    client.beat(heartbeat(0, containers=[container("a")]))
+
+    def beat(sequence: int) -> Callable[[], str]:
+        containers = [container(f"c{sequence}")] if sequence % 2 else None
+        document = heartbeat(sequence, containers=containers, rtt_seconds=[0.1])
+        return lambda: client.beat(document).json()["status"]
+
+    answers = at_once(*[beat(sequence) for sequence in range(1, 17)])
+    taken = sum(answer != "stale" for answer in answers)
+    pulse = HostPulse.objects.get()
+    assert pulse.sequence == 16
+    # Each heartbeat that was taken counts its round trip once.
+    assert int(pulse.rtt_counts.split(",")[-1]) == taken + 1
+    assert_summaries_are_true()
+
+
+def test_removed_while_they_report() -> None:
+    clients = agents(4)
+
+    def report(client: AgentClient) -> Callable[[], set[int]]:
+        def run() -> set[int]:
+            return {
+                client.beat(
+                    heartbeat(
+                        sequence, containers=[container("a", stack=f"s{sequence % 2}")], digest=str(sequence)
+                    )
+                ).status_code
+                for sequence in range(1, 12)
+            }
+
+        return run
+
+    def remove() -> None:
+        for client in clients[:2]:
+            services.remove_host(actor=SYSTEM, host_id=client.host.pk)
+
+    *codes, _ = at_once(*[report(client) for client in clients], remove)
+    assert set().union(*codes) <= {200, 401}
+    assert Host.objects.count() == 2
+    assert_summaries_are_true()
+
+
+def test_commands_asked_for_while_agents_report_are_each_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(commands, "_handlers", {})
+    commands.register_result_handler(
+        "deploy", on_result=lambda command, result: done.append(command.id), on_timeout=lambda *_: None
+    )
+    [client] = agents(1)
+    client.beat(heartbeat(0, containers=[]))
+
+    def ask() -> None:
+        for _ in range(10):
+            commands.enqueue(host_id=client.host.pk, kind="deploy", payload={})
+
+    def report() -> None:
+        for sequence in range(1, 40):
+            for command in client.beat(heartbeat(sequence)).json()["commands"]:
+                result = {"result": "success", "duration_seconds": 1.0}
+                for _ in range(2):
+                    assert client.post(f"commands/{command['id']}/result", result).status_code == 200
+
+    at_once(ask, ask, report)
+    sequence = 100
+    while HostPulse.objects.get().has_commands and sequence < 120:
+        sequence += 1
+        for command in client.beat(heartbeat(sequence)).json()["commands"]:
+            client.post(f"commands/{command['id']}/result", {"result": "success", "duration_seconds": 1.0})
+    assert sorted(done) == sorted(AgentCommand.objects.values_list("pk", flat=True))
+    assert len(done) == 20
+    assert set(AgentCommand.objects.values_list("status", flat=True)) == {"done"}
