@@ -15,10 +15,13 @@ from http import HTTPStatus
 from typing import Any
 
 from waitress import wasyncore
+from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+
+from dockmesh.server.poller import Poller
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,10 @@ WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]
 MAX_HEAD_BYTES = 32 * 1024
 IDLE_SECONDS = 120  # a connection on which nothing comes or goes
 CLEANUP_SECONDS = 15
+SWEEP_SECONDS = 1.0
+REQUEST_SECONDS = 30.0  # for a request to arrive whole, and more for a large body:
+LEAST_BYTES_PER_SECOND = 32 * 1024
+SEGMENT_BYTES = 64 * 1024
 DRAIN_SECONDS = 2.0  # /readyz says no, everything else works: load balancers go elsewhere
 UNFINISHED_SECONDS = 5.0  # for requests that were only half there when the server began to stop
 STOP_SECONDS = 20.0  # for answers under way then
@@ -43,7 +50,7 @@ BODY_IN_MEMORY_BYTES = 512 * 1024
 
 # What one server ends a request's head with and another reads on: refused, RFC 9112 section 2.2 and 5.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SINGLE = (b"host", b"content-length", b"content-type", b"authorization")
+_SINGLE = (b"\r\nhost:", b"\r\ncontent-length:", b"\r\ncontent-type:", b"\r\nauthorization:")
 
 
 class StrictParser(HTTPRequestParser):
@@ -53,12 +60,12 @@ class StrictParser(HTTPRequestParser):
         """Raises `ParsingError`, which becomes 400 and a closed connection."""
         if _CONTROLS.search(header_plus):
             raise ParsingError("A control character in the head")
-        names = [line.partition(b":")[0].strip().lower() for line in header_plus.split(b"\r\n")[1:]]
-        if b"transfer-encoding" in names and b"content-length" in names:
+        # A name with a blank before its colon is refused by waitress itself.
+        lowered = header_plus.lower()
+        if b"\r\ntransfer-encoding:" in lowered and b"\r\ncontent-length:" in lowered:
             raise ParsingError("Both Content-Length and Transfer-Encoding")
-        for name in _SINGLE:
-            if names.count(name) > 1:
-                raise ParsingError(f"{name.decode().title()} is given twice")
+        if any(lowered.count(name) > 1 for name in _SINGLE):
+            raise ParsingError("A header that may occur once occurs twice")
         super().parse_header(header_plus)
         if self.version == "1.1" and "HOST" not in self.headers:
             raise ParsingError("No Host header")
@@ -84,8 +91,52 @@ class ProblemTask(ErrorTask):
         self.write(body)
 
 
-class DrainingTask(WSGITask):
-    """Says `Connection: close` once the server has begun to stop."""
+class Segment(ReadOnlyFileBasedBuffer):
+    """A large piece of an answer: sent from where it is, instead of being copied into a buffer."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> memoryview:
+        """The next bytes; they stay in front unless `skip`."""
+        part = self._data if numbytes < 0 else self._data[:numbytes]
+        if skip:
+            self._data = self._data[len(part) :]
+        return part
+
+    def skip(self, numbytes: int, allow_prune: bool = False) -> None:
+        """Drop bytes that were sent."""
+        self._data = self._data[numbytes:]
+
+    def close(self) -> None:
+        """Let go of the data."""
+        self._data = memoryview(b"")
+
+
+class Task(WSGITask):
+    """Says `Connection: close` once the server has begun to stop; sends with fewer calls and copies."""
+
+    wrote_header: bool
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer; a small one together with the head, a large one without a copy."""
+        is_plain = self.complete and self.has_body and self.content_length is not None and bool(data)
+        if not is_plain or self.content_bytes_written + len(data) > self.content_length:
+            super().write(data)
+        elif len(data) >= SEGMENT_BYTES:
+            super().write(b"")  # the head
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(Segment(data))
+        elif self.wrote_header:
+            super().write(data)
+        else:
+            head = self.build_response_header()
+            self.wrote_header = True
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(head + data)
 
     def build_response_header(self) -> bytes:
         """The head of the answer."""
@@ -99,8 +150,33 @@ class Channel(HTTPChannel):
     """A client's connection."""
 
     parser_class = StrictParser
-    task_class = DrainingTask
+    task_class = Task
     error_task_class = ProblemTask
+
+    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
+        self.request_began = time.monotonic()
+        super().__init__(server, *args, **options)
+        server.poller.update(self)
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes from the network."""
+        if self.request is None:
+            self.request_began = time.monotonic()
+        return bool(super().received(data))
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether its request has been coming for longer than it may take."""
+        if self.requests or self.total_outbufs_len or self.request is None:
+            return False
+        allowed = REQUEST_SECONDS + self.request.body_bytes_received / LEAST_BYTES_PER_SECOND
+        return bool(now - self.request_began > allowed)
+
+    def del_channel(self, map: Any = None) -> None:
+        """Leave the poller before the socket is closed."""
+        descriptor = self._fileno
+        super().del_channel(map)
+        if descriptor is not None:
+            self.server.poller.forget(descriptor)
 
 
 class Lanes(ThreadedTaskDispatcher):
@@ -114,6 +190,7 @@ class Lanes(ThreadedTaskDispatcher):
 
     def add_task(self, task: Channel) -> None:
         """Queue the channel whose next request is there whole."""
+        task.server.poller.add_busy(task)
         if task.requests and getattr(task.requests[0], "path", "") in self._paths:
             self._probes.add_task(task)
         else:
@@ -176,15 +253,20 @@ class HTTPServer:
             clear_untrusted_proxy_headers=False,
         )
         self._server.channel_class = Channel
+        self._server.poller = self._poller = Poller(self._server._map)
+        self._next_sweep = 0.0
         self._server.is_draining = False
 
     def run(self) -> None:
         """Serve; returns when the server has stopped."""
+        self._poller.update_all()
         while not self._is_finished():
             seconds = STOPPING_LOOP_SECONDS if self._stop_began else LOOP_SECONDS
-            wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
+            self._poller.turn(seconds)
+            self._sweep(time.monotonic())
         self._dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._server._map)
+        self._poller.close()
 
     def stop(self) -> None:
         """Begin to stop; may be called from a signal handler and more than once."""
@@ -194,6 +276,15 @@ class HTTPServer:
             self._server.is_draining = True
             self._server.pull_trigger()
 
+    def _sweep(self, now: float) -> None:
+        """Once in a while: close what is overdue, and what waitress itself found idle for too long."""
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_SECONDS
+        for channel in list(self._server.active_channels.values()):
+            channel.will_close = channel.will_close or channel.is_overdue(now)
+        self._poller.update_all()
+
     def _is_finished(self) -> bool:
         if not self._stop_began:
             return False
@@ -202,9 +293,11 @@ class HTTPServer:
             return False
         if self._is_listening:
             self._is_listening = False
+            self._poller.forget(self._server._fileno)
             self._server.del_channel()
             self._server.socket.close()
         _close_idle(self._server, even_unfinished=past > UNFINISHED_SECONDS)
+        self._poller.update_all()
         return not self._server.active_channels or past > STOP_SECONDS
 
     def _logged(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

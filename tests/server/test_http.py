@@ -245,6 +245,41 @@ def test_slow_bodies_and_heads_do_not_hold_up_good_requests(running: Running) ->
         sock.close()
 
 
+def test_a_request_that_never_ends_is_cut_off(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.5)
+    for begin in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na"):
+        with running.connect() as sock:
+            sock.sendall(begin)
+            began = time.monotonic()
+            assert read_all(sock) == b""
+            assert time.monotonic() - began < 4
+
+
+def test_a_thousand_idle_connections_do_not_slow_down_the_others(running: Running) -> None:
+    idle = []
+    for _ in range(1000):
+        sock = running.connect()
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.append(sock)
+    for sock in idle:
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+    asked = 0
+    for dispatcher in running.server._server.active_channels.values():
+        readable = dispatcher.readable
+
+        def counting(readable: Callable[[], bool] = readable) -> bool:
+            nonlocal asked
+            asked += 1
+            return readable()
+
+        dispatcher.readable = counting
+    for _ in range(20):
+        assert split_answer(running.ask(b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n"))[0] == 200
+    assert asked < 10_000  # a sweep a second, but not each of them for each request
+    for sock in idle:
+        sock.close()
+
+
 def test_a_lane_answers_while_all_workers_are_busy(running: Running) -> None:
     busy = [running.connect() for _ in range(4)]
     for sock in busy:

