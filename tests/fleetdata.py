@@ -97,15 +97,15 @@ def make_fleet(
 def make_everything() -> None:
     """A fleet with all that the other rooms keep about it: alerts, activity, tokens, scrapes."""
     make_fleet()
+    with _minutes_ago(180):
+        role = tokens.create_role(principal=SYSTEM, name="scraper", permissions=["metrics.read"])
+        tokens.create_token(principal=SYSTEM, name="prometheus-scraper", role=role)
+        tokens.create_token(principal=SYSTEM, name="deploy-bot", role="operator")
     with _minutes_ago(42):
         alerts.create_recommended_rules(actor=ADA)
         AlertRule.objects.update(for_seconds=0)
     with _minutes_ago(24):
         alerts.evaluate()
-    with _minutes_ago(180):
-        role = tokens.create_role(principal=SYSTEM, name="scraper", permissions=["metrics.read"])
-        tokens.create_token(principal=SYSTEM, name="prometheus-scraper", role=role)
-        tokens.create_token(principal=SYSTEM, name="deploy-bot", role="operator")
     ApiToken.objects.filter(name="prometheus-scraper").update(
         last_used_at=clock.now(), last_used_address="192.0.2.40", last_used_user_agent="Prometheus/3.5.0"
     )

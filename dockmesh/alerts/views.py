@@ -29,7 +29,7 @@ SEVERITY_FILTER = Filter(
     [
         Choice("critical", "Critical", "bad"),
         Choice("warning", "Warning", "warning"),
-        Choice("info", "Info", "working"),
+        Choice("info", "Info", "info"),
     ],
 )
 

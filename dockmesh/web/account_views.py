@@ -10,9 +10,10 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from dockmesh.core.errors import Conflict, DomainError, NotFound
 from dockmesh.core.forms import add_refusal
@@ -133,6 +134,12 @@ def setup(request: HttpRequest, code: str) -> HttpResponse:
             services.record_sign_in(user=user, address=address)
             return redirect("web:overview")
     return render(request, "web/setup.html", {"form": form})
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """For pages that don't name their icon, such as Django admin's."""
+    return redirect(static("web/favicon.svg"))
 
 
 @require_POST

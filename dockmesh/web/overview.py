@@ -17,8 +17,8 @@ MOST_ACTIVITY = 9
 MOST_MARKS = 2000
 DENSE_FROM = 100
 
-_SEVERITY_TONES = {"critical": "bad", "warning": "warning", "info": "working"}
-_TONE_ORDER = {"bad": 0, "warning": 1, "working": 2}
+_SEVERITY_TONES = {"critical": "bad", "warning": "warning", "info": "info"}
+_TONE_ORDER = {"bad": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)

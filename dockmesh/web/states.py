@@ -1,15 +1,16 @@
-"""One palette for every state word: well, warning, bad, unknown, working, idle."""
+"""One palette for every state word: well, warning, bad, unknown, working, info, idle."""
 
 from __future__ import annotations
 
-TONES = ("well", "warning", "bad", "unknown", "working", "idle")
+TONES = ("well", "warning", "bad", "unknown", "working", "info", "idle")
 
 _WORDS = {
     "well": "online running ok success succeeded resolved active enabled healthy up accepted valid done on",
     "warning": "degraded partial paused restarting expired expiring medium unhealthy stale missed retrying off"
     " warning firing_soon",
     "bad": "offline error dead failed failure firing critical refused down broken timed_out lost",
-    "working": "deploying pending queued sent starting scheduled waiting removing rotating info in_progress",
+    "working": "deploying pending queued sent starting scheduled waiting removing rotating in_progress",
+    "info": "info",
     "idle": "stopped exited created disabled revoked cancelled canceled muted silenced used removed inactive",
     "unknown": "unknown never none",
 }

@@ -182,9 +182,32 @@ def horizontal_overflow(page: Page) -> list[str]:
     return found
 
 
+def invisible_focus(page: Page) -> list[str]:
+    """The elements that can be reached by keyboard but don't show it."""
+    page.keyboard.press("Tab")
+    found: list[str] = page.evaluate(
+        """() => {
+          const able = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
+          const faults = [];
+          for (const element of document.querySelectorAll(able)) {
+            if (element.disabled || !element.checkVisibility({visibilityProperty: true})) continue;
+            element.focus({focusVisible: true});
+            if (document.activeElement !== element) { faults.push("can't be focused: " + element.outerHTML); continue; }
+            const face = element.matches(".nav-toggle") ? element.nextElementSibling : element;
+            const style = getComputedStyle(face);
+            if (style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 1.5) faults.push(element.outerHTML);
+          }
+          return faults.slice(0, 10).map((text) => text.slice(0, 160));
+        }"""
+    )
+    return found
+
+
 def check_page(page: Page) -> None:
-    """Asserts that the page has no accessibility fault and does not scroll sideways."""
+    """Asserts that the page has no accessibility fault, shows the focus and does not scroll sideways."""
     faults = accessibility_faults(page)
     assert not faults, f"{page.url}:\n" + "\n".join(faults)
+    unseen = invisible_focus(page)
+    assert not unseen, f"{page.url} hides the focus:\n" + "\n".join(unseen)
     overflow = horizontal_overflow(page)
     assert not overflow, f"{page.url} scrolls sideways:\n" + "\n".join(overflow)

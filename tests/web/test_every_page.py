@@ -15,7 +15,14 @@ from django.test import Client
 from django.urls import Resolver404, resolve
 
 from tests.fleetdata import make_everything
-from tests.integration.browser import DESKTOP, PHONE, Visit, accessibility_faults, horizontal_overflow
+from tests.integration.browser import (
+    DESKTOP,
+    PHONE,
+    Visit,
+    accessibility_faults,
+    horizontal_overflow,
+    invisible_focus,
+)
 from tokens.models import Role, User
 
 pytestmark = pytest.mark.browser
@@ -66,5 +73,6 @@ def test_no_page_has_a_fault(visit: Visit, width: int, theme: str) -> None:
     for path in paths:
         page.goto(path)
         faults += [f"{path}: {fault}" for fault in accessibility_faults(page)]
+        faults += [f"{path} hides the focus: {element}" for element in invisible_focus(page)]
         faults += [f"{path} scrolls sideways: {element}" for element in horizontal_overflow(page)]
     assert not faults, "\n".join(faults)
