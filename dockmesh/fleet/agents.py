@@ -3,14 +3,13 @@
 import datetime
 from dataclasses import dataclass
 
-from django.db import connection
-
 from dockmesh.audit.services import Actor
+from dockmesh.fleet import sql
 from dockmesh.fleet.models import Host
 from tokens import bearer, secret
 from tokens.principals import Principal
 
-# What every heartbeat needs is read at once, and without the ORM's objects: issue of speed, not of taste.
+# What every heartbeat needs, at once.
 _QUERY = """
 SELECT h.id, h.name, h.agent_digest, h.agent_pepper, p.boot_id, p.sequence, p.inventory_digest, p.inventory_at,
        p.facts_digest, p.has_commands, p.rtt_counts, p.rtt_sum
@@ -49,9 +48,7 @@ class Agent:
 def authenticate(header: str | None, *, address: str) -> Agent:
     """The agent whose token the header carries; raises `bearer.Refused`. One query."""
     token = bearer.credential(header, kind=secret.Kind.AGENT, address=address)
-    with connection.cursor() as cursor:
-        cursor.execute(_QUERY, [token.public_id])
-        row = cursor.fetchone()
+    row = next(iter(sql.fetch(_QUERY, [token.public_id])), None)
     is_right = secret.matches(token, secret.Digest(row[2], row[3]) if row else None)
     if row is None or not is_right:
         reason = bearer.Reason.WRONG_SECRET if row else bearer.Reason.UNKNOWN
@@ -62,7 +59,7 @@ def authenticate(header: str | None, *, address: str) -> Agent:
         row[4],
         row[5],
         row[6],
-        _moment(row[7]),
+        sql.moment(row[7]),
         row[8],
         bool(row[9]),
         row[10],
@@ -79,12 +76,3 @@ def new_credential(host: Host) -> str:
     host.agent_digest = digest.value
     host.agent_pepper = digest.pepper
     return str(token)
-
-
-def _moment(value: datetime.datetime | str | None) -> datetime.datetime | None:
-    """SQLite gives text, PostgreSQL a time."""
-    if isinstance(value, str):
-        value = datetime.datetime.fromisoformat(value)
-    if value is not None and value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.UTC)
-    return value

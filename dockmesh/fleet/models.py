@@ -122,6 +122,8 @@ class Container(models.Model):
     created_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     changed_at = models.DateTimeField()
+    # Of the inventory's entry: what a heartbeat compares instead of all the columns.
+    fingerprint = models.CharField(max_length=32, default="", editable=False)
 
     class Meta:
         ordering = ("name", "id")

@@ -308,7 +308,7 @@ def test_a_changed_heartbeat_needs_the_same_queries_whatever_the_number_of_conta
         for query in queries
         if query["sql"].split()[0] in ("SELECT", "UPDATE", "INSERT", "DELETE")
     ]
-    assert len(statements) <= 9, statements
+    assert len(statements) <= 8, statements
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from msgspec import UNSET
 
 from dockmesh.core import clock
-from dockmesh.fleet import commands
+from dockmesh.core.errors import NotFound
+from dockmesh.fleet import commands, sql
 from dockmesh.fleet.agents import Agent
 from dockmesh.fleet.documents import Heartbeat
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
@@ -33,19 +34,8 @@ ACCEPTED, STALE, INVENTORY_WANTED = "accepted", "stale", "inventory_wanted"
 
 WHOLE_INVENTORY_EVERY = datetime.timedelta(hours=1)
 REMEMBERED_BOOTS = 50
-# What of a host is on /metrics.
-RENDERED = frozenset(
-    {
-        "container_counts",
-        "stack_counts",
-        "is_degraded",
-        "agent_version",
-        "docker_version",
-        "os",
-        "arch",
-        "kernel",
-    }
-)
+# What of the facts is on /metrics.
+RENDERED = frozenset({"is_degraded", "agent_version", "docker_version", "os", "arch", "kernel"})
 # While there is work, the agent comes again soon.
 BUSY_INTERVAL_SECONDS = 1
 
@@ -107,69 +97,117 @@ def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
     if heartbeat.rtt_seconds:
         counts = observe(counts, RTT_BUCKETS, heartbeat.rtt_seconds)
         total += sum(heartbeat.rtt_seconds)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _TOUCH,
-            [
-                connection.ops.adapt_datetimefield_value(now),
-                heartbeat.sequence,
-                (heartbeat.sent_at - now).total_seconds(),
-                counts,
-                total,
-                agent.host_id,
-                agent.sequence,
-                agent.boot_id,
-                agent.facts_digest,
-                agent.inventory_digest,
-            ],
-        )
-        return bool(cursor.rowcount == 1)
+    values = [
+        now,
+        heartbeat.sequence,
+        (heartbeat.sent_at - now).total_seconds(),
+        counts,
+        total,
+        agent.host_id,
+        agent.sequence,
+        agent.boot_id,
+        agent.facts_digest,
+        agent.inventory_digest,
+    ]
+    return sql.run(_TOUCH, values) == 1
+
+
+@dataclass(slots=True)
+class _Pulse:
+    """The host's pulse and its summary, locked."""
+
+    host_id: int
+    boot_id: str
+    sequence: int
+    inventory_digest: str
+    inventory_at: datetime.datetime | None
+    facts_digest: str
+    rtt_counts: str
+    rtt_sum: float
+    is_degraded: bool
+    has_commands: bool
+    version: int
+    container_counts: str
+    stack_counts: str
+
+
+_LOCK = """
+SELECT p.host_id, p.boot_id, p.sequence, p.inventory_digest, p.inventory_at, p.facts_digest, p.rtt_counts,
+       p.rtt_sum, p.is_degraded, p.has_commands, p.version, h.container_counts, h.stack_counts
+  FROM fleet_hostpulse p JOIN fleet_host h ON h.id = p.host_id
+ WHERE p.host_id = %s
+"""
+_WRITE_PULSE = """
+UPDATE fleet_hostpulse
+   SET last_seen_at = %s, clock_skew_seconds = %s, boot_id = %s, sequence = %s, inventory_digest = %s,
+       inventory_at = %s, facts_digest = %s, rtt_counts = %s, rtt_sum = %s, is_degraded = %s, version = %s
+ WHERE host_id = %s
+"""
+_WRITE_SUMMARY = "UPDATE fleet_host SET container_counts = %s, stack_counts = %s WHERE id = %s"
 
 
 @transaction.atomic
 def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> Answer:
     """The long way, with the pulse locked."""
-    pulse = commands.lock_pulse(agent.host_id)
-    host = Host.objects.get(pk=agent.host_id)
-    if _is_stale(pulse, host, heartbeat):
+    pulse = _lock(agent.host_id)
+    if _is_stale(pulse, heartbeat):
         return Answer(STALE, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
-    changed = _take_boot(pulse, host, heartbeat)
-    changed |= _take_facts(pulse, host, heartbeat, facts)
-    pulse.last_seen_at = now
-    pulse.sequence = heartbeat.sequence
-    pulse.clock_skew_seconds = (heartbeat.sent_at - now).total_seconds()
-    pulse.rtt_counts = observe(pulse.rtt_counts, RTT_BUCKETS, heartbeat.rtt_seconds)
-    pulse.rtt_sum += sum(heartbeat.rtt_seconds)
+    if pulse.boot_id != heartbeat.boot_id:
+        _take_boot(pulse, heartbeat)
+    is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
     status, summary = _take_inventory(pulse, heartbeat, now)
-    if summary is not None and summary != Summary(host.container_counts, host.stack_counts):
-        host.container_counts, host.stack_counts = summary.container_counts, summary.stack_counts
-        changed |= {"container_counts", "stack_counts"}
-    if changed & RENDERED:
-        pulse.version += 1
-    if changed:
-        host.save(update_fields=sorted(changed & {field.name for field in Host._meta.fields}))
-    # Handlers change stacks too, on rows of their own reading: what is held here is written before.
-    pulse.save()
-    work = _take_commands(agent.host_id, pulse, heartbeat, now)
+    if summary is not None and summary != Summary(pulse.container_counts, pulse.stack_counts):
+        sql.run(_WRITE_SUMMARY, [summary.container_counts, summary.stack_counts, pulse.host_id])
+        is_rendered_anew = True
+    # Handlers of commands change the pulse too, so it is written before they are called.
+    _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
+    work = _take_commands(pulse, heartbeat, now)
     interval = BUSY_INTERVAL_SECONDS if pulse.has_commands else settings.DOCKMESH_HEARTBEAT_INTERVAL
     return Answer(status, interval, now, work)
 
 
-def _is_stale(pulse: HostPulse, host: Host, heartbeat: Heartbeat) -> bool:
+def _lock(host_id: int) -> _Pulse:
+    rows = sql.fetch(_LOCK + sql.for_update("p"), [host_id])
+    if not rows:
+        raise NotFound("There is no such host.")
+    pulse = _Pulse(*rows[0])
+    pulse.inventory_at = sql.moment(pulse.inventory_at)
+    return pulse
+
+
+def _write(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, version: int) -> None:
+    values = [
+        now,
+        (heartbeat.sent_at - now).total_seconds(),
+        pulse.boot_id,
+        heartbeat.sequence,
+        pulse.inventory_digest,
+        pulse.inventory_at,
+        pulse.facts_digest,
+        observe(pulse.rtt_counts, RTT_BUCKETS, heartbeat.rtt_seconds),
+        pulse.rtt_sum + sum(heartbeat.rtt_seconds),
+        pulse.is_degraded,
+        version,
+        pulse.host_id,
+    ]
+    sql.run(_WRITE_PULSE, values)
+
+
+def _is_stale(pulse: _Pulse, heartbeat: Heartbeat) -> bool:
     """Older than what is known, or of a boot that has been followed by another: nothing may regress."""
     if pulse.boot_id == heartbeat.boot_id:
         return heartbeat.sequence <= pulse.sequence
-    return heartbeat.boot_id in host.past_boots
+    past_boots = Host.objects.values_list("past_boots", flat=True).get(pk=pulse.host_id)
+    return heartbeat.boot_id in past_boots
 
 
-def _take_boot(pulse: HostPulse, host: Host, heartbeat: Heartbeat) -> set[str]:
+def _take_boot(pulse: _Pulse, heartbeat: Heartbeat) -> None:
     """A new boot counts its heartbeats from the start; the one before is over for good."""
-    if pulse.boot_id == heartbeat.boot_id:
-        return set()
     if pulse.boot_id:
+        host = Host.objects.get(pk=pulse.host_id)
         host.past_boots = [*host.past_boots, pulse.boot_id][-REMEMBERED_BOOTS:]
+        host.save(update_fields=["past_boots"])
     pulse.boot_id = heartbeat.boot_id
-    return {"past_boots"}
 
 
 def _is_degraded(heartbeat: Heartbeat) -> bool:
@@ -184,14 +222,12 @@ def _facts_digest(heartbeat: Heartbeat) -> str:
     return hashlib.blake2b(facts, digest_size=16).hexdigest()
 
 
-def _take_facts(pulse: HostPulse, host: Host, heartbeat: Heartbeat, digest: str) -> set[str]:
-    """What the agent says of itself, of Docker and of the machine; the names of what is new."""
-    if pulse.facts_digest == digest:
-        return set()
-    pulse.facts_digest = digest
+def _take_facts(pulse: _Pulse, heartbeat: Heartbeat, digest: str) -> bool:
+    """What the agent says of itself, of Docker and of the machine; whether /metrics shows anything of it."""
+    host = Host.objects.get(pk=pulse.host_id)
     is_degraded = _is_degraded(heartbeat)
     changed = {"is_degraded"} if is_degraded != pulse.is_degraded else set()
-    pulse.is_degraded = is_degraded
+    pulse.facts_digest, pulse.is_degraded = digest, is_degraded
     agent, docker, system = heartbeat.agent, heartbeat.docker, heartbeat.system
     new = {
         "agent_version": agent.version,
@@ -205,15 +241,15 @@ def _take_facts(pulse: HostPulse, host: Host, heartbeat: Heartbeat, digest: str)
         "cpus": system.cpus,
         "memory_bytes": system.memory_bytes,
     }
+    changed |= {name for name, value in new.items() if getattr(host, name) != value}
     for name, value in new.items():
-        if getattr(host, name) != value:
-            setattr(host, name, value)
-            changed.add(name)
-    return changed
+        setattr(host, name, value)
+    host.save(update_fields=list(new))
+    return bool(changed & RENDERED)
 
 
 def _take_inventory(
-    pulse: HostPulse, heartbeat: Heartbeat, now: datetime.datetime
+    pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime
 ) -> tuple[str, Summary | None]:
     """(the answer's status, the host's counts if the containers were looked at).
 
@@ -234,13 +270,11 @@ def _take_inventory(
     return ACCEPTED, summary
 
 
-def _take_commands(
-    host_id: int, pulse: HostPulse, heartbeat: Heartbeat, now: datetime.datetime
-) -> Sequence[dict[str, Any]]:
+def _take_commands(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime) -> Sequence[dict[str, Any]]:
     """Pass the progress on, and take what the agent has to do; `pulse.has_commands` is right afterwards."""
     if heartbeat.progress is not UNSET:
         commands.note_progress(
-            host_id,
+            pulse.host_id,
             [
                 (each.command_id, commands.CommandProgress(each.output, each.elapsed_seconds))
                 for each in heartbeat.progress
@@ -248,8 +282,8 @@ def _take_commands(
         )
     if not pulse.has_commands:
         return ()
-    work, is_any_open = commands.hand_out(host_id, now=now)
+    work, is_any_open = commands.hand_out(pulse.host_id, now=now)
     if not is_any_open:
-        HostPulse.objects.filter(pk=host_id).update(has_commands=False)
+        HostPulse.objects.filter(pk=pulse.host_id).update(has_commands=False)
         pulse.has_commands = False
     return work
