@@ -4,10 +4,11 @@ from typing import Any
 
 from django import forms
 
-from dockmesh.backups.models import DEFAULT_TIMEOUT_SECONDS, BackupJob
+from dockmesh.backups.models import DEFAULT_TIMEOUT_SECONDS, BackupJob, BackupRun
 from dockmesh.core.forms import ConfirmForm
 from dockmesh.fleet.models import Host
 
+MOST_SNAPSHOTS = 200
 CODE = {"class": "code", "autocomplete": "off", "spellcheck": "false"}
 
 
@@ -115,12 +116,9 @@ class NewJobForm(JobForm):
 class RestoreForm(ConfirmForm):
     """What to restore and where to; asks for the job's name."""
 
-    snapshot_id = forms.CharField(
+    snapshot_id = forms.ChoiceField(
         label="Snapshot",
-        max_length=64,
-        initial="latest",
-        widget=forms.TextInput(attrs=CODE),
-        help_text="Its id, as the runs show it, or latest.",
+        help_text="The job's backups, the newest first. What its retention has removed can't be restored any more.",
     )
     target_path = forms.CharField(
         label="Restore below",
@@ -130,6 +128,17 @@ class RestoreForm(ConfirmForm):
     )
 
     field_order = ("snapshot_id", "target_path", "name")
+
+    def __init__(self, *args: Any, job: BackupJob, **kwargs: Any) -> None:
+        super().__init__(*args, expected=job.name, **kwargs)
+        made = job.runs.filter(kind=BackupRun.Kind.BACKUP).exclude(snapshot_id="").order_by("-pk")
+        self.fields["snapshot_id"].choices = [  # type: ignore[attr-defined]
+            ("latest", "The latest one"),
+            *(
+                (run.snapshot_id, f"{run.requested_at:%Y-%m-%d %H:%M} UTC · {run.snapshot_id[:8]}")
+                for run in made.only("snapshot_id", "requested_at", "job_id")[:MOST_SNAPSHOTS]
+            ),
+        ]
 
 
 def initial_of(job: BackupJob) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
     """Restore a snapshot after the job's name was typed."""
     found = get_object_or_404(BackupJob.objects.select_related("host"), pk=pk)
     initial = {"snapshot_id": request.GET.get("snapshot", "latest")}
-    form = RestoreForm(request.POST or None, expected=found.name, initial=initial)
+    form = RestoreForm(request.POST or None, job=found, initial=initial)
     if request.method == "POST" and form.is_valid():
         values = dict(form.cleaned_data)
         del values["name"]

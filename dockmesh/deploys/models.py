@@ -86,6 +86,15 @@ class Deploy(models.Model):
         return f"deploy {self.pk}"
 
     @property
+    def title(self) -> str:
+        """What was asked for, in a word for people."""
+        if self.rollback_of_id is not None:
+            return "roll-back"
+        return {self.Operation.UP.value: "deploy", self.Operation.DOWN.value: "removal"}.get(
+            self.operation, self.operation
+        )
+
+    @property
     def is_open(self) -> bool:
         """Whether it waits or runs."""
         return self.status in (self.Status.QUEUED, self.Status.RUNNING)
