@@ -63,13 +63,13 @@ MIDDLEWARE = [
     "dockmesh.web.middleware.SecurityHeaders",
     "dockmesh.core.http.RequestRules",
     "dockmesh.web.staticfiles.StaticFiles",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "dockmesh.core.machines.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "dockmesh.core.machines.Authentication",
+    "dockmesh.core.machines.Messages",
     "dockmesh.core.http.DatabaseAway",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
+    "dockmesh.core.machines.RequestMetrics",
 ]
 
 ROOT_URLCONF = "dockmesh.urls"

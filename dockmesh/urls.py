@@ -6,14 +6,15 @@ from django.urls import URLPattern, URLResolver, include, path
 from dockmesh.web import account_views
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # First what is asked for most: scrapes and heartbeats.
     path("", include("metrics.urls")),
+    path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("", include("dockmesh.deploys.urls")),
     path("", include("dockmesh.backups.urls")),
     path("api/v1/", include("dockmesh.deploys.api_urls")),
     path("api/v1/", include("dockmesh.backups.api_urls")),
     path("", include("dockmesh.web.urls")),
     path("", include("dockmesh.fleet.urls")),
-    path("api/v1/", include("dockmesh.fleet.api_urls")),
     path("", include("tokens.urls")),
     path("api/v1/", include("tokens.api_urls")),
     path("api/v1/", include("dockmesh.audit.api_urls")),

@@ -9,7 +9,7 @@ import time
 from django.conf import settings
 from django.db import Error, connection
 
-from metrics import multiprocess, requests, schema, scrapelog
+from metrics import multiprocess, rendering, requests, schema, scrapelog
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def _run() -> None:
         time.sleep(_EVERY_SECONDS)
         try:
             flush()
+            rendering.renderer.rest()
         except Exception:
             logger.exception("Writing the counts failed.")
 

@@ -1,13 +1,15 @@
 """Scrapes that arrive together share one rendering, and none sees what is older than itself.
 
-A rendering shows what was committed when it began. A scrape that arrives while one is under way must
-not take it: something may have been committed in between that its client already knows of. It waits for
-the next one, together with all others that arrived meanwhile. So of any number of scrapers at once, two
-renderings are made.
+A rendering shows what was committed when it began. A scrape may take it if it arrived before that; if it
+arrived later, something may have been committed in between that its client already knows of, and it needs
+a rendering that begins from now on. So of any number of scrapers at once two renderings are made at most:
+one that the first of them began, and one for all who came while that was under way, however few threads
+there are to serve them.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -18,15 +20,13 @@ class TimedOut(Exception):
     """No rendering was ready in time."""
 
 
-class _Batch(Generic[Result]):
-    """Those who will share a rendering that has not begun yet."""
+@dataclass(frozen=True, slots=True)
+class _Flown(Generic[Result]):
+    """A rendering that is over: when it began (monotonic), and how it ended."""
 
-    __slots__ = ("error", "is_done", "result")
-
-    def __init__(self) -> None:
-        self.is_done = False
-        self.result: Result | None = None
-        self.error: BaseException | None = None
+    began: float
+    result: Result | None
+    error: BaseException | None
 
 
 class Flight(Generic[Result]):
@@ -36,40 +36,44 @@ class Flight(Generic[Result]):
         self._make = make
         self._changed = Condition()
         self._is_running = False
-        self._gathering: _Batch[Result] | None = None
+        self._last: _Flown[Result] | None = None
 
-    def result(self, *, timeout_seconds: float) -> Result:
-        """What `make` gives in a call that begins from now on; raises what it raises, or `TimedOut`."""
-        batch = self._join(time.monotonic() + timeout_seconds)
-        if not batch.is_done:
-            self._lead(batch)
-        if batch.error is not None:
-            raise batch.error
-        return batch.result  # type: ignore[return-value]
+    def result(self, *, since: float, timeout_seconds: float) -> Result:
+        """What `make` gives in a call that began after `since` (by `time.monotonic`).
 
-    def _join(self, deadline: float) -> _Batch[Result]:
-        """The batch that this thread belongs to: done, or for this thread to carry out."""
+        Raises what `make` raises, or `TimedOut`.
+        """
+        flown = self._await(since, time.monotonic() + timeout_seconds) or self._lead()
+        if flown.error is not None:
+            raise flown.error
+        return flown.result  # type: ignore[return-value]
+
+    def forget(self, *, older_than_seconds: float) -> None:
+        """Let go of a result that nobody who waits can want any more."""
         with self._changed:
-            if self._gathering is None:
-                self._gathering = _Batch()
-            batch = self._gathering
-            while not batch.is_done:
+            if self._last is not None and self._last.began < time.monotonic() - older_than_seconds:
+                self._last = None
+
+    def _await(self, since: float, deadline: float) -> _Flown[Result] | None:
+        """A rendering that will do; None if this thread is to make one."""
+        with self._changed:
+            while self._last is None or self._last.began <= since:
                 if not self._is_running:
                     self._is_running = True
-                    # From here on the batch's rendering is under way, and who comes now needs the next.
-                    self._gathering = None
-                    return batch
+                    return None
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise TimedOut
-            return batch
+            return self._last
 
-    def _lead(self, batch: _Batch[Result]) -> None:
+    def _lead(self) -> _Flown[Result]:
+        began, result, error = time.monotonic(), None, None
         try:
-            batch.result = self._make()
-        except BaseException as error:  # whoever shares the rendering shares its failure
-            batch.error = error
-        finally:
-            with self._changed:
-                batch.is_done = True
-                self._is_running = False
-                self._changed.notify_all()
+            result = self._make()
+        except BaseException as raised:  # whoever shares the rendering shares its failure
+            error = raised
+        flown = _Flown(began, result, error)
+        with self._changed:
+            self._last = flown
+            self._is_running = False
+            self._changed.notify_all()
+        return flown

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # A database that doesn't answer in this time counts as away.
 _DATABASE_SECONDS = 5.0
+# How long a page stays for scrapes that arrived before it was begun and still wait for a thread.
+_SHARED_SECONDS = 1.0
 
 
 class DatabaseAway(Exception):
@@ -42,12 +44,16 @@ class Renderer:
         self._runtime = runtime.RuntimeCollector()
         self._flight = Flight(self._render)
 
-    def page(self, *, timeout_seconds: float) -> Page:
-        """Everything, as it was committed at some moment after this call.
+    def page(self, *, since: float, timeout_seconds: float) -> Page:
+        """Everything, as it was committed at some moment after `since` (by `time.monotonic`).
 
         Raises `DatabaseAway`, or `metrics.flight.TimedOut`.
         """
-        return self._flight.result(timeout_seconds=timeout_seconds)
+        return self._flight.result(since=since, timeout_seconds=timeout_seconds)
+
+    def rest(self) -> None:
+        """Give back the memory of bodies that nobody waits for; called now and then."""
+        self._flight.forget(older_than_seconds=_SHARED_SECONDS)
 
     def page_without_database(self) -> Page:
         """The process's own metrics, and that the database is away."""

@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from dockmesh.core.postgresql.base import waits_limited_to
 from dockmesh.core.problems import problem_answer
 from metrics import rendering, scrapelog
-from metrics.exposition import Body, Page
+from metrics.exposition import Body, Page, SegmentFile
 from metrics.flight import TimedOut
 from metrics.negotiation import accepts_gzip, choose_format
 from tokens import bearer
@@ -22,6 +22,7 @@ from tokens.principals import Principal
 _RETRY_AFTER = {"Retry-After": "5"}
 _LONGEST_SECONDS = 30.0
 _AUTHENTICATION_SECONDS = 4.0
+_SENT_AS_FILE_BYTES = 1 << 18
 
 
 @csrf_exempt
@@ -38,7 +39,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
         return _unavailable("The database is not available.")
     timeout = _timeout_seconds(request)
     try:
-        page = _page(timeout)
+        page = _page(_arrival(request, start), timeout)
     except rendering.DatabaseAway:
         return _unavailable("The database is not available.")
     except TimedOut:
@@ -70,9 +71,9 @@ def _authenticated(request: HttpRequest) -> Principal | None:
         )
 
 
-def _page(timeout_seconds: float) -> Page:
+def _page(since: float, timeout_seconds: float) -> Page:
     try:
-        return rendering.renderer.page(timeout_seconds=timeout_seconds)
+        return rendering.renderer.page(since=since, timeout_seconds=timeout_seconds)
     except rendering.DatabaseAway:
         if settings.DOCKMESH_METRICS_AUTH:
             raise
@@ -99,10 +100,13 @@ def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:
 def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse()
-    if len(body.segments) == 1:
-        return HttpResponse(body.segments[0])
-    # Handed over segment by segment: joined, a large page would be in memory twice.
-    return StreamingHttpResponse(body.segments)
+    if body.length < _SENT_AS_FILE_BYTES:
+        return HttpResponse(b"".join(body.segments))
+    # Joined, a large page would be in memory twice, and once more for each scraper in the server's buffers.
+    answer = StreamingHttpResponse(body.segments)
+    answer.file_to_stream = SegmentFile(body.segments)  # type: ignore[attr-defined]
+    answer.block_size = 1 << 16  # type: ignore[attr-defined]
+    return answer
 
 
 def _refusal(request: HttpRequest, refused: bearer.Refused) -> HttpResponse:
@@ -126,6 +130,12 @@ def _timeout_seconds(request: HttpRequest) -> float:
     except ValueError:
         return _LONGEST_SECONDS
     return min(seconds, _LONGEST_SECONDS) if math.isfinite(seconds) and seconds > 0 else _LONGEST_SECONDS
+
+
+def _arrival(request: HttpRequest, start: float) -> float:
+    """When the server had the request whole: dockmesh's own says so, since it may have waited for a thread."""
+    arrived = request.META.get("dockmesh.arrived", start)
+    return float(arrived)
 
 
 def _address(request: HttpRequest) -> str:

@@ -18,11 +18,13 @@ import ipaddress
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from django.db import DatabaseError
 from django.http import JsonResponse
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery
 from dockmesh.core.problems import problem_answer
 from dockmesh.core.text import CONTROLS
 from tokens import refusals, secret, throttle
@@ -95,6 +97,37 @@ class Refused(Exception):
         return headers
 
 
+class _Stored(NamedTuple):
+    """What is stored of a token, as far as authentication needs it."""
+
+    pk: int
+    name: str
+    digest: str
+    pepper: int
+    previous_digest: str
+    previous_pepper: int
+    previous_valid_until: datetime.datetime | None
+    allowed_cidrs: list[str]
+    expires_at: datetime.datetime | None
+    is_enabled: bool
+    revoked_at: datetime.datetime | None
+    last_used_at: datetime.datetime | None
+    permissions: list[str]
+
+
+# Compiled once: it is made by every scrape and every request to the API.
+_query = CompiledQuery(
+    lambda: ApiToken.objects.filter(public_id="<public id>").values_list(
+        *_Stored._fields[:-1], "role__permissions"
+    )
+)
+
+
+def _stored(public_id: str) -> _Stored | None:
+    rows = _query.rows({"<public id>": public_id})
+    return _Stored(*rows[0]) if rows else None
+
+
 @dataclass(frozen=True)
 class Bearer:
     """A header's credential: its scheme is Bearer in any case."""
@@ -142,14 +175,14 @@ def authenticate(
     One query, and at most once a minute one write. A lacking permission is audited.
     """
     token = credential(header, kind=secret.Kind.API, address=address)
-    row = ApiToken.objects.select_related("role").filter(public_id=token.public_id).first()
+    row = _stored(token.public_id)
     now = clock.now()
     reason = _fault(row, token, now)
     if reason is not None or row is None:
         raise bad_token(
             reason or Reason.UNKNOWN, address=address, token_name=row.name if row is not None else ""
         )
-    principal = Principal("token", str(row.pk), row.name, frozenset(row.role.permissions), address)
+    principal = Principal("token", str(row.pk), row.name, frozenset(row.permissions), address)
     if row.allowed_cidrs and not is_within(address, row.allowed_cidrs):
         refusals.note(principal, why=Reason.ADDRESS.value)
         raise Refused(Reason.ADDRESS, token_name=row.name)
@@ -178,7 +211,7 @@ def is_within(address: str, cidrs: list[str]) -> bool:
     return any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
 
 
-def _fault(row: ApiToken | None, token: secret.TokenText, now: datetime.datetime) -> Reason | None:
+def _fault(row: _Stored | None, token: secret.TokenText, now: datetime.datetime) -> Reason | None:
     """What is wrong with the token. The same work for every outcome, so that the time taken tells nothing."""
     is_current = secret.matches(token, secret.Digest(row.digest, row.pepper) if row else None)
     is_previous = secret.matches(
@@ -199,7 +232,7 @@ def _fault(row: ApiToken | None, token: secret.TokenText, now: datetime.datetime
     return None
 
 
-def _write_last_used(row: ApiToken, now: datetime.datetime, address: str, user_agent: str) -> None:
+def _write_last_used(row: _Stored, now: datetime.datetime, address: str, user_agent: str) -> None:
     try:
         # Conditional, so that of many requests at once one writes.
         ApiToken.objects.filter(pk=row.pk, last_used_at=row.last_used_at).update(

@@ -4,19 +4,23 @@ import datetime
 
 from django.db.models import Q
 
+from dockmesh.core.compiled import CompiledQuery
 from tokens.models import ApiToken, TokenState
 from tokens.permissions import Permission
 
-
-def token_expiries() -> list[tuple[str, float]]:
-    """(name, Unix seconds of expiry) of every token that is neither revoked nor without an expiry, by name."""
-    rows = (
+_token_expiries = CompiledQuery(
+    lambda: (
         ApiToken.objects.filter(revoked_at=None, is_enabled=True)
         .exclude(expires_at=None)
         .order_by("name")
         .values_list("name", "expires_at")
     )
-    return [(name, expires_at.timestamp()) for name, expires_at in rows if expires_at is not None]
+)
+
+
+def token_expiries() -> list[tuple[str, float]]:
+    """(name, Unix seconds of expiry) of every token that is neither revoked nor without an expiry, by name."""
+    return [(name, expires_at.timestamp()) for name, expires_at in _token_expiries.rows()]
 
 
 def in_state(state: TokenState, now: datetime.datetime) -> Q:

@@ -4,6 +4,7 @@ import datetime
 from dataclasses import dataclass
 
 from dockmesh.alerts.models import Alert, AlertRule
+from dockmesh.core.compiled import CompiledQuery
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,14 @@ class FiringAlert:
     fired_at: datetime.datetime | None
 
 
+_fired_counts = CompiledQuery(
+    lambda: AlertRule.objects.order_by("name").values_list("severity", "name", "fired_count")
+)
+
+
 def fired_counts() -> list[tuple[str, str, int]]:
     """(severity, rule, transitions to firing) of every rule, by rule; one query."""
-    return list(AlertRule.objects.order_by("name").values_list("severity", "name", "fired_count"))
+    return [(severity, name, count) for severity, name, count in _fired_counts.rows()]
 
 
 def firing_alerts(*, most: int = 20) -> list[FiringAlert]:

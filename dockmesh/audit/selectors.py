@@ -10,15 +10,18 @@ from django.db.models import QuerySet
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead
+from dockmesh.core.compiled import CompiledQuery
 
 # How far the server's clock may have been set back or forth between two entries.
 CLOCK_SLACK = datetime.timedelta(days=1)
+
+_action_counts = CompiledQuery(lambda: AuditCount.objects.values_list("action", "count"))
 
 
 def action_counts() -> list[tuple[str, int]]:
     """(action, entries ever written), every known action, sorted; one query."""
     counts = dict.fromkeys((action.value for action in Action), 0)
-    counts.update(AuditCount.objects.values_list("action", "count"))
+    counts.update(_action_counts.rows())
     return sorted(counts.items())
 
 

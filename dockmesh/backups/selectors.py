@@ -4,6 +4,7 @@ import datetime
 from dataclasses import dataclass
 
 from dockmesh.backups.models import BackupJob
+from dockmesh.core.compiled import CompiledQuery
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,18 @@ class JobSample:
     last_duration_seconds: float | None
 
 
-def job_samples() -> list[JobSample]:
-    """All jobs by name: 0 for an enabled job that has never succeeded; one query."""
-    rows = BackupJob.objects.order_by("name").values_list(
+_job_samples = CompiledQuery(
+    lambda: BackupJob.objects.order_by("name").values_list(
         "name", "is_enabled", "last_success_at", "last_duration_seconds"
     )
+)
+
+
+def job_samples() -> list[JobSample]:
+    """All jobs by name: 0 for an enabled job that has never succeeded; one query."""
     return [
         JobSample(name, success.timestamp() if success else (0.0 if is_enabled else None), duration)
-        for name, is_enabled, success, duration in rows
+        for name, is_enabled, success, duration in _job_samples.rows()
     ]
 
 

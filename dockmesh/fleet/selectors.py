@@ -14,6 +14,7 @@ from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery
 from dockmesh.fleet.models import Host, HostPulse, StackSeries
 from dockmesh.fleet.states import HostStatus
 
@@ -105,9 +106,12 @@ def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:
     )
 
 
-def stack_series_versions() -> list[tuple[int, int]]:
-    """(id, version) of every stack name's series; one query."""
-    return list(StackSeries.objects.order_by("id").values_list("id", "version"))
+_series_versions = CompiledQuery(lambda: StackSeries.objects.order_by("id").values_list("id", "version"))
+
+
+def stack_series_versions() -> dict[int, int]:
+    """id → version of every stack name's series, in the order of the ids; one query."""
+    return dict(_series_versions.rows())
 
 
 def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSeriesRow]:

@@ -138,6 +138,12 @@ class Task(WSGITask):
             self.content_bytes_written += len(data)
             self.channel.write_soon(head + data)
 
+    def get_environment(self) -> dict[str, Any]:
+        """Beside what WSGI asks for, when the request was there whole: before it waited for a thread."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["dockmesh.arrived"] = getattr(self.request, "arrived", time.monotonic())
+        return environ
+
     def build_response_header(self) -> bytes:
         """The head of the answer."""
         if self.channel.server.is_draining:
@@ -191,6 +197,8 @@ class Lanes(ThreadedTaskDispatcher):
     def add_task(self, task: Channel) -> None:
         """Queue the channel whose next request is there whole."""
         task.server.poller.add_busy(task)
+        for request in task.requests[:1]:
+            request.arrived = time.monotonic()
         if task.requests and getattr(task.requests[0], "path", "") in self._paths:
             self._probes.add_task(task)
         else:

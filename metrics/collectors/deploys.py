@@ -19,7 +19,7 @@ class DeploysCollector:
 
     def collect(self, scrape: Scrape) -> Found:
         """The histograms are kept by the transaction that ends a deploy."""
-        versions = dict(selectors.stack_series_versions())
+        versions = selectors.stack_series_versions()
         return {f.DEPLOY_DURATION: self.texts.refresh(stamps=versions, rows=_rows)}
 
 

@@ -16,6 +16,7 @@ change hands over the very same object, and nothing is done for it.
 ``store.py``      ``TextStore``: text of many objects, made again when an object's stamp changes
 ``filled.py``     ``FilledLines``: families whose every value is new at every scrape
 ``page.py``       ``Page``: sections to body, in text 0.0.4 or OpenMetrics, gzip or not, filtered or not
+``segments.py``   ``SegmentFile``: a body as a file, so that the server sends it without a copy
 ================  =====================================================================================
 
 **One gzip stream out of kept fragments.** Each piece is compressed by itself as raw deflate and ended
@@ -46,6 +47,7 @@ from metrics.exposition.family import Family, Kind
 from metrics.exposition.filled import FilledLines
 from metrics.exposition.page import Body, Page, Section
 from metrics.exposition.pieces import Piece
+from metrics.exposition.segments import SegmentFile
 from metrics.exposition.store import TextStore
 from metrics.exposition.text import (
     LineTemplate,
@@ -65,6 +67,7 @@ __all__ = [
     "Page",
     "Piece",
     "Section",
+    "SegmentFile",
     "TextStore",
     "escape",
     "histogram_template",

@@ -8,8 +8,6 @@ from metrics.exposition.family import Family
 from metrics.exposition.pieces import Piece, gzip_stream
 
 _END = Piece.of("# EOF\n")
-# Few large writes are cheaper than many small ones, and one huge one would need the page twice.
-_SEGMENT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +54,10 @@ class Page:
 
 
 def _compressed(pieces: Sequence[Piece]) -> Body:
-    stream = gzip_stream(pieces)
-    return Body([stream], len(stream))
+    segments = gzip_stream(pieces)
+    return Body(segments, sum(map(len, segments)))
 
 
 def _plain(pieces: Sequence[Piece]) -> Body:
-    segments: list[bytes] = []
-    parts: list[bytes] = []
-    size = length = 0
-    for piece in pieces:
-        parts += piece.parts
-        size += piece.size
-        if size >= _SEGMENT_BYTES:
-            segments.append(b"".join(parts))
-            length += size
-            parts, size = [], 0
-    segments.append(b"".join(parts))
-    return Body(segments, length + size)
+    segments = [piece.text for piece in pieces if piece.text] or [b""]
+    return Body(segments, sum(map(len, segments)))

@@ -1,7 +1,7 @@
 """Pieces of a page, and how they become one gzip stream."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from threading import Lock
 from typing import Self
 
@@ -35,40 +35,34 @@ _deflater = _Deflater()
 
 
 class Piece:
-    """Text that is handed out again and again; compressed once, when somebody first asks for it.
+    """Text that is handed out again and again; compressed once, when somebody first asks for it."""
 
-    The text stays in the parts it came in (the texts of single objects, which their store keeps as
-    well), so that a large page is in memory once.
-    """
+    __slots__ = ("_packed", "text")
 
-    __slots__ = ("_packed", "parts", "size")
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self.parts = parts
-        self.size = sum(map(len, parts))
+    def __init__(self, text: bytes) -> None:
+        self.text = text
         self._packed: tuple[bytes, int] | None = None
 
     @classmethod
     def of(cls, text: str) -> Self:
-        return cls((text.encode(),))
+        return cls(text.encode())
 
     def packed(self) -> tuple[bytes, int]:
         """The deflate fragment, ended by a full flush, and the CRC-32 of the text."""
         if self._packed is None:
-            text = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-            self._packed = (_deflater.deflate(text) if text else b"", isal_zlib.crc32(text))
+            self._packed = (_deflater.deflate(self.text) if self.text else b"", isal_zlib.crc32(self.text))
         return self._packed
 
 
-def gzip_stream(pieces: Iterable[Piece]) -> bytes:
-    """One gzip member that holds the text of all pieces (RFC 1952)."""
+def gzip_stream(pieces: Iterable[Piece]) -> list[bytes]:
+    """One gzip member that holds the text of all pieces (RFC 1952), in segments."""
     out = [_GZIP_HEADER]
     crc = size = 0
     combine = isal_zlib.crc32_combine
     for piece in pieces:
         fragment, piece_crc = piece.packed()
         out.append(fragment)
-        crc = combine(crc, piece_crc, piece.size)
-        size += piece.size
+        crc = combine(crc, piece_crc, len(piece.text))
+        size += len(piece.text)
     out += (_FINAL_BLOCK, struct.pack("<II", crc, size & 0xFFFFFFFF))
-    return b"".join(out)
+    return out

@@ -1,25 +1,43 @@
 """Text of many objects, made again only when an object's stamp changes."""
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 from metrics.exposition.pieces import Piece
 
 Render = Callable[[Collection[int]], Iterable[tuple[int, Sequence[bytes]]]]
 
 
+@dataclass(slots=True)
+class _Chunk:
+    """Objects that share a piece in each column, and where the text of each ends in these pieces."""
+
+    keys: Sequence[int]
+    ends: Sequence[Sequence[int]]
+    pieces: Sequence[Piece]
+
+    def texts(self) -> dict[int, Sequence[bytes]]:
+        """The text of each object in each column, cut out of the pieces."""
+        columns = [
+            [piece.text[start:end] for start, end in zip((0, *ends), ends, strict=False)]
+            for piece, ends in zip(self.pieces, self.ends, strict=True)
+        ]
+        return dict(zip(self.keys, zip(*columns, strict=True), strict=True))
+
+
 class TextStore:
-    """Keeps, for each object, one text in each of ``columns`` families, and their pieces.
+    """Keeps, for each object, one text in each of ``columns`` families, within pieces.
 
     Objects are known by a whole number and come in its order; ``id >> chunk_bits`` is the chunk that
-    shares one piece in each column.
+    shares one piece in each column. The text is in memory once: in the pieces.
     """
 
     def __init__(self, columns: int, *, chunk_bits: int) -> None:
         self._columns = columns
         self._bits = chunk_bits
         self._stamps: Mapping[int, Hashable] = {}
-        self._chunks: dict[int, dict[int, Sequence[bytes]]] = {}
-        self._pieces: list[dict[int, Piece]] = [{} for _ in range(columns)]
+        self._chunks: dict[int, _Chunk] = {}
         self.rendered_bytes = 0
         """How much text was packed anew since the store was made: what the guard tests watch."""
 
@@ -42,37 +60,41 @@ class TextStore:
 
     def pieces(self, column: int) -> list[Piece]:
         """The pieces of one family, in the order of the objects."""
-        return list(self._pieces[column].values())
+        return [chunk.pieces[column] for chunk in self._chunks.values()]
 
     def _apply(self, fresh: Mapping[int, Sequence[bytes]], gone: Collection[int]) -> None:
-        touched = set()
+        changes: dict[int, dict[int, Sequence[bytes] | None]] = {}
         for key, texts in fresh.items():
-            number = key >> self._bits
-            self._chunks.setdefault(number, {})[key] = texts
-            touched.add(number)
+            changes.setdefault(key >> self._bits, {})[key] = texts
         for key in gone:
-            number = key >> self._bits
-            if self._chunks.get(number, {}).pop(key, None) is not None:
-                touched.add(number)
-        has_new_chunks = any(number not in self._pieces[0] for number in touched)
-        for number in touched:
-            self._repack(number)
+            changes.setdefault(key >> self._bits, {})[key] = None
+        has_new_chunks = not changes.keys() <= self._chunks.keys()
+        for number, changed in changes.items():
+            self._repack(number, changed)
         if has_new_chunks:
-            self._pieces = [dict(sorted(column.items())) for column in self._pieces]
+            self._chunks = dict(sorted(self._chunks.items()))
 
-    def _repack(self, number: int) -> None:
-        chunk = self._chunks[number]
-        if not chunk:
-            del self._chunks[number]
-            for column in self._pieces:
-                column.pop(number, None)
+    def _repack(self, number: int, changed: Mapping[int, Sequence[bytes] | None]) -> None:
+        old = self._chunks.get(number)
+        merged = {**(old.texts() if old else {}), **changed}
+        texts = {key: merged[key] for key in sorted(merged) if merged[key] is not None}
+        if not texts:
+            self._chunks.pop(number, None)
             return
-        ordered = [chunk[key] for key in sorted(chunk)]
-        for index, column in enumerate(self._pieces):
-            parts = [texts[index] for texts in ordered]
-            old = column.get(number)
-            # A change that this family does not show (another family's text of the same object did
-            # change) leaves the piece and its compressed form as they are.
-            if old is None or old.parts != parts:
-                column[number] = Piece(parts)
-                self.rendered_bytes += column[number].size
+        columns = list(zip(*texts.values(), strict=True))
+        self._chunks[number] = _Chunk(
+            keys=list(texts),
+            ends=[list(accumulate(map(len, column))) for column in columns],
+            pieces=[
+                self._piece(b"".join(column), old.pieces[index] if old else None)
+                for index, column in enumerate(columns)
+            ],
+        )
+
+    def _piece(self, text: bytes, old: Piece | None) -> Piece:
+        # A change that this family does not show (another family's text of the same object did change)
+        # leaves the piece and its compressed form as they are.
+        if old is not None and old.text == text:
+            return old
+        self.rendered_bytes += len(text)
+        return Piece(text)

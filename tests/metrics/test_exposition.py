@@ -16,7 +16,17 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from metrics import families as f
 from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
-from metrics.exposition import Family, FilledLines, Page, Piece, Section, TextStore, number, sample_lines
+from metrics.exposition import (
+    Family,
+    FilledLines,
+    Page,
+    Piece,
+    Section,
+    SegmentFile,
+    TextStore,
+    number,
+    sample_lines,
+)
 from metrics.exposition.pieces import gzip_stream
 from tests.metrics import twin
 
@@ -301,15 +311,15 @@ def test_numbers_are_written_as_prometheus_reads_them(value, text):
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.randoms())
 def test_fragments_can_be_put_together_in_any_order(texts, shuffler):
-    pieces = [Piece((text,)) for text in texts]
+    pieces = [Piece(text) for text in texts]
     for piece in pieces:
         piece.packed()
     shuffler.shuffle(pieces)
-    assert gzip.decompress(gzip_stream(pieces)) == b"".join(part for piece in pieces for part in piece.parts)
+    assert gzip.decompress(b"".join(gzip_stream(pieces))) == b"".join(piece.text for piece in pieces)
 
 
 def test_an_empty_page_is_a_valid_gzip_stream():
-    assert gzip.decompress(gzip_stream([])) == b""
+    assert gzip.decompress(b"".join(gzip_stream([]))) == b""
 
 
 def test_a_counter_loses_its_suffix_only_in_openmetrics():
@@ -410,18 +420,42 @@ def test_a_failed_read_leaves_the_store_as_it_was():
 
     with pytest.raises(OSError):
         store.refresh({1: 2, 2: 1}, fails)
-    assert [piece.parts for piece in store.pieces(0)] == [[b"a 1\n"]]
+    assert [piece.text for piece in store.pieces(0)] == [b"a 1\n"]
     assert store.refresh({1: 2}, lambda ids: [(key, (b"a 2\n",)) for key in ids])
-    assert [piece.parts for piece in store.pieces(0)] == [[b"a 2\n"]]
+    assert [piece.text for piece in store.pieces(0)] == [b"a 2\n"]
 
 
 def test_an_object_that_vanished_between_two_reads_has_no_text():
     store = TextStore(1, chunk_bits=2)
     store.refresh({1: 1, 9: 1}, lambda ids: [(1, (b"a 1\n",))])
-    assert [piece.parts for piece in store.pieces(0)] == [[b"a 1\n"]]
+    assert [piece.text for piece in store.pieces(0)] == [b"a 1\n"]
 
 
 def test_filled_lines_without_objects_are_empty():
     lines = FilledLines(1, group_bits=3)
     lines.lay_out([], [])
     assert lines.fill([[]]) == []
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=600_000), min_size=1, max_size=6),
+    st.lists(st.integers(1, 700_000), min_size=1, max_size=6),
+    st.randoms(),
+)
+def test_a_body_reads_as_a_file_whatever_the_server_asks_for(segments, sizes, dice):
+    """As waitress does: read, go back, and skip what the socket took."""
+    file = SegmentFile(segments)
+    wanted = b"".join(segments)
+    assert file.seek(0, 2) == len(wanted)
+    assert file.seek(0) == 0
+    out = b""
+    while len(out) < len(wanted):
+        at = file.tell()
+        found = bytes(file.read(dice.choice(sizes)))
+        assert found
+        assert wanted.startswith(found, at)
+        taken = dice.randint(1, len(found))
+        file.seek(at + taken)
+        out += found[:taken]
+    assert out == wanted
+    assert bytes(file.read(10)) == b""

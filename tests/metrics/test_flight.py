@@ -1,6 +1,7 @@
 """Scrapes that arrive together share one rendering, and none sees what is older than itself."""
 
 import threading
+import time
 
 import pytest
 
@@ -23,15 +24,15 @@ class Slow:
         return call
 
 
-def start(flight, results, **options):
-    thread = threading.Thread(target=lambda: results.append(flight.result(timeout_seconds=10)))
+def ask(flight, since=None):
+    return flight.result(since=time.monotonic() if since is None else since, timeout_seconds=10)
+
+
+def start(flight, results):
+    since = time.monotonic()
+    thread = threading.Thread(target=lambda: results.append(ask(flight, since)))
     thread.start()
     return thread
-
-
-def wait_until_gathered(flight):
-    while flight._gathering is None:
-        threading.Event().wait(0.001)
 
 
 def test_those_who_come_while_one_is_under_way_share_the_next_one():
@@ -41,8 +42,6 @@ def test_those_who_come_while_one_is_under_way_share_the_next_one():
     threads = [start(flight, first)]
     assert slow.began.acquire(timeout=10)
     threads += [start(flight, later) for _ in range(19)]
-    wait_until_gathered(flight)
-    threading.Event().wait(0.05)
     slow.go.release()
     slow.go.release()
     for thread in threads:
@@ -52,10 +51,19 @@ def test_those_who_come_while_one_is_under_way_share_the_next_one():
     assert slow.calls == 2
 
 
+def test_whoever_arrived_before_a_rendering_began_takes_it_though_it_is_over():
+    calls = iter(range(10))
+    flight = Flight(lambda: next(calls))
+    arrived = time.monotonic()
+    assert ask(flight) == 0
+    assert ask(flight, since=arrived) == 0
+    assert ask(flight) == 1
+
+
 def test_one_after_the_other_each_gets_its_own():
     calls = iter(range(10))
     flight = Flight(lambda: next(calls))
-    assert [flight.result(timeout_seconds=1) for _ in range(3)] == [0, 1, 2]
+    assert [ask(flight) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_failure_is_shared_and_the_next_one_starts_anew():
@@ -68,9 +76,11 @@ def test_a_failure_is_shared_and_the_next_one_starts_anew():
         return "second"
 
     flight = Flight(make)
-    with pytest.raises(ValueError, match="first"):
-        flight.result(timeout_seconds=1)
-    assert flight.result(timeout_seconds=1) == "second"
+    arrived = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="first"):
+            ask(flight, since=arrived)
+    assert ask(flight) == "second"
 
 
 def test_whoever_cannot_wait_so_long_is_told():
@@ -80,9 +90,20 @@ def test_whoever_cannot_wait_so_long_is_told():
     thread = start(flight, first)
     assert slow.began.acquire(timeout=10)
     with pytest.raises(TimedOut):
-        flight.result(timeout_seconds=0.01)
+        flight.result(since=time.monotonic(), timeout_seconds=0.01)
     slow.go.release()
     thread.join(10)
     assert first == [1]
     slow.go.release()
-    assert flight.result(timeout_seconds=1) == 2
+    assert ask(flight) == 2
+
+
+def test_an_old_result_is_let_go():
+    calls = iter(range(10))
+    flight = Flight(lambda: next(calls))
+    arrived = time.monotonic()
+    assert ask(flight) == 0
+    flight.forget(older_than_seconds=60)
+    assert ask(flight, since=arrived) == 0
+    flight.forget(older_than_seconds=0)
+    assert ask(flight, since=arrived) == 1
