@@ -22,7 +22,8 @@ SHARED = (
     "dockmesh_hosts_total",
     "dockmesh_stacks_total",
     "dockmesh_containers_total",
-    "dockmesh_agent_",
+    "dockmesh_agent_last_seen_",
+    "dockmesh_agent_rtt_",
     "dockmesh_deploy_",
     "dockmesh_host_info",
 )

@@ -1,0 +1,71 @@
+"""Queries that are compiled once give what the ORM gives."""
+
+import datetime
+
+import pytest
+from django.db import transaction
+
+from dockmesh.core.compiled import CompiledObjects, CompiledQuery
+from dockmesh.fleet.models import Host, HostPulse
+from tests.metrics import fleets
+from tests.tokens.support import token_with
+from tokens.models import ApiToken
+
+
+@pytest.fixture(autouse=True)
+def _hosts(db):
+    fleets.host("a", seen=5.25, degraded=True)
+    fleets.host("b")
+    Host.objects.filter(name="a").update(labels={"rack": "1"})
+
+
+def test_rows_are_those_of_values_list_with_all_conversions():
+    build = lambda: Host.objects.order_by("name").values_list("id", "name", "labels", "enrolled_at")  # noqa: E731
+    query = CompiledQuery(build)
+    for _ in range(2):
+        assert query.rows() == list(build())
+    assert isinstance(query.rows()[0][3], datetime.datetime)
+
+
+def test_a_value_is_put_in_the_place_that_was_left_for_it():
+    query = CompiledQuery(lambda: Host.objects.filter(name="<name>").values_list("name"))
+    assert query.rows({"<name>": "a"}) == [("a",)]
+    assert query.rows({"<name>": "b"}) == [("b",)]
+    assert query.rows({"<name>": "' OR 1=1 --"}) == []
+
+
+def test_it_is_built_once_and_runs_one_query(django_assert_num_queries):
+    built = []
+
+    def build():
+        built.append(1)
+        return Host.objects.filter(pk=-1).values_list("name")
+
+    query = CompiledQuery(build)
+    for host in Host.objects.all():
+        with django_assert_num_queries(1):
+            assert query.rows({-1: host.pk}) == [(host.name,)]
+    assert built == [1]
+
+
+def test_objects_are_whole_and_can_be_saved():
+    pulse = HostPulse.objects.get(host__name="a")
+    with transaction.atomic():
+        (found,) = CompiledObjects(lambda: HostPulse.objects.select_for_update().filter(host_id=-1)).objects(
+            {-1: pulse.pk}
+        )
+    assert found == pulse
+    assert found.last_seen_at == pulse.last_seen_at
+    assert found.is_degraded is True
+    found.version += 1
+    found.save()
+    pulse.refresh_from_db()
+    assert pulse.version == found.version
+
+
+def test_json_and_times_of_a_joined_row_are_converted():
+    row, _ = token_with("metrics.read", expires_at=fleets.NOW)
+    query = CompiledQuery(
+        lambda: ApiToken.objects.filter(public_id="<id>").values_list("role__permissions", "expires_at")
+    )
+    assert query.rows({"<id>": row.public_id}) == [(["metrics.read"], fleets.NOW)]

@@ -1,0 +1,148 @@
+"""What a rendering costs must not rot: calls and memory, never seconds.
+
+The fleet has 1,000 hosts and 3,000 stacks. Between two scrapes every host was heard with a new round trip,
+and one host in a hundred changed. The limits are what was measured, and a fifth more.
+"""
+
+import random
+import sys
+import tracemalloc
+
+import pytest
+
+from metrics import families as f
+from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
+from metrics.exposition import Page, Section
+
+HOSTS, STACKS = 1000, 3000
+CALLS = 9_600
+ALLOCATED_BYTES = 3_200_000
+
+
+def cumulative(dice, count):
+    seen, out = 0, []
+    for _ in range(count):
+        seen += dice.randrange(50)
+        out.append(str(seen))
+    return ",".join(out)
+
+
+class Fleet:
+    """What the database would give, made beforehand; `render` is the product's part alone."""
+
+    def __init__(self):
+        self.dice = random.Random(1)
+        self.hosts, self.stacks = HostTexts(), StackTexts()
+        self.host_rows = {key: self.host_row(key) for key in range(1, HOSTS + 1)}
+        self.stamps = dict.fromkeys(self.host_rows, 1)
+        self.stack_rows = {
+            key: StackRow(
+                key, f"app-{key:05d}", cumulative(self.dice, 13), 1.5, cumulative(self.dice, 13), 2.5
+            )
+            for key in range(1, STACKS + 1)
+        }
+        self.stack_stamps = dict.fromkeys(self.stack_rows, 1)
+        self.hear()
+
+    def host_row(self, key):
+        stacks = ",".join(str(self.dice.randrange(9)) for _ in range(6))
+        containers = ",".join(str(self.dice.randrange(99)) for _ in range(8))
+        info = ["0.1.0", "24.0.7", "linux", "x86_64", "6.1"]
+        return HostRow(key, f"host-{key:05d}.example.net", stacks, containers, info)
+
+    def hear(self):
+        self.ages = [f"{self.dice.random() * 15:.3f}" for _ in range(HOSTS)]
+        self.counts = [cumulative(self.dice, 12) for _ in range(HOSTS)]
+        self.sums = [self.dice.random() for _ in range(HOSTS)]
+        self.skews = [f"{self.dice.random():.3f}" for _ in range(HOSTS)]
+
+    def change(self, count):
+        self.stamps = dict(self.stamps)
+        for key in self.dice.sample(sorted(self.stamps), count):
+            self.host_rows[key] = self.host_row(key)
+            self.stamps[key] += 1
+
+    def render(self):
+        found = self.hosts.refresh(
+            stamps=self.stamps,
+            rows=lambda ids: [self.host_rows[key] for key in ids],
+            ages=self.ages,
+            rtt_counts=self.counts,
+            rtt_sums=self.sums,
+            skews=self.skews,
+        )
+        deploys = self.stacks.refresh(
+            stamps=self.stack_stamps, rows=lambda ids: [self.stack_rows[key] for key in ids]
+        )
+        sections = [
+            Section(f.STACKS, found.stacks),
+            Section(f.CONTAINERS, found.containers),
+            Section(f.LAST_SEEN, found.last_seen),
+            Section(f.DEPLOY_DURATION, deploys),
+            Section(f.AGENT_RTT, found.rtt),
+            Section(f.HOST_INFO, found.info),
+        ]
+        return Page(sections).body(openmetrics=True, gzip=True)
+
+
+@pytest.fixture
+def fleet():
+    fleet = Fleet()
+    fleet.render()
+    fleet.hear()
+    fleet.change(HOSTS // 100)
+    return fleet
+
+
+def calls_of(function):
+    """Calls of Python and of C functions, which are the same in every run."""
+    count = 0
+
+    def profile(_frame, event, _argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_scrape_of_120_000_lines_takes_few_calls(fleet):
+    assert calls_of(fleet.render) < CALLS
+
+
+def test_a_scrape_of_ten_megabytes_allocates_few_of_them(fleet):
+    tracemalloc.start()
+    try:
+        body = fleet.render()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert body.length > 500_000
+    assert peak < ALLOCATED_BYTES
+
+
+def test_a_scrape_right_after_another_makes_no_text_again(fleet):
+    fleet.render()
+    before = fleet.hosts.store.rendered_bytes + fleet.stacks.store.rendered_bytes
+    pieces = fleet.hosts.refresh(
+        stamps=fleet.stamps,
+        rows=list,
+        ages=fleet.ages,
+        rtt_counts=fleet.counts,
+        rtt_sums=fleet.sums,
+        skews=fleet.skews,
+    )
+    again = fleet.hosts.refresh(
+        stamps=fleet.stamps,
+        rows=list,
+        ages=fleet.ages,
+        rtt_counts=fleet.counts,
+        rtt_sums=fleet.sums,
+        skews=fleet.skews,
+    )
+    assert [id(piece) for piece in pieces.rtt] == [id(piece) for piece in again.rtt]
+    assert fleet.hosts.store.rendered_bytes + fleet.stacks.store.rendered_bytes == before
