@@ -22,7 +22,7 @@ from tokens.principals import Principal
 _RETRY_AFTER = {"Retry-After": "5"}
 _LONGEST_SECONDS = 30.0
 _AUTHENTICATION_SECONDS = 4.0
-_SENT_AS_FILE_BYTES = 1 << 18
+_SENT_AS_FILE_BYTES = 1 << 20
 
 
 @csrf_exempt

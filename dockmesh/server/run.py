@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from dockmesh.core import health, lifecycle
 from dockmesh.core.postgresql.base import REQUEST_SECONDS, limit_waits
+from dockmesh.server import memory
 from dockmesh.server.http import HTTPServer, WSGIApplication
-from dockmesh.server.memory import use_few_arenas
 
 SECRET_PATHS = ("/setup/",)  # what follows is a one-time code: it stays out of the log
 
@@ -19,7 +19,8 @@ def run_web(
     listener: socket.socket, application: WSGIApplication, *, threads: int, max_body_bytes: int
 ) -> None:
     """Serve until SIGTERM, then finish what was accepted."""
-    use_few_arenas()
+    memory.use_few_arenas()
+    memory.freeze()
     limit_waits(REQUEST_SECONDS)
     lifecycle.start()
     server = HTTPServer(
