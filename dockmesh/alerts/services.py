@@ -106,6 +106,12 @@ def create_recommended_rules(*, actor: Actor) -> int:
     return len(missing)
 
 
+def has_recommended_rules() -> bool:
+    """Whether a rule with each recommended name exists."""
+    names = [rule.name for rule in RECOMMENDED]
+    return AlertRule.objects.filter(name__in=names).count() == len(names)
+
+
 def preview(*, rule: RuleInput) -> list[kinds.Match]:
     """What the rule would match now, without storing anything; raises `InvalidInput`."""
     return kinds.find(AlertRule(**_clean(rule)), kinds.Facts(clock.now()))

@@ -125,7 +125,12 @@ def rules(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "alerts/rules.html",
-        {"table": table.show(rows), "may_manage": _may_manage(request), "now": clock.now()},
+        {
+            "table": table.show(rows),
+            "may_manage": _may_manage(request),
+            "now": clock.now(),
+            "has_recommended": services.has_recommended_rules(),
+        },
     )
 
 

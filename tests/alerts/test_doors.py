@@ -120,6 +120,7 @@ def test_the_pages_answer_and_a_rule_can_be_made_there(client: Client) -> None:
     assert b"No alert rules yet" in client.get("/alerts/").content
     assert client.post("/alerts/rules/recommended/").status_code == 302
     assert AlertRule.objects.count() == len(services.RECOMMENDED)
+    assert b"Add the recommended rules" not in client.get("/alerts/rules/").content
     form = {
         "name": "Mine",
         "kind": "container_restarts",
