@@ -141,29 +141,30 @@ class Heartbeats:
         self._backoff.succeeded()
         self._interval = _interval(answer.body.get("heartbeat_interval_seconds"), self._interval)
         is_wanted = False
-        if status == "accepted":
-            self._accepted(snapshot, sent_round_trips)
+        if status in ("accepted", "inventory_wanted"):
+            self._taken(sent_round_trips)
+        else:
+            self._stale()
+        if status == "accepted" and snapshot.containers is not None:
+            self._sent.known_digest = snapshot.digest
         elif status == "inventory_wanted":
             # A server that wants what it was just sent is not asked again before its time.
             if self._sent.known_digest:
                 self._not_before = 0.0
                 is_wanted = True
             self._sent.known_digest = ""
-        else:
-            self._stale()
         self._sent.round_trips.append(answer.round_trip_seconds)
         commands = answer.body.get("commands")
         for command in commands if isinstance(commands, list) else []:
             self._runner.submit(command)
         return is_wanted
 
-    def _accepted(self, snapshot: Snapshot, sent_round_trips: int) -> None:
+    def _taken(self, sent_round_trips: int) -> None:
+        """The server has the heartbeat, be it that it wants the whole inventory as well."""
         self._sent.stale_in_a_row = 0
         for _ in range(sent_round_trips):
             self._sent.round_trips.popleft()
         self._runner.progress_accepted()
-        if snapshot.containers is not None:
-            self._sent.known_digest = snapshot.digest
 
     def _stale(self) -> None:
         self._sent.stale_in_a_row += 1

@@ -125,9 +125,9 @@ def test_retry_after_is_honoured(server: StubServer, start_agent: StartAgent) ->
     assert server.wait_for(is_heartbeat, after=refused.at).at - refused.at >= 2.9
 
 
-def test_round_trips_are_sent_until_they_are_accepted(server: StubServer, start_agent: StartAgent) -> None:
+def test_round_trips_are_sent_until_the_server_has_them(server: StubServer, start_agent: StartAgent) -> None:
     server.interval = 1
-    statuses = iter(["accepted", "stale", "accepted", "accepted"])
+    statuses = iter(["accepted", "stale", "inventory_wanted", "accepted"])
 
     def reply(request: Request) -> Any:
         if request.path != "heartbeat":
