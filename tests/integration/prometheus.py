@@ -90,9 +90,9 @@ class _Program:
 
     label = "program"
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"dockmesh-{self.label}-"))
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -175,16 +175,22 @@ class PrometheusServer(_Program):
     """A Prometheus server with its own storage, started and ready when the constructor returns.
 
     `config_text` is a whole prometheus.yml; `files` are written next to it (rule files, credentials), so
-    relative paths in the configuration work. `flags` are appended to the command line.
+    relative paths in the configuration work. `flags` are appended to the command line. A `port` is for those
+    who have to know it before.
     """
 
     label = "prometheus"
 
     def __init__(
-        self, config_text: str, *, files: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+        self,
+        config_text: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
         program = find_program(*PROMETHEUS_NAMES)
-        super().__init__()
+        super().__init__(port)
         self._config = self.folder / "prometheus.yml"
         for name, text in (files or {}).items():
             self.write(name, text)

@@ -56,7 +56,8 @@ def test_each_alert_has_its_three_cases() -> None:
     }
     wanted = {(name, kind) for name in files.alert_names() for kind in KINDS}
     found = {tuple(re.split(": | ", case, maxsplit=1)) for case in cases}
-    assert found == wanted
+    assert wanted <= found
+    assert {name for name, _ in found} == set(files.alert_names())
 
 
 def test_each_alert_says_what_it_is_and_has_a_runbook() -> None:
