@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from django.conf import settings
@@ -45,6 +46,14 @@ def make(job_id: int) -> Path:
 def remove(job_id: int) -> None:
     """Remove the copy, if there is one."""
     shutil.rmtree(folder(job_id), ignore_errors=True)
+
+
+def sweep(job_ids: Collection[int]) -> None:
+    """Remove the copies of all jobs but these: what a killed process or a removed host has left behind."""
+    kept = {folder(job_id).name for job_id in job_ids}
+    for found in folder(0).parent.glob("job-*"):
+        if found.name not in kept:
+            shutil.rmtree(found, ignore_errors=True)
 
 
 def _copy_sqlite(target: Path) -> None:

@@ -75,7 +75,12 @@ def take_timeout(command: Command, reason: str) -> None:
 
 
 def close_lost() -> None:
-    """The scheduler's job: end what has no command any more, since its host or job was removed."""
+    """The scheduler's job: end what has no command any more, since its host or job was removed.
+
+    And remove copies of the database that nobody waits for.
+    """
+    open_jobs = BackupRun.objects.filter(status__in=OPEN).exclude(job=None).values_list("job__pk", flat=True)
+    dumps.sweep(list(open_jobs))
     rows = BackupRun.objects.filter(status__in=OPEN).values_list("pk", "command_id", "job_id")
     for run_id, command_id, job_id in rows:
         is_waiting_for_dump = command_id is None and job_id is not None
@@ -138,7 +143,7 @@ def _finish(run: BackupRun, actor: Actor, *, is_success: bool, error: str) -> No
     if job_id is not None:
         if run.kind == Kind.BACKUP:
             _keep_last(job_id, run, is_success)
-        # After the commit: a transaction that is undone leaves the copy to be cleared by the next run.
+        # After the commit, since a transaction may be undone; what is left then, `close_lost` clears.
         transaction.on_commit(lambda: dumps.remove(job_id))
     record(
         actor=actor,

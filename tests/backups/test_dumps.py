@@ -43,3 +43,17 @@ def test_the_database_is_copied_for_the_agent_and_the_copy_removed_after(db: Non
     report(host, command["id"])
     assert BackupRun.objects.get().status == "success"
     assert not folder.exists()
+
+
+def test_a_copy_that_nobody_waits_for_is_cleared(db: None) -> None:
+    host = make_host("alpha")[0]
+    waiting = services.create_job(actor=ANN, host_id=host.pk, name="waiting", source_kind="database")
+    services.run_now(actor=ANN, job_id=waiting.pk)
+    for job_id in (waiting.pk, waiting.pk + 1):
+        dumps.folder(job_id).mkdir(parents=True)
+    reports.close_lost()
+    assert dumps.folder(waiting.pk).exists()
+    assert not dumps.folder(waiting.pk + 1).exists()
+    host.delete()
+    reports.close_lost()
+    assert not list(dumps.folder(0).parent.iterdir())
