@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from django.db import transaction
+
 from dockmesh.alerts import services as alerts
 from dockmesh.alerts.models import AlertRule
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record_alone
+from dockmesh.backups import services as backups
+from dockmesh.backups.models import BackupJob
 from dockmesh.core import clock
+from dockmesh.deploys import services as deploys
+from dockmesh.fleet import commands
+from dockmesh.fleet import services as fleet
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack
 from dockmesh.fleet.states import ContainerState, StackState
 from metrics.scrapelog import ScrapeLog
@@ -101,6 +108,8 @@ def make_everything() -> None:
         role = tokens.create_role(principal=SYSTEM, name="scraper", permissions=["metrics.read"])
         tokens.create_token(principal=SYSTEM, name="prometheus-scraper", role=role)
         tokens.create_token(principal=SYSTEM, name="deploy-bot", role="operator")
+    _deploys()
+    _backups()
     with _minutes_ago(42):
         alerts.create_recommended_rules(actor=ADA)
         AlertRule.objects.update(for_seconds=0)
@@ -133,6 +142,87 @@ def _minutes_ago(minutes: float) -> Iterator[None]:
     at = clock.now() - datetime.timedelta(minutes=minutes)
     with mock.patch.object(clock, "now", return_value=at):
         yield
+
+
+COMPOSE = """services:
+  web:
+    image: registry.example.net/shop/web:1.7
+    ports: ["8080:8080"]
+    environment: ["DATABASE_URL=${DATABASE_URL}"]
+  db:
+    image: registry.example.net/shop/db:1.4
+    volumes: ["rows:/var/lib/postgresql/data"]
+volumes:
+  rows: {}
+"""
+PULLED = """Pulling web (registry.example.net/shop/web:1.7)
+Creating network "shop_default" with the default driver
+Creating shop_db_1  ... done
+Creating shop_web_1 ... done
+"""
+
+
+def _deploys() -> None:
+    """Three managed stacks: deployed, failed at last, and being deployed."""
+    stacks = list(Stack.objects.filter(state=StackState.RUNNING).select_related("host").order_by("pk")[:3])
+    for stack, results in zip(
+        stacks, (["success", "success"], ["success", "failure"], ["success", ""]), strict=True
+    ):
+        with _minutes_ago(300):
+            deploys.adopt_stack(
+                actor=ADA, stack_id=stack.pk, compose_file=COMPOSE, env_file="DATABASE_URL=postgres://shop\n"
+            )
+        for age, result in zip((280, 17), results, strict=True):
+            with _minutes_ago(age if result else 0.2):
+                deploys.request_deploy(actor=ADA, stack_id=stack.pk)
+                _carry_out(stack.host, result, PULLED, 21.4)
+
+
+def _backups() -> None:
+    """A job that works, and one that failed last night."""
+    hosts = Host.objects.order_by("pk")[:2]
+    for host, name, result in zip(
+        hosts, ("nightly-shop", "nightly-wiki"), ("success", "failure"), strict=True
+    ):
+        with _minutes_ago(2000):
+            job = backups.create_job(
+                actor=ADA,
+                host_id=host.pk,
+                name=name,
+                stack_name=name.removeprefix("nightly-"),
+                repository="offsite",
+                schedule="0 3 * * *",
+                time_zone="Europe/Berlin",
+            )
+        for age in (1900, 460):
+            with _minutes_ago(age):
+                backups.run_now(actor=ADA, job_id=job.pk)
+                _carry_out(host, "success" if age == 1900 else result, "processed 1840 files\n", 73.1)
+    BackupJob.objects.update(next_run_at=clock.now() + datetime.timedelta(hours=8))
+
+
+def _carry_out(host: Host, result: str, output: str, seconds: float) -> None:
+    """As the host's agent would; without a result it is left running."""
+    with transaction.atomic():
+        fleet.lock_host(host.pk)
+        offered, _ = commands.hand_out(host.pk, now=clock.now())
+        progress = commands.CommandProgress(output[:60], 1.0)
+        commands.note_progress(host.pk, [(command["id"], progress) for command in offered])
+    if not result:
+        return
+    document = {
+        "result": result, "snapshot_id": "5f3a9c1e" * 8, "bytes_added": 48_234_496, "bytes_processed": 2**33,
+        "files": 1840,
+    }  # fmt: skip
+    error = "" if result == "success" else "ended with exit code 1"
+    for command in offered:
+        commands.finish(
+            host_id=host.pk,
+            command_id=command["id"],
+            result=commands.CommandResult(
+                result == "success", seconds, int(bool(error)), output, error, document
+            ),
+        )
 
 
 def _activity() -> None:
