@@ -109,6 +109,9 @@ class NewTokenForm(forms.Form):
             self.fields["permissions"] = permissions_field(
                 principal, help_text="What the custom role holds: only what you hold yourself can be given."
             )
+            # Shown for the custom role alone, where one has to be chosen.
+            self.fields["permissions"].required = not self.is_bound or self.data.get("role") == NEW_ROLE
+            self.fields["permissions"].error_messages["required"] = "Choose at least one permission."
         else:
             del self.fields["role_name"]
         self.fields["role"].choices = choices  # type: ignore[attr-defined]
@@ -121,8 +124,6 @@ class NewTokenForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """What depends on another field."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
-        if data.get("role") == NEW_ROLE and not data.get("permissions"):
-            self.add_error("permissions", "Choose at least one permission.")
         if (
             data.get("lifetime") == ON_A_DATE
             and not data.get("expires_at")
