@@ -189,6 +189,26 @@ def test_slow_clients_do_not_hold_up_heartbeats(server: DockmeshServer, agents: 
         connection.close()
 
 
+def test_large_bodies_are_refused_and_cost_no_memory(tmp_path: Path) -> None:
+    with DockmeshServer(tmp_path / "data") as server:
+        web = server.children()[0]
+        before = peak_memory(web)
+        for _ in range(5):
+            connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+            with contextlib.suppress(OSError):  # closed while sending is a refusal too
+                connection.request("POST", "/api/v1/agents/heartbeat", b"x" * 10_000_000)
+                assert connection.getresponse().status == 413
+            connection.close()
+        assert peak_memory(web) - before < 32 * 1024 * 1024
+        assert server.readyz() == 200
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident memory that the process had, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder with room for 24 MB."""

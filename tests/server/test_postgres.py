@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -31,10 +31,11 @@ def server(postgres: PostgresServer, tmp_path: Path) -> Iterator[DockmeshServer]
         yield server
 
 
-def timed_get(url: str) -> tuple[int, float, bytes]:
+def timed_get(url: str, token: str = "") -> tuple[int, float, bytes]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     began = time.monotonic()
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, time.monotonic() - began, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, time.monotonic() - began, error.read()
@@ -48,7 +49,9 @@ def sign_in_page(server: DockmeshServer) -> tuple[int, float, bytes]:
 def test_a_stopped_database_is_503_and_the_server_recovers(
     server: DockmeshServer, postgres: PostgresServer
 ) -> None:
+    token = server.createtoken("prometheus", permissions=["metrics.read", "fleet.read"])
     assert sign_in_page(server)[0] == 404
+    assert timed_get(server.url + "/metrics", token)[0] == 200
     postgres.stop()
     status, seconds, body = timed_get(server.url + "/readyz")
     assert (status, seconds < 3) == (503, True)
@@ -56,23 +59,33 @@ def test_a_stopped_database_is_503_and_the_server_recovers(
     status, seconds, body = sign_in_page(server)
     assert (status, seconds < 4) == (503, True)
     assert b"Traceback" not in body
+    for path in ("/metrics", "/api/v1/hosts", "/metrics"):
+        status, seconds, body = timed_get(server.url + path, token)
+        assert (status, seconds < 4) == (503, True), path
+        assert b"Traceback" not in body
     assert timed_get(server.url + "/livez")[0] == 200
     postgres.start()
     began = time.monotonic()
     while timed_get(server.url + "/readyz")[0] != 200 or sign_in_page(server)[0] != 404:
         assert time.monotonic() - began < 5
         time.sleep(0.1)
+    assert timed_get(server.url + "/metrics", token)[0] == 200
     assert "Traceback" not in server.log
+    assert token not in server.log
 
 
 def test_a_frozen_database_is_503_in_time_for_everybody(
     server: DockmeshServer, postgres: PostgresServer
 ) -> None:
+    token = server.createtoken("prometheus", permissions=["metrics.read"])
     assert sign_in_page(server)[0] == 404
+    assert timed_get(server.url + "/metrics", token)[0] == 200
     postgres.freeze()
     try:
         results: list[tuple[int, float, bytes]] = []
-        threads = [threading.Thread(target=lambda: results.append(sign_in_page(server))) for _ in range(40)]
+        asks: list[Callable[[], tuple[int, float, bytes]]] = [lambda: sign_in_page(server)] * 30
+        asks += [lambda: timed_get(server.url + "/metrics", token)] * 10
+        threads = [threading.Thread(target=lambda ask=ask: results.append(ask())) for ask in asks]
         for thread in threads:
             thread.start()
         for _ in range(6):
