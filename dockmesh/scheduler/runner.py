@@ -12,6 +12,7 @@ import time
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
+from dockmesh.core.postgresql.base import REQUEST_SECONDS, waits_limited_to
 from dockmesh.core.schedule import PeriodicJob, jobs
 from dockmesh.scheduler import services
 
@@ -68,8 +69,9 @@ class Scheduler:
         asked = time.monotonic()
         was_holder = self.is_holder
         try:
-            close_old_connections()
-            is_ours = services.acquire(name=LEASE, holder=self._holder, seconds=LEASE_SECONDS)
+            with waits_limited_to(REQUEST_SECONDS):
+                close_old_connections()
+                is_ours = services.acquire(name=LEASE, holder=self._holder, seconds=LEASE_SECONDS)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("The scheduler can't reach the database: %s", str(error).splitlines()[0])
             connection.close()

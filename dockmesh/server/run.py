@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from dockmesh.core import health, lifecycle
-from dockmesh.core.postgresql.base import REQUEST_SECONDS, limit_waits
+from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_waits
 from dockmesh.server import memory
 from dockmesh.server.http import HTTPServer, WSGIApplication
 
@@ -40,7 +40,7 @@ def run_web(
 
 def run_scheduler(run: Callable[[], None], stop: Callable[[], None]) -> None:
     """Run the scheduler until SIGTERM."""
-    limit_waits(REQUEST_SECONDS)
+    limit_waits(JOB_SECONDS)
     signal.signal(signal.SIGTERM, lambda *_: stop())
     run()
 

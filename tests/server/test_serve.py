@@ -69,6 +69,13 @@ def test_sigterm_drains_and_exits_0(server: DockmeshServer) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_clean_stop_writes_the_counts_that_were_in_memory(server: DockmeshServer) -> None:
+    assert get(server.url + "/api/v1/no/such/thing")[0] in (401, 404)
+    assert server.stop() == 0
+    show = "from metrics.models import ApiRequestCount as C; print(*C.objects.values_list('path', 'count'))"
+    assert server.manage("shell", "-v0", "-c", show) == "('unmatched', 1)"
+
+
 def test_sigint_stops_it_too(server: DockmeshServer) -> None:
     assert server.process is not None
     server.process.send_signal(signal.SIGINT)

@@ -26,6 +26,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg.errors import _WaitTimeout
 
 REQUEST_SECONDS = 5.0  # what a server passes to `limit_waits`: the longest wait for one answer
+JOB_SECONDS = 60.0  # the same for periodic jobs, which may delete many rows in one statement
 REST_SECONDS = 1.0  # between attempts to reach a database that did not answer
 HEALTH_CHECK_SECONDS = 1.0
 
