@@ -6,6 +6,7 @@ from dockmesh.core import schedule
 
 # A command's end by timeout need not be known to the second.
 EXPIRE_EVERY_SECONDS = 10.0
+TIDY_EVERY_SECONDS = 3600.0
 
 
 class FleetConfig(AppConfig):
@@ -15,9 +16,14 @@ class FleetConfig(AppConfig):
     label = "fleet"
 
     def ready(self) -> None:
-        """Register the scheduler's job."""
-        from dockmesh.fleet import commands
+        """Register the scheduler's jobs."""
+        from dockmesh.fleet import commands, services
+
+        def tidy() -> None:
+            commands.forget_finished()
+            services.forget_expired_enrollment_tokens()
 
         schedule.register(
-            name="expire commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
+            name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
         )
+        schedule.register(name="fleet.tidy", every_seconds=TIDY_EVERY_SECONDS, run=tidy)

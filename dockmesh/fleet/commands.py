@@ -35,6 +35,8 @@ GRACE = datetime.timedelta(seconds=60)
 # A command that nobody fetched for so long, or whose agent is silent for so long, is not waited for.
 SILENCE = datetime.timedelta(minutes=10)
 
+# So long a report that is sent again is known to have been taken.
+KEPT_FINISHED = datetime.timedelta(days=7)
 # After a start of the scheduler, until it is known whether the hosts were silent or the server was.
 WARM_UP_SECONDS = 120.0
 
@@ -229,6 +231,11 @@ def _expire_overdue() -> None:
             reason = SILENT
         if reason:
             _expire(row.pk, row.host_id, reason)
+
+
+def forget_finished() -> None:
+    """The scheduler's job: commands that ended long ago; what matters of them their handlers have kept."""
+    AgentCommand.objects.filter(finished_at__lt=clock.now() - KEPT_FINISHED).delete()
 
 
 @transaction.atomic

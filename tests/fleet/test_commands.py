@@ -149,3 +149,14 @@ def test_a_server_that_was_down_does_not_blame_the_hosts(
     monkeypatch.setattr(commands, "_first_look", None)
     commands.expire_overdue()
     assert heard == []
+
+
+def test_what_ended_long_ago_is_forgotten(heard: list[Any]) -> None:
+    host, _ = make_host()
+    old, new, unfinished = (enqueue(host) for _ in range(3))
+    offered(host)
+    for command_id in (old, new):
+        commands.finish(host_id=host.pk, command_id=command_id, result=result())
+    AgentCommand.objects.filter(pk=old).update(finished_at=clock.now() - datetime.timedelta(days=8))
+    commands.forget_finished()
+    assert set(AgentCommand.objects.values_list("pk", flat=True)) == {new, unfinished}

@@ -135,3 +135,15 @@ def test_of_twenty_at_once_one_gets_in() -> None:
         thread.join()
     assert sorted(codes) == [201] + [401] * 19
     assert Host.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_tokens_that_expired_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = make_token(60)
+    enroll(used)
+    make_token(60)
+    make_token(20 * 86400)
+    later = clock.now() + datetime.timedelta(days=8)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    services.forget_expired_enrollment_tokens()
+    assert EnrollmentToken.objects.count() == 2

@@ -10,6 +10,7 @@ from dockmesh.fleet.services.enrollment import (
     create_enrollment_token,
     delete_enrollment_token,
     enroll,
+    forget_expired_enrollment_tokens,
 )
 from dockmesh.fleet.services.heartbeat import Answer, record_heartbeat
 from dockmesh.fleet.services.hosts import change_host, label_host, remove_host, rename_host
@@ -30,6 +31,7 @@ __all__ = [
     "create_enrollment_token",
     "delete_enrollment_token",
     "enroll",
+    "forget_expired_enrollment_tokens",
     "label_host",
     "lock_host",
     "observe_deploy",

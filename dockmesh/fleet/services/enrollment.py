@@ -16,6 +16,7 @@ from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
 from tokens import bearer, secret
 
 DEFAULT_LIFETIME = datetime.timedelta(hours=1)
+KEPT_EXPIRED = datetime.timedelta(days=7)
 LONGEST_LIFETIME = datetime.timedelta(days=30)
 
 
@@ -64,6 +65,11 @@ def delete_enrollment_token(*, actor: Actor, token_id: int) -> None:
         target_name=token.public_id,
         changes={"was_used": token.used_at is not None},
     )
+
+
+def forget_expired_enrollment_tokens() -> None:
+    """The scheduler's job: tokens that let nobody in and will not any more."""
+    EnrollmentToken.objects.filter(used_at=None, expires_at__lt=clock.now() - KEPT_EXPIRED).delete()
 
 
 def authenticate_enrollment(header: str | None, *, address: str) -> EnrollmentToken:

@@ -114,7 +114,7 @@ def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
 
 @dataclass(slots=True)
 class _Pulse:
-    """The host's pulse and its summary, locked."""
+    """The host's pulse, locked."""
 
     host_id: int
     boot_id: str
@@ -127,14 +127,12 @@ class _Pulse:
     is_degraded: bool
     has_commands: bool
     version: int
-    container_counts: str
-    stack_counts: str
 
 
 _LOCK = """
 SELECT p.host_id, p.boot_id, p.sequence, p.inventory_digest, p.inventory_at, p.facts_digest, p.rtt_counts,
-       p.rtt_sum, p.is_degraded, p.has_commands, p.version, h.container_counts, h.stack_counts
-  FROM fleet_hostpulse p JOIN fleet_host h ON h.id = p.host_id
+       p.rtt_sum, p.is_degraded, p.has_commands, p.version
+  FROM fleet_hostpulse p
  WHERE p.host_id = %s
 """
 _WRITE_PULSE = """
@@ -143,7 +141,11 @@ UPDATE fleet_hostpulse
        inventory_at = %s, facts_digest = %s, rtt_counts = %s, rtt_sum = %s, is_degraded = %s, version = %s
  WHERE host_id = %s
 """
-_WRITE_SUMMARY = "UPDATE fleet_host SET container_counts = %s, stack_counts = %s WHERE id = %s"
+# Compares as it writes: what was read of the host before the lock was granted may be old.
+_WRITE_SUMMARY = """
+UPDATE fleet_host SET container_counts = %s, stack_counts = %s
+ WHERE id = %s AND (container_counts <> %s OR stack_counts <> %s)
+"""
 
 
 @transaction.atomic
@@ -156,8 +158,7 @@ def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime
         _take_boot(pulse, heartbeat)
     is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
     status, summary = _take_inventory(pulse, heartbeat, now)
-    if summary is not None and summary != Summary(pulse.container_counts, pulse.stack_counts):
-        sql.run(_WRITE_SUMMARY, [summary.container_counts, summary.stack_counts, pulse.host_id])
+    if summary is not None and _write_summary(pulse.host_id, summary):
         is_rendered_anew = True
     # Handlers of commands change the pulse too, so it is written before they are called.
     _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
@@ -173,6 +174,12 @@ def _lock(host_id: int) -> _Pulse:
     pulse = _Pulse(*rows[0])
     pulse.inventory_at = sql.moment(pulse.inventory_at)
     return pulse
+
+
+def _write_summary(host_id: int, summary: Summary) -> bool:
+    """Whether it is another than the host's last."""
+    counts = (summary.container_counts, summary.stack_counts)
+    return sql.run(_WRITE_SUMMARY, [*counts, host_id, *counts]) == 1
 
 
 def _write(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, version: int) -> None:
