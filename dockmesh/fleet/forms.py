@@ -27,8 +27,8 @@ class HostForm(forms.Form):
     """What of a host can be changed."""
 
     name = forms.CharField(
-        help_text="Unique in the fleet; the label host on /metrics. Its series go on under the new name.",
-        required=False,
+        help_text="Unique in the fleet: the label host on /metrics. After a change its series go on under the new"
+        " name.",
         strip=False,
     )
     labels = forms.CharField(
@@ -42,9 +42,11 @@ class HostForm(forms.Form):
         required=False, help_text="Host name or IP address at which Prometheus finds this host's exporters."
     )
     node_exporter_port = forms.IntegerField(
-        required=False, help_text="Of node_exporter; empty where there is none."
+        label="Port of node_exporter", required=False, help_text="Empty where there is none."
     )
-    cadvisor_port = forms.IntegerField(required=False, help_text="Of cAdvisor; empty where there is none.")
+    cadvisor_port = forms.IntegerField(
+        label="Port of cAdvisor", required=False, help_text="Empty where there is none."
+    )
 
     def clean_labels(self) -> dict[str, str]:
         """The lines as a dictionary."""

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from dockmesh.core import scrapeconfig
@@ -40,6 +41,7 @@ STATES = Filter("state", "State", [Choice(state.value, state.value.capitalize())
 
 
 @require_safe
+@gzip_page
 @page_permission(Permission.FLEET_READ)
 def hosts(request: HttpRequest) -> HttpResponse:
     """All hosts. `?part=live` is the table, which refreshes itself."""
@@ -74,6 +76,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 @page_permission(Permission.FLEET_READ)
 def host(request: HttpRequest, pk: int) -> HttpResponse:
     """One host. `?part=live` is what refreshes itself."""
@@ -169,6 +172,7 @@ def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 @page_permission(Permission.FLEET_READ)
 def containers(request: HttpRequest) -> HttpResponse:
     """All containers. `?part=live` is the table, which refreshes itself."""

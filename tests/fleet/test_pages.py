@@ -159,7 +159,8 @@ def test_a_host_is_changed(browser: Client, agent: AgentClient) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": ""}, "Must not be empty"),
+        ({"name": ""}, "This field is required"),
+        ({"name": "  "}, "Must not be empty"),
         ({"name": "x" * 201}, "At most 200"),
         ({"name": "db"}, "Another host has this name"),
         ({"labels": "prod"}, "has no “=”"),
@@ -238,3 +239,10 @@ def test_the_admin_shows_no_secret(agent: AgentClient) -> None:
     for path in ("host", f"host/{host.pk}/change", "container", "stack", "agentcommand", "enrollmenttoken"):
         page = text(client, f"/admin/fleet/{path}/")
         assert host.agent_digest not in page
+
+
+def test_a_full_page_of_containers_stays_small(browser: Client, agent: AgentClient) -> None:
+    agent.beat(heartbeat(1, containers=[container(f"{index:064x}") for index in range(200)]))
+    for path in ("/containers/", f"/hosts/{agent.host.pk}/"):
+        answer = browser.get(path, headers={"Accept-Encoding": "gzip"})
+        assert len(answer.content) < 15_000, (path, len(answer.content))
