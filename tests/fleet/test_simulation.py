@@ -12,6 +12,7 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, Host
 from dockmesh.fleet.simulation.world import make_hosts, services_of
+from tokens.models import ApiToken
 
 
 def test_the_same_seed_makes_the_same_fleet() -> None:
@@ -65,8 +66,37 @@ def test_the_fleet_enrols_reports_and_carries_out_commands(
     assert Host.objects.count() == 3
     assert Container.objects.count() == 36
     assert EnrollmentToken.objects.exclude(used_at=None).count() == 3
+    assert not ApiToken.objects.exists()
     with pytest.raises(CommandError, match="can't enrol: the server answered 401"):
         call_command("simulatefleet", enrollment_token=token, duration=1, stdout=out, **options)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deploys_and_backups_run(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dockmesh.fleet.simulation import agent, operator
+
+    monkeypatch.setattr(agent, "SECONDS", {"deploy": (0.0, 0.0), "backup": (0.0, 0.0)})
+    monkeypatch.setattr(agent, "FAILS", 0.0)
+    monkeypatch.setattr(operator, "LOOK_EVERY_SECONDS", 0.5)
+    options = {"server": live_server.url, "hosts": 1, "containers": 3, "seed": 1, "interval": 1}
+    token = services.create_enrollment_token(actor=SYSTEM)[1]
+    call_command("simulatefleet", enrollment_token=token, duration=7, stdout=io.StringIO(), **options)
+    assert {row.kind for row in AgentCommand.objects.filter(status="done", result__result="success")} == {
+        "backup",
+        "deploy",
+    }
+    assert not ApiToken.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_work_nothing_is_asked_for(live_server: Any) -> None:
+    options = {"server": live_server.url, "hosts": 1, "containers": 3, "seed": 1, "interval": 1}
+    token = services.create_enrollment_token(actor=SYSTEM)[1]
+    call_command(
+        "simulatefleet", enrollment_token=token, duration=4, no_work=True, stdout=io.StringIO(), **options
+    )
+    assert Container.objects.count() == 3
+    assert not AgentCommand.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -42,11 +42,18 @@ class Client:
     def post(self, path: str, body: dict[str, Any], *, token: str) -> dict[str, Any]:
         """The answer's object; raises `Refused` or `Unreachable`."""
         raw = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        return self._request("POST", path, raw, token)
+
+    def get(self, path: str, *, token: str) -> dict[str, Any]:
+        """As `post`."""
+        return self._request("GET", path, None, token)
+
+    def _request(self, method: str, path: str, raw: bytes | None, token: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         for is_last in (False, True):
             is_fresh = self._connection.sock is None
             try:
-                self._connection.request("POST", f"{self._prefix}/api/v1/{path}", raw, headers)
+                self._connection.request(method, f"{self._prefix}/api/v1/{path}", raw, headers)
                 answer = self._connection.getresponse()
                 content = answer.read()
                 break
@@ -55,7 +62,7 @@ class Client:
                 # A kept connection may have been closed meanwhile; a new one tells the truth.
                 if is_fresh or is_last:
                     raise Unreachable(str(error) or type(error).__name__) from None
-        if answer.status not in (200, 201):
+        if answer.status not in (200, 201, 202):
             raise Refused(answer.status, content)
         found: dict[str, Any] = json.loads(content)
         return found

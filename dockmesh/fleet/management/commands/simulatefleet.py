@@ -1,31 +1,40 @@
 """`manage.py simulatefleet`: a fleet of simulated agents, for trying things out, demos and load."""
 
+import datetime
+import secrets
 import signal
 import threading
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from dockmesh.audit.services import SYSTEM
+from dockmesh.core import clock
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.fleet import services
 from dockmesh.fleet.models import Host
 from dockmesh.fleet.simulation.agent import Client, Refused, SimulatedAgent, Unreachable
+from dockmesh.fleet.simulation.operator import Operator
 from dockmesh.fleet.simulation.run import run
 from dockmesh.fleet.simulation.world import make_hosts
+from tokens.principals import SYSTEM as SYSTEM_PRINCIPAL
+from tokens.services import create_token, delete_token
 
 
 class Command(BaseCommand):
     """Enrols the hosts, then lets their agents report until Ctrl-C or the end of `--duration`."""
 
     help = (
-        "Simulates a fleet whose agents speak the real protocol over HTTP. The enrollment token lets the first"
-        " host in; the tokens of the others are made with --api-token, or without it straight in the"
-        " server's database, which this command then has to share."
+        "Simulates a fleet whose agents speak the real protocol over HTTP, and an operator who asks for deploys"
+        " and backups. The enrollment token lets the first host in; the tokens of the others are made with"
+        " --api-token, or without it straight in the server's database, which this command then has to share."
     )
+
+    _shares_database = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The size of the fleet and where it reports."""
@@ -33,7 +42,12 @@ class Command(BaseCommand):
         parser.add_argument("--server", required=True, metavar="URL", help="the dockmesh server")
         parser.add_argument("--enrollment-token", required=True, metavar="T", help="for the first host")
         parser.add_argument(
-            "--api-token", metavar="T", help="with fleet.manage: makes the other hosts' tokens"
+            "--api-token",
+            metavar="T",
+            help="of the role operator: makes the other hosts' tokens, asks for deploys and backups",
+        )
+        parser.add_argument(
+            "--no-work", action="store_true", help="no deploys and backups: the hosts only report"
         )
         parser.add_argument("--hosts", type=_number(1, 10_000), default=50)
         parser.add_argument("--containers", type=_number(0, 5000), default=20, help="of each host")
@@ -52,17 +66,42 @@ class Command(BaseCommand):
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        tally = run(
-            agents,
-            server=options["server"],
-            duration_seconds=options["duration"],
-            interval_seconds=options["interval"],
-            say=self._say,
-            stop=stop,
-        )
+        with self._operator_token(options) as token:
+            operator = threading.Thread(target=self._operate, args=(options, token, stop), daemon=True)
+            operator.start()
+            tally = run(
+                agents,
+                server=options["server"],
+                duration_seconds=options["duration"],
+                interval_seconds=options["interval"],
+                say=self._say,
+                stop=stop,
+            )
+            operator.join(timeout=35)
         self._say(
             f"stopped: {tally.heartbeats} heartbeats, {tally.refused} refused, {tally.unreachable} lost"
         )
+
+    def _operate(self, options: dict[str, Any], token: str, stop: threading.Event) -> None:
+        if token:
+            Operator(options["server"], token, seed=options["seed"], say=self._say).run(stop)
+
+    @contextmanager
+    def _operator_token(self, options: dict[str, Any]) -> Iterator[str]:
+        """The token that was given, or one for as long as this runs; "" where nothing is to be asked for."""
+        if options["no_work"] or options["api_token"] or not self._shares_database:
+            yield "" if options["no_work"] else options["api_token"] or ""
+            return
+        issued = create_token(
+            principal=SYSTEM_PRINCIPAL,
+            name=f"simulatefleet {secrets.token_hex(4)}",
+            role="operator",
+            expires_at=clock.now() + datetime.timedelta(days=1),
+        )
+        try:
+            yield issued.text
+        finally:
+            delete_token(principal=SYSTEM_PRINCIPAL, token_id=issued.token.pk)
 
     def _enroll(self, options: dict[str, Any]) -> list[SimulatedAgent]:
         try:
@@ -83,8 +122,13 @@ class Command(BaseCommand):
                         world, answer["agent_token"], interval_seconds=answer["heartbeat_interval_seconds"]
                     )
                 )
-                if len(agents) == 1 and not options["api_token"] and len(worlds) > 1:
-                    self._check_database(answer["host"])
+                if len(agents) == 1:
+                    self._shares_database = _is_ours(answer["host"])
+                if not (self._shares_database or options["api_token"]) and len(worlds) > 1:
+                    raise CommandError(
+                        "this command does not use the server's database, so it can't make enrollment tokens"
+                        " for more than one host: set the server's DOCKMESH_ variables, or give --api-token"
+                    )
         except (Refused, Unreachable) as error:
             raise CommandError(f"{options['server']}: host {world.name} can't enrol: {error}") from None
         client.close()
@@ -103,20 +147,17 @@ class Command(BaseCommand):
             else:
                 yield services.create_enrollment_token(actor=SYSTEM)[1]
 
-    def _check_database(self, host: dict[str, Any]) -> None:
-        try:
-            is_shared = Host.objects.filter(pk=host["id"], name=host["name"]).exists()
-        except DatabaseError:
-            is_shared = False
-        if not is_shared:
-            raise CommandError(
-                "this command does not use the server's database, so it can't make enrollment tokens for more"
-                " than one host: set the server's DOCKMESH_ variables, or give --api-token"
-            )
-
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _is_ours(host: dict[str, Any]) -> bool:
+    """Whether the database that this process uses is the server's, which knows the host."""
+    try:
+        return Host.objects.filter(pk=host["id"], name=host["name"]).exists()
+    except DatabaseError:
+        return False
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
