@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -60,7 +61,14 @@ def make_fleet(
         )
         age = chance.uniform(1, 14) + (1800 if is_offline else 0)
         HostPulse.objects.create(
-            host=host, last_seen_at=now - datetime.timedelta(seconds=age), is_degraded=is_degraded
+            host=host,
+            last_seen_at=now - datetime.timedelta(seconds=age),
+            is_degraded=is_degraded,
+            boot_id=str(uuid.UUID(int=chance.getrandbits(128))),
+            sequence=4711,
+            inventory_at=now,
+            rtt_counts="0,40,890,1480,1503,1507,1509,1509,1509,1509,1509,1509",
+            rtt_sum=37.2,
         )
         stack_states: list[str] = []
         container_states: list[str] = []
@@ -93,6 +101,8 @@ def make_fleet(
                     service=service,
                     state=container_state,
                     health="healthy" if container_state == ContainerState.RUNNING else "",
+                    created_at=now - datetime.timedelta(days=chance.uniform(2, 40)),
+                    started_at=now - datetime.timedelta(hours=chance.uniform(1, 40)),
                     changed_at=now,
                 )
                 container_states.append(container_state)

@@ -17,12 +17,10 @@ PICTURES = (
     ("overview-dark-phone.png", "/", 390, "dark"),
     ("overview-dark.png", "/", 1440, "dark"),
     ("overview-light-phone.png", "/", 390, "light"),
-    ("stacks-light.png", "/stacks/", 1440, "light"),
-    ("deploys-dark.png", "/deploys/", 1440, "dark"),
-    ("backups-light.png", "/backups/", 1440, "light"),
-    ("alerts-light.png", "/alerts/", 1440, "light"),
+    ("hosts-light.png", "/hosts/", 1440, "light"),
+    ("host-dark.png", "/hosts/1/", 1440, "dark"),
+    ("stack-light.png", "/stacks/1/", 1440, "light"),
     ("metrics-light.png", "/settings/metrics/", 1440, "light"),
-    ("users-dark.png", "/settings/users/", 1440, "dark"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The kit's tags, words and charts; the icon sprite holds what is used."""
+"""The kit's tags, words and charts; the icon sprite holds what is used and nothing else."""
 
 from __future__ import annotations
 
@@ -136,6 +136,19 @@ def _sprite() -> set[str]:
     return {name for name in re.findall(r'<symbol id="([^"]+)"', sprite) if not name.startswith("s-")}
 
 
+def _used_icons() -> set[str]:
+    used: set[str] = set()
+    for folder in ("dockmesh", "metrics", "tokens"):
+        for path in (ROOT / folder).rglob("*.html"):
+            source = path.read_text(encoding="utf-8")
+            used.update(re.findall(r'{% icon "([^"]+)"', source))
+            used.update(re.findall(r'\sicon="([^"]+)"', source))
+            used.update(re.findall(r'action_icon="([^"]+)"', source))
+        for path in (ROOT / folder).rglob("*.py"):
+            used.update(re.findall(r'"([a-z0-9-]+)"', path.read_text(encoding="utf-8")))
+    return used
+
+
 def test_every_icon_in_use_is_in_the_sprite() -> None:
     missing: set[str] = set()
     for folder in ("dockmesh", "metrics", "tokens"):
@@ -145,6 +158,10 @@ def test_every_icon_in_use_is_in_the_sprite() -> None:
             )
             missing |= set(named) - _sprite()
     assert missing == set()
+
+
+def test_the_sprite_holds_no_icon_that_nobody_uses() -> None:
+    assert _sprite() - _used_icons() == set()
 
 
 def test_templates_hold_nothing_inline() -> None:
