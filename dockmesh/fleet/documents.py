@@ -45,7 +45,7 @@ class Docker(Struct, frozen=True):
 
     reachable: bool
     version: Short = ""
-    error: Text = ""
+    error: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class System(Struct, frozen=True):

@@ -154,6 +154,47 @@ def test_a_stack_of_exactly_one_kib_is_taken(agent: AgentClient) -> None:
     assert agent.beat(heartbeat(1, containers=[container("a", stack="x" * 1024)])).status_code == 200
 
 
+def test_whatever_is_let_in_can_be_stored(agent: AgentClient) -> None:
+    """Every text and number at its bound, on databases that mind the lengths of columns."""
+    wide = "ä" * 512
+    big = container(
+        "f" * 64,
+        name=wide,
+        image="i" * 1024,
+        stack=wide,
+        service=wide,
+        health="unhealthy",
+        exit_code=-(2**31),
+        restart_count=2**31 - 1,
+        created_at="1971-01-02T00:00:00+23:59",
+        started_at="9998-12-31T23:59:59.999999-23:59",
+    )
+    document = heartbeat(
+        2**63 - 1,
+        digest="d" * 80,
+        containers=[
+            big,
+            container("g", health=None, stack=None, service=None, exit_code=None, created_at=None),
+        ],
+        boot_id="b" * 64,
+        sent_at="9999-12-31T23:59:59.999999-23:59",
+        agent={"version": "v" * 64, "capabilities": [wide] * 64, "repositories": [wide] * 64},
+        rtt_seconds=[86400.0] * 1000,
+        docker={"reachable": True, "version": "v" * 64, "error": "e" * 1000},
+        system={
+            "os": "o" * 64,
+            "arch": "a" * 64,
+            "kernel": "k" * 200,
+            "cpus": 10**6,
+            "memory_bytes": 2**63 - 1,
+        },
+    )
+    answer = agent.beat(document)
+    assert answer.status_code == 200, answer.content
+    assert Container.objects.get(container_id="f" * 64).name == wide
+    assert Stack.objects.get().state == "error"
+
+
 def test_five_thousand_containers_are_taken(agent: AgentClient) -> None:
     containers = [container(f"c{index}", stack=f"s{index % 50}") for index in range(5000)]
     assert agent.beat(heartbeat(1, containers=containers)).status_code == 200
