@@ -10,11 +10,13 @@ from django.conf import settings
 from django.db import Error, connection
 
 from metrics import multiprocess, rendering, requests, schema, scrapelog
+from metrics.flight import TimedOut
 
 logger = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 1.0
 _MIGRATIONS_EVERY_RUNS = 60
+_WARM_UP_SECONDS = 60.0
 
 
 def start() -> None:
@@ -41,6 +43,7 @@ def _start_thread() -> None:
 
 
 def _run() -> None:
+    _warm_up()
     for run in itertools.count():
         if run % _MIGRATIONS_EVERY_RUNS == 0:
             _count_migrations()
@@ -58,3 +61,12 @@ def _count_migrations() -> None:
     except Error as error:
         logger.warning("The migrations could not be counted, and are in a minute: %s", error)
         connection.close()
+
+
+def _warm_up() -> None:
+    """Make the text once before anybody asks, so that the first scrape finds it kept."""
+    try:
+        page = rendering.renderer.page(since=time.monotonic(), timeout_seconds=_WARM_UP_SECONDS)
+        page.body(openmetrics=True, gzip=True)
+    except (rendering.DatabaseAway, TimedOut):
+        logger.warning("The text of /metrics could not be made ahead; the first scrape makes it.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q, QuerySet, TextField
+from django.db.models import Q, TextField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
@@ -85,25 +85,18 @@ def pulse_columns() -> PulseColumns:
     return PulseColumns(*zip(*rows, strict=True)) if rows else PulseColumns((), (), (), (), (), (), ())
 
 
+_HOSTS = (
+    "SELECT id, name, container_counts, stack_counts, agent_version, docker_version, os, arch, kernel"
+    " FROM fleet_host"
+)
+
+
 def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:
     """(id, name, container counts, stack counts, agent version, docker version, os, arch, kernel) of hosts.
 
     Counts are texts in the order of the states. All hosts where `host_ids` is None; one query.
     """
-    return _chosen(
-        Host.objects.order_by("id").values_list(
-            "id",
-            "name",
-            "container_counts",
-            "stack_counts",
-            "agent_version",
-            "docker_version",
-            "os",
-            "arch",
-            "kernel",
-        ),
-        host_ids,
-    )
+    return _chosen(_HOSTS, host_ids)
 
 
 _series_versions = CompiledQuery(lambda: StackSeries.objects.order_by("id").values_list("id", "version"))
@@ -114,24 +107,33 @@ def stack_series_versions() -> dict[int, int]:
     return dict(_series_versions.rows())
 
 
+_SERIES = (
+    "SELECT id, name, version, success_counts, success_sum, failure_counts, failure_sum"
+    " FROM fleet_stackseries"
+)
+
+
 def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSeriesRow]:
     """(id, name, version, success counts, success sum, failure counts, failure sum); one query."""
-    return _chosen(
-        StackSeries.objects.order_by("id").values_list(
-            "id", "name", "version", "success_counts", "success_sum", "failure_counts", "failure_sum"
-        ),
-        series_ids,
-    )
+    return _chosen(_SERIES, series_ids)
 
 
-def _chosen(rows: QuerySet[Any, Any], ids: Collection[int] | None) -> list[Any]:
-    """The rows with these ids, which are the rows' first column; all where `ids` is None."""
-    if ids is None:
-        return list(rows)
-    if len(ids) <= _MANY_IDS:
-        return list(rows.filter(pk__in=ids))
-    wanted = set(ids)
-    return [row for row in rows if row[0] in wanted]
+def _chosen(select: str, ids: Collection[int] | None) -> list[Any]:
+    """The rows with these ids in the order of the ids; all where `ids` is None. Texts and numbers only."""
+    if ids is not None and not ids:
+        return []
+    if ids is None or len(ids) > _MANY_IDS:
+        rows = _fetched(f"{select} ORDER BY id")
+        wanted = None if ids is None else set(ids)
+        return rows if wanted is None else [row for row in rows if row[0] in wanted]
+    places = ", ".join(["%s"] * len(ids))
+    return _fetched(f"{select} WHERE id IN ({places}) ORDER BY id", list(ids))
+
+
+def _fetched(statement: str, params: Sequence[int] = ()) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, list(params))
+        return list(cursor.fetchall())
 
 
 def is_offline(pulse: HostPulse) -> bool:

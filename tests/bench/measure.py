@@ -92,7 +92,9 @@ class Bench:
             running.append(ordinary)
             clients["ordinary"] = ordinary.url
         try:
-            self._rounds(rounds, clients, is_checked)
+            pids = {"dockmesh": self.web_pid()}
+            pids |= {type(peer).__name__.lower(): peer.process.pid for peer in running}
+            self._rounds(rounds, clients, pids, is_checked)
             self.figures.add("resident memory", "dockmesh", resident_bytes(self.web_pid()))
             for peer in running:
                 if isinstance(peer, Pushgateway):
@@ -102,21 +104,24 @@ class Bench:
                 peer.stop()
             self.server.stop()
 
-    def _rounds(self, rounds: int, urls: dict[str, str], is_checked: bool) -> None:
+    def _rounds(self, rounds: int, urls: dict[str, str], pids: dict[str, int], is_checked: bool) -> None:
         scrapers = {who: Client(url, {**PROMETHEUS, **self.headers}) for who, url in urls.items()}
         readers = {
             who: Client(url, {**PLAIN, **self.headers}) for who, url in urls.items() if who != "ordinary"
         }
         for number in range(rounds + 1):
-            self.pass_time()
             for case, clients in (("gzip", scrapers), ("plain", readers)):
+                self.pass_time()
                 for who, client in clients.items():
                     if who == "ordinary" and number > max(3, rounds // 4):
                         continue
+                    before = processor_seconds(pids[who])
                     answer = client.get()
                     assert answer.status == 200, (who, answer.status)
                     if number:  # the first is for warming up
                         self.figures.add(case, who, answer.seconds * 1e3)
+                        spent = processor_seconds(pids[who]) - before
+                        self.figures.add(f"{case}, processor", who, spent * 1e3)
                         self.figures.add(f"{case} bytes", who, len(answer.body))
                     elif is_checked and case == "gzip":
                         self._check(who, answer)

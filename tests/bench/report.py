@@ -25,7 +25,7 @@ def table(report: dict[str, Any]) -> str:
         figures = found["figures"]
         if "gzip" not in figures:
             return plain(figures)
-        for case in ("gzip", "plain"):
+        for case in ("gzip", "gzip, processor", "plain", "plain, processor"):
             lines.append(_row(size, case, figures[case]))
         lines += _others(size, figures)
     return "\n".join(lines)
@@ -40,7 +40,7 @@ def _row(size: str, case: str, figures: dict[str, list[float]]) -> str:
     goals = []
     for who in ("pushgateway", "ordinary"):
         cells.append(f"{medians[who] / own:.1f}" if who in medians else "–")
-        goal = GOALS.get((size, case, who))
+        goal = GOALS.get((size, case.removesuffix(", processor"), who))
         if goal is not None:
             goals.append(f"{who} ≥ {goal:g}")
     return "| " + " | ".join([*cells, ", ".join(goals) or "–"]) + " |"
