@@ -133,7 +133,16 @@ def _load(text: str, field: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InvalidInput(field, f"is not valid YAML: {error.problem or error.context}{where}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError):
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ):
+        # PyYAML lets these escape for values that don't fit their explicit tag, such as `!!bool perhaps`.
         raise InvalidInput(field, "is not valid YAML.") from None
 
 

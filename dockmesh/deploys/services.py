@@ -36,7 +36,6 @@ class Files:
     timeout_seconds: int
 
 
-@transaction.atomic
 def create_stack(
     *,
     actor: Actor,
@@ -51,14 +50,15 @@ def create_stack(
     Raises `InvalidInput` that names the field, `Conflict` where the host has a stack of that name, `NotFound`.
     """
     name = clean_stack_name(name)
+    # Before the transaction: a large file takes a while to read, and on SQLite a transaction keeps all writers out.
     files = _checked(compose_file, env_file, timeout_seconds)
-    stack = fleet.add_managed_stack(host_id=host_id, name=name)
-    StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
-    _record(actor, Action.STACK_CREATED, stack, _described(files, env_file))
+    with transaction.atomic():
+        stack = fleet.add_managed_stack(host_id=host_id, name=name)
+        StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
+        _record(actor, Action.STACK_CREATED, stack, _described(files, env_file))
     return stack
 
 
-@transaction.atomic
 def adopt_stack(
     *,
     actor: Actor,
@@ -71,21 +71,23 @@ def adopt_stack(
 
     Raises `Conflict` where it is managed already or its name is none that Compose would take.
     """
-    stack = _locked(stack_id)
-    if stack.is_managed:
-        raise Conflict(f"The stack {stack.name} is managed already.")
-    try:
-        clean_stack_name(stack.name)
-    except InvalidInput:
-        raise Conflict(f"{stack.name} is no name of a Compose project, so it can't be deployed.") from None
     files = _checked(compose_file, env_file, timeout_seconds)
-    stack = fleet.adopt_stack(stack_id=stack_id)
-    StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
-    _record(actor, Action.STACK_ADOPTED, stack, _described(files, env_file))
+    with transaction.atomic():
+        stack = _locked(stack_id)
+        if stack.is_managed:
+            raise Conflict(f"The stack {stack.name} is managed already.")
+        try:
+            clean_stack_name(stack.name)
+        except InvalidInput:
+            raise Conflict(
+                f"{stack.name} is no name of a Compose project, so it can't be deployed."
+            ) from None
+        stack = fleet.adopt_stack(stack_id=stack_id)
+        StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
+        _record(actor, Action.STACK_ADOPTED, stack, _described(files, env_file))
     return stack
 
 
-@transaction.atomic
 def change_stack(
     *,
     actor: Actor,
@@ -95,24 +97,25 @@ def change_stack(
     timeout_seconds: object = None,
 ) -> Stack:
     """Change what the next deploy will use; None leaves a part as it is, an empty env file removes it."""
-    stack, files = _locked_files(stack_id)
-    changes: dict[str, Any] = {}
-    if compose_file is not None:
-        text = clean_compose_file(compose_file)
-        if text != files.compose_file:
-            files.compose_file = text
-            changes["compose_file"] = f"{len(text.splitlines())} lines"
-    if env_file is not None:
-        text = clean_env_file(env_file)
-        files.env_file_sealed = sealed(text)
-        changes["env_file"] = f"{len(env_names(text))} variables" if text else "removed"
-    if timeout_seconds is not None and timeout_seconds != files.timeout_seconds:
-        files.timeout_seconds = _clean_timeout(timeout_seconds)
-        changes["timeout_seconds"] = files.timeout_seconds
-    if changes:
-        files.updated_at = clock.now()
-        files.save()
-        _record(actor, Action.STACK_CHANGED, stack, changes)
+    compose_text = None if compose_file is None else clean_compose_file(compose_file)
+    env_text = None if env_file is None else clean_env_file(env_file)
+    timeout = None if timeout_seconds is None else _clean_timeout(timeout_seconds)
+    with transaction.atomic():
+        stack, files = _locked_files(stack_id)
+        changes: dict[str, Any] = {}
+        if compose_text is not None and compose_text != files.compose_file:
+            files.compose_file = compose_text
+            changes["compose_file"] = f"{len(compose_text.splitlines())} lines"
+        if env_text is not None:
+            files.env_file_sealed = sealed(env_text)
+            changes["env_file"] = f"{len(env_names(env_text))} variables" if env_text else "removed"
+        if timeout is not None and timeout != files.timeout_seconds:
+            files.timeout_seconds = timeout
+            changes["timeout_seconds"] = timeout
+        if changes:
+            files.updated_at = clock.now()
+            files.save()
+            _record(actor, Action.STACK_CHANGED, stack, changes)
     return stack
 
 

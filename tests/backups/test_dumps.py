@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from django.db import connection
 
 from dockmesh.backups import dumps, reports, services
 from dockmesh.backups.models import BackupRun
+from dockmesh.fleet.models import HostPulse
 from tests.deploys.conftest import ANN
 from tests.deploys.support import fetch, report
 from tests.fleet.factories import make_host
@@ -57,3 +59,31 @@ def test_a_copy_that_nobody_waits_for_is_cleared(db: None) -> None:
     host.delete()
     reports.close_lost()
     assert not list(dumps.folder(0).parent.iterdir())
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite's online backup")
+def test_a_copy_ends_while_others_keep_writing(db: None) -> None:
+    host = make_host("alpha")[0]
+    stop = threading.Event()
+    wrote = []
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                HostPulse.objects.filter(host=host).update(sequence=len(wrote))
+                wrote.append(1)
+        finally:
+            connection.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copy = dumps.make(7) / "dockmesh.sqlite3"
+    finally:
+        stop.set()
+        writer.join()
+    assert len(wrote) > 1
+    with sqlite3.connect(copy) as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert opened.execute("SELECT count(*) FROM fleet_host").fetchall() == [(1,)]
+    dumps.remove(7)
