@@ -54,6 +54,11 @@ class Reason(StrEnum):
     THROTTLED = "too many bad tokens from this address"
 
 
+# What somebody gets who tries texts. The holder of a token that has ended knew its secret: they are told no
+# more than others, but aren't counted, so that the operator sees the true reason however often they come.
+GUESSES = frozenset({Reason.MALFORMED, Reason.UNKNOWN, Reason.WRONG_SECRET, Reason.WRONG_KIND})
+
+
 class Refused(Exception):
     """The request is not let in. `token_name` is set where the token is known."""
 
@@ -155,8 +160,8 @@ def credential(header: str | None, *, kind: secret.Kind, address: str) -> secret
 
 
 def bad_token(reason: Reason, *, address: str, token_name: str = "") -> Refused:
-    """The refusal of a bad token, counted: of too many from one address it says that instead."""
-    retry_after_seconds = throttle.count_bad(address)
+    """The refusal of a bad token; guesses are counted, and of too many from one address it says that instead."""
+    retry_after_seconds = throttle.count_bad(address) if reason in GUESSES else 0
     if retry_after_seconds:
         reason = Reason.THROTTLED
     return Refused(reason, token_name=token_name, retry_after_seconds=retry_after_seconds)

@@ -250,6 +250,13 @@ def test_a_hundred_bad_tokens_a_minute_are_throttled_and_a_good_one_still_works(
     assert ask(address="192.0.2.2", **bearer(bad)).status_code == 401
 
 
+def test_a_token_that_has_ended_keeps_its_reason_however_often_it_comes() -> None:
+    _, revoked = token_with(revoked_at=clock.now())
+    assert {ask(**bearer(revoked)).status_code for _ in range(150)} == {401}
+    assert reason_of(f"Bearer {revoked}") is Reason.REVOKED
+    assert reason_of("Bearer nonsense") is Reason.MALFORMED
+
+
 def test_the_minute_of_a_throttled_address_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [1000.0]
     monkeypatch.setattr(throttle.time, "monotonic", lambda: moment[0])
