@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.postgres import postgres_server  # noqa: F401  (a fixture)
 from tests.integration.server import DockmeshServer
 
 # Short times, so that a host goes offline within the test's patience.

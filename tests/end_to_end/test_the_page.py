@@ -17,7 +17,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.end_to_end.conftest import SHORT, read_metrics
-from tests.integration.browser import chromium  # noqa: F401  (a fixture)
 from tests.integration.prometheus import PrometheusServer, wait_for
 from tests.integration.server import DockmeshServer
 
@@ -174,7 +173,7 @@ def region(server: DockmeshServer, token: str, name: str) -> PrometheusServer:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:  # noqa: F811
+def page(chromium: Browser) -> Iterator[Page]:
     """A browser of its own, which may read the clipboard."""
     context = chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
     opened = context.new_page()
