@@ -19,7 +19,7 @@ PICTURES = (
     ("overview-light-phone.png", "/", 390, "light"),
     ("hosts-light.png", "/hosts/", 1440, "light"),
     ("host-dark.png", "/hosts/1/", 1440, "dark"),
-    ("stack-light.png", "/stacks/1/", 1440, "light"),
+    ("stack-light.png", "/stacks/2/", 1440, "light"),
     ("metrics-light.png", "/settings/metrics/", 1440, "light"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -118,17 +119,13 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
 
 def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble]:
     """Firing alerts, and what is wrong that no alert tells of already."""
-    found = [
-        Trouble(
-            _SEVERITY_TONES.get(alert.severity, "warning"),
-            alert.subject,
-            alert.cause,
-            f"/alerts/{alert.id}/",
-            alert.fired_at,
-        )
-        for alert in alerts.firing_alerts(most=MOST_READ)
-    ]
-    told = {trouble.subject for trouble in found}
+    told: dict[str, Trouble] = {}
+    for alert in alerts.firing_alerts(most=MOST_READ):
+        tone = _SEVERITY_TONES.get(alert.severity, "warning")
+        trouble = Trouble(tone, alert.subject, alert.cause, f"/alerts/{alert.id}/", alert.fired_at)
+        before = told.get(alert.subject)
+        told[alert.subject] = _together(before, trouble) if before else trouble
+    found = list(told.values())
     for host in fleet.hosts:
         subject, path = f"Host {host.name}", f"/hosts/{host.id}/"
         if subject in told or host.status is HostStatus.ONLINE:
@@ -144,6 +141,12 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
             path = f"/stacks/{stack.id}/"
             found.append(Trouble("bad", subject, "is in error.", path, stack.state_changed_at))
     return found
+
+
+def _together(one: Trouble, other: Trouble) -> Trouble:
+    """Two alerts about one subject as one trouble: as bad as the worse, which it leads to."""
+    worse, milder = sorted((one, other), key=lambda each: _TONE_ORDER[each.tone])
+    return dataclasses.replace(worse, words=f"{worse.words} {milder.words}")
 
 
 def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, str]:

@@ -97,6 +97,18 @@ def test_a_firing_alert_stands_for_what_it_tells_of(client: Client, ada: User) -
     assert f'href="/alerts/{alert.pk}/"' in text
 
 
+def test_two_alerts_about_one_subject_are_one_trouble(client: Client, ada: User) -> None:
+    make_fleet(1, offline=1, degraded=0, broken=0)
+    alerts.create_recommended_rules(actor=AUDIT_SYSTEM)
+    AlertRule.objects.update(for_seconds=0)
+    twin = AlertRule.objects.create(name="Twin", kind="host_offline", severity="info")
+    alerts.evaluate()
+    assert Alert.objects.filter(status="firing", rule=twin).count() == 1
+    text = text_of(client)
+    assert "1 thing is wrong" in text
+    assert text.count("No heartbeat since") == 2
+
+
 def test_a_host_name_is_text_and_never_markup(client: Client, ada: User) -> None:
     make_fleet(1, offline=1, degraded=0, broken=0)
     name = '"><script>alert(1)</script>'
