@@ -5,12 +5,12 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import Error, connection
 
 from metrics import multiprocess, rendering, requests, schema, scrapelog
-from metrics.flight import TimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -43,30 +43,27 @@ def _start_thread() -> None:
 
 
 def _run() -> None:
-    _warm_up()
+    _attempt("making the text of /metrics ahead", _warm_up)
     for run in itertools.count():
         if run % _MIGRATIONS_EVERY_RUNS == 0:
-            _count_migrations()
+            _attempt("counting the migrations", schema.count_migrations)
         time.sleep(_EVERY_SECONDS)
-        try:
-            flush()
-            rendering.renderer.rest()
-        except Exception:
-            logger.exception("Writing the counts failed.")
+        _attempt("writing the counts", flush)
+        _attempt("giving memory back", rendering.renderer.rest)
 
 
-def _count_migrations() -> None:
+def _attempt(what: str, run: Callable[[], None]) -> None:
+    """Whatever goes wrong, the thread goes on: the next time comes soon."""
     try:
-        schema.count_migrations()
-    except Error as error:
-        logger.warning("The migrations could not be counted, and are in a minute: %s", error)
+        run()
+    except (Error, rendering.DatabaseAway) as error:
+        logger.warning("The database did not let us go on with %s: %s", what, error)
         connection.close()
+    except Exception:
+        logger.exception("Something went wrong in %s.", what)
 
 
 def _warm_up() -> None:
     """Make the text once before anybody asks, so that the first scrape finds it kept."""
-    try:
-        page = rendering.renderer.page(since=time.monotonic(), timeout_seconds=_WARM_UP_SECONDS)
-        page.body(openmetrics=True, gzip=True)
-    except (rendering.DatabaseAway, TimedOut):
-        logger.warning("The text of /metrics could not be made ahead; the first scrape makes it.")
+    page = rendering.renderer.page(since=time.monotonic(), timeout_seconds=_WARM_UP_SECONDS)
+    page.body(openmetrics=True, gzip=True)

@@ -166,21 +166,25 @@ class Bench:
         url = urls[0]
         members = self.members[: len(self.members) // ingest.CONNECTIONS * ingest.CONNECTIONS]
         ingest.throughput(urls, ingest.unchanged(members, url, 500))
-        for _ in range(3):
-            rate = ingest.throughput(urls, ingest.unchanged(members, url, 8000))
-            self._note_rate("unchanged heartbeats", rate)
-        for _ in range(3):
-            rate = ingest.throughput(urls, ingest.changed(members, url, 1500, self.dice))
-            self._note_rate("changed heartbeats", rate)
+        pids = [server.children()[0] for server in servers]
+        for case, requests in [
+            *[("unchanged heartbeats", lambda: ingest.unchanged(members, url, 4000))] * 3,
+            *[("changed heartbeats", lambda: ingest.changed(members, url, 800, self.dice))] * 3,
+        ]:
+            ready = requests()
+            before = sum(map(processor_seconds, pids))
+            self._note_rate(case, ingest.throughput(urls, ready))
+            spent = sum(map(processor_seconds, pids)) - before
+            self.figures.add(case, "processor ms each", spent / len(ready) * 1e3)
         scraper = Client(url, {**PROMETHEUS, **self.headers})
         scraper.get()
-        before = resident_bytes(self.web_pid())
+        resident = resident_bytes(self.web_pid())
         found = ingest.rhythm(url, members, scraper, seconds=minutes * 60, dice=self.dice)
         for name, latencies in (("heartbeats", found.heartbeats), ("scrapes", found.scrapes)):
             for share in (0.5, 0.99, 1.0):
                 at = latencies[min(len(latencies) - 1, int(len(latencies) * share))]
                 self.figures.add(f"rhythm: {name}, ms", f"p{share * 100:g}", at * 1e3)
-        self.figures.add("rhythm: resident MiB", "before", before / 2**20)
+        self.figures.add("rhythm: resident MiB", "before", resident / 2**20)
         self.figures.add("rhythm: resident MiB", "after", resident_bytes(self.web_pid()) / 2**20)
         for server in servers:
             server.stop()

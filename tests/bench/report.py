@@ -85,6 +85,6 @@ def plain(figures: dict[str, dict[str, list[float]]]) -> str:
     """Medians, one line for each case."""
     lines = []
     for case, found in figures.items():
-        values = ", ".join(f"{who}: {statistics.median(values):.1f}" for who, values in found.items())
+        values = ", ".join(f"{who}: {statistics.median(values):.2f}" for who, values in found.items())
         lines.append(f"| {case} | {values} |")
     return "\n".join(["| case | medians |", "|---|---|", *lines])
