@@ -347,6 +347,7 @@ def ranking(
     description: str = "",
     width: int = 12,
     height: int = 8,
+    decimals: int | None = None,
 ) -> bargauge.Panel:
     """One horizontal bar for each series."""
     panel = (
@@ -362,6 +363,8 @@ def ranking(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
         .thresholds(steps((None, BLUE)))
     )
+    if decimals is not None:
+        panel = panel.decimals(decimals)
     if description:
         panel = panel.description(description)
     for one in queries:

@@ -27,11 +27,13 @@ class Query:
     legend: str
     type: str
 
-    def run(self, prometheus: PrometheusServer, *, seconds: int = RANGE_SECONDS) -> Outcome:
+    def run(
+        self, prometheus: PrometheusServer, *, seconds: int = RANGE_SECONDS, end: float | None = None
+    ) -> Outcome:
         """Raises QueryError with Prometheus's words."""
         if self.is_instant:
             return prometheus.evaluate(self.expr)
-        return prometheus.evaluate_range(self.expr, seconds=seconds, step=STEP_SECONDS)
+        return prometheus.evaluate_range(self.expr, seconds=seconds, step=STEP_SECONDS, end=end)
 
 
 def filled(expr: str, values: Mapping[str, str]) -> str:

@@ -85,6 +85,7 @@ def dashboard() -> sdk.Dashboard:
                     "{{rule}} ({{severity}})",
                 ),
                 description="Within the time on show.",
+                decimals=0,
             )
         )
         .with_panel(

@@ -63,21 +63,26 @@ def dashboard() -> sdk.Dashboard:
         .with_panel(
             listing(
                 "All jobs",
+                rows(f"max by (region, exported_job) ({last} > bool 0)"),
                 rows(f"max by (region, exported_job) ({last} > 0) * 1000"),
                 rows(f"max by (region, exported_job) ({age})"),
                 rows(f"max by (region, exported_job) ({took})"),
                 columns={
                     "region": "Region",
                     "exported_job": "Job",
-                    "Value #A": "Last success",
-                    "Value #B": "Age",
-                    "Value #C": "Took",
+                    "Value #A": "Has succeeded",
+                    "Value #B": "Last success",
+                    "Value #C": "Age",
+                    "Value #D": "Took",
                 },
                 units={"Last success": "dateTimeAsIso", "Age": "s", "Took": "s"},
-                limits={"Age": ((None, GREEN), (DAY, ORANGE), (LIMIT, RED))},
+                limits={
+                    "Has succeeded": ((None, RED), (1, GREEN)),
+                    "Age": ((None, GREEN), (DAY, ORANGE), (LIMIT, RED)),
+                },
                 by="Age",
                 descending=True,
-                description="A job without a last success has never succeeded.",
+                description="0: an enabled job that has never succeeded.",
             )
         )
         .with_panel(

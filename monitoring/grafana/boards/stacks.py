@@ -133,6 +133,7 @@ def dashboard() -> sdk.Dashboard:
                     f"topk(10, sum by (stack) (max without (instance) (increase({count}[$__range]))))",
                     "{{stack}}",
                 ),
+                decimals=0,
             )
         )
         .with_panel(
