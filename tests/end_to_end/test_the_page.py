@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import json
 import re
-import time
-import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.end_to_end.conftest import SHORT, read_metrics
+from tests.end_to_end.conftest import read_metrics
+from tests.end_to_end.hand_agent import HandAgent, call, container
 from tests.integration.prometheus import PrometheusServer, wait_for
 from tests.integration.server import DockmeshServer
 
@@ -87,78 +82,6 @@ def make_scraper_token(page: Page) -> str:
     assert "credentials_file" in page.content()
     assert "metrics_path: /metrics" in page.content()
     return copied
-
-
-def call(server: DockmeshServer, token: str, method: str, path: str, body: Any = None) -> Any:
-    """One request to the API; its JSON."""
-    request = urllib.request.Request(
-        f"{server.url}/api/v1/{path}",
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        method=method,
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        content = answer.read()
-    return json.loads(content) if content else None
-
-
-class HandAgent:
-    """An agent played by the test, over the real protocol."""
-
-    def __init__(self, server: DockmeshServer, hostname: str) -> None:
-        self.server = server
-        enrolled = call(server, server.enrollmenttoken(), "POST", "agents/enroll", {"hostname": hostname})
-        self.token: str = enrolled["agent_token"]
-        self.host_id: int = enrolled["host"]["id"]
-        self._boot = str(uuid.uuid4())
-        self._sequence = 0
-
-    def beat(self, containers: list[dict[str, Any]]) -> dict[str, Any]:
-        self._sequence += 1
-        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        digest = hashlib.sha256(json.dumps(containers).encode()).hexdigest()
-        answer: dict[str, Any] = call(
-            self.server,
-            self.token,
-            "POST",
-            "agents/heartbeat",
-            {
-                "protocol": 1,
-                "boot_id": self._boot,
-                "sequence": self._sequence,
-                "sent_at": now,
-                "agent": {"version": "0.1.0"},
-                "rtt_seconds": [0.012],
-                "docker": {"reachable": True, "version": "24.0.7", "error": ""},
-                "system": {
-                    "os": "linux",
-                    "arch": "x86_64",
-                    "kernel": "6.1",
-                    "cpus": 2,
-                    "memory_bytes": 2**30,
-                },
-                "inventory": {"digest": f"sha256:{digest}", "containers": containers},
-            },
-        )
-        assert answer["status"] == "accepted"
-        return answer
-
-
-def container(number: int, *, stack: str, state: str, exit_code: int = 0) -> dict[str, Any]:
-    return {
-        "id": f"{number:064x}",
-        "name": f"{stack}-{number}",
-        "image": "nginx:1.27",
-        "state": state,
-        "health": "",
-        "exit_code": exit_code,
-        "oom_killed": False,
-        "restart_count": 0,
-        "stack": stack,
-        "service": f"service-{number}",
-        "created_at": "2026-11-22T11:00:00Z",
-        "started_at": "2026-11-22T11:00:00Z",
-    }
 
 
 def is_up(prometheus: PrometheusServer) -> bool:
@@ -315,28 +238,6 @@ def test_federation_shows_both_regions(dockmesh: DockmeshServer, playing: Callab
             wait_for(lambda: regions() == {"eu", "us"}, what="both regions at the centre")
             jobs = {sample.labels["job"] for sample in central.query("dockmesh_hosts_total")}
             assert jobs == {"dockmesh"}, "honor_labels keeps the job"
-
-
-def test_two_replicas_on_one_postgresql_give_the_same_lines(tmp_path: Path, postgres_server: Any) -> None:
-    url = postgres_server.create_database()
-    with (
-        DockmeshServer(tmp_path / "data", SHORT, database_url=url) as one,
-        DockmeshServer(tmp_path / "data", SHORT, database_url=url) as two,
-    ):
-        token = one.createtoken("prometheus-scraper", permissions=["metrics.read"])
-        agent = HandAgent(one, "web-1")
-        for server in (one, two):
-            agent.server = server
-            agent.beat([container(1, stack="shop", state="running")])
-        time.sleep(2.5)
-
-        def lines(server: DockmeshServer) -> dict[str, float]:
-            own = ("dockmesh_agent_last_seen_seconds", "dockmesh_collector_duration_seconds")
-            page = read_metrics(server.url, token)
-            return {n: v for n, v in page.items() if n.startswith("dockmesh_") and not n.startswith(own)}
-
-        assert lines(one) == lines(two)
-        assert lines(one)['dockmesh_agent_rtt_seconds_count{host="web-1"}'] == 2
 
 
 def test_public_metrics_need_no_token_and_say_so(tmp_path: Path) -> None:
