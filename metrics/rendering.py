@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from django.db import Error, connection
+from django.db import Error
 
 from dockmesh.core import clock
 from dockmesh.core.postgresql.base import waits_limited_to
@@ -91,9 +91,7 @@ def _attempt(collector: Collector, scrape: Scrape, reading: Snapshot | None) -> 
     except Exception as error:
         logger.exception("Collector %s failed; its families are missing from this scrape.", collector.name)
         if isinstance(error, Error) and reading is not None:
-            if not connection.is_usable():
-                raise
-            reading.recover()
+            reading.recover()  # raises where the connection itself is gone
         return None
 
 
