@@ -11,6 +11,7 @@ from threading import Lock
 from django.db import connection, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
 
 from metrics.models import ApiRequestCount
 
@@ -78,7 +79,13 @@ def method_label(method: str | None) -> str:
 def path_label(request: HttpRequest) -> str:
     """The route's template, like `/api/v1/hosts/{id}`; `unmatched` where no route fits."""
     match = request.resolver_match
-    return UNMATCHED if match is None else template(match.route)
+    if match is None:
+        # Refused before it was routed: its method, its encoding, the database.
+        try:
+            match = resolve(request.path_info)
+        except Resolver404:
+            return UNMATCHED
+    return template(match.route)
 
 
 def template(route: str) -> str:

@@ -57,11 +57,13 @@ class DeclaredPermission(permissions.BasePermission):
     """The view declares `required_permission`, one for all methods or one for each; else nobody gets in."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        """401 without a principal; 403 where the permission is missing or undeclared."""
+        """401 without a principal; 405 for a method that isn't there; 403 without the permission."""
         principal = request.auth
         try:
             if not isinstance(principal, Principal):
                 raise bearer.Refused(bearer.Reason.NO_CREDENTIAL)
+            if not hasattr(view, (request.method or "").lower()):
+                raise exceptions.MethodNotAllowed(request.method or "")
             bearer.require(principal, required_permission(view, request.method or ""), path=request.path)
         except bearer.Refused as refused:
             if isinstance(principal, Principal) and principal.kind != "token":

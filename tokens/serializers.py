@@ -35,6 +35,7 @@ class TokenInput(StrictSerializer):
     allowed_cidrs = serializers.ListField(
         child=Text(),
         required=False,
+        allow_null=True,
         help_text="Networks that it may be used from; an empty list: from everywhere.",
     )
 
@@ -45,7 +46,7 @@ class TokenChange(StrictSerializer):
     name = Text(max_length=200, required=False)
     role = RoleReference(required=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
-    allowed_cidrs = serializers.ListField(child=Text(), required=False)
+    allowed_cidrs = serializers.ListField(child=Text(), required=False, allow_null=True)
     is_enabled = Flag(required=False)
 
 

@@ -19,10 +19,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from dockmesh.core import strictjson
-from dockmesh.core.errors import DomainError, InvalidInput
+from dockmesh.core.errors import DomainError, Forbidden, InvalidInput
 from dockmesh.core.problems import CONTENT_TYPE, problem
 
 logger = logging.getLogger(__name__)
+
+# RFC 6750 section 3.1: the token is good, but does not allow this.
+INSUFFICIENT_SCOPE = 'Bearer realm="dockmesh", error="insufficient_scope"'
 
 
 class StrictJSONParser(BaseParser):
@@ -178,12 +181,15 @@ def id_or_name(id_field: str, name_field: str) -> Callable[[str], Q]:
 
 def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """DRF's exception handler: every error becomes a problem, none shows a traceback."""
-    del context
     headers: dict[str, str] = {}
     if isinstance(error, DomainError):
+        auth = getattr(context.get("request"), "auth", None)
+        if isinstance(error, Forbidden) and getattr(auth, "kind", "") == "token":
+            headers["WWW-Authenticate"] = INSUFFICIENT_SCOPE
         return Response(
             problem(error.status, error.detail, errors=error.errors, title=error.title),
             status=error.status,
+            headers=headers,
             content_type=CONTENT_TYPE,
         )
     if isinstance(error, Http404):

@@ -69,7 +69,13 @@ def test_random_paths_are_one_series(client):
 def test_unknown_methods_are_one_series(client):
     for method in ("FOO123", "BAR", "TRACE"):
         client.generic(method, "/api/v1/hosts")
-    assert set(counts()) == {("other", "unmatched", 405)}
+    assert set(counts()) == {("other", "/api/v1/hosts", 405)}
+
+
+def test_a_request_that_is_refused_before_it_is_routed_has_its_path(client):
+    client.post("/api/v1/hosts", b"x", content_type="application/json", headers={"content-encoding": "gzip"})
+    client.generic("FOO123", "/api/v1/nowhere")
+    assert set(counts()) == {("POST", "/api/v1/hosts", 415), ("other", "unmatched", 405)}
 
 
 def test_a_bad_host_header_is_counted_too(client):

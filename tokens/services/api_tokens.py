@@ -200,7 +200,9 @@ def clean_expiry(
 
 
 def clean_cidrs(field_name: str, value: object) -> list[str]:
-    """Networks or single addresses in their usual spelling, each once; an empty list allows every address."""
+    """Networks or single addresses in their usual spelling, each once; none or an empty list: every address."""
+    if value is None:
+        return []
     if not isinstance(value, list | tuple):
         raise InvalidInput(field_name, "must be a list of networks like 10.0.0.0/8.")
     if len(value) > MAX_CIDRS:

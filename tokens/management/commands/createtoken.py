@@ -15,6 +15,7 @@ from dockmesh.core.commandline import complain_in_one_line, parse_duration
 from dockmesh.core.errors import DomainError
 from tokens import secret
 from tokens.models import ApiToken, TokenState
+from tokens.permissions import in_order
 from tokens.principals import SYSTEM
 from tokens.services import create_token, role_with_exactly
 
@@ -66,7 +67,7 @@ class Command(BaseCommand):
 
     def _run(self, options: dict[str, Any]) -> None:
         output: Path | None = options["output"]
-        if options["if_missing"] and self._is_there(options["name"].strip(), options["role"], output):
+        if options["if_missing"] and self._is_there(options, output):
             return
         expires_at = None
         if options["expires_in"]:
@@ -80,8 +81,9 @@ class Command(BaseCommand):
         if output is None:
             self.stdout.write(issued.text)
 
-    def _is_there(self, name: str, role: str | None, output: Path | None) -> bool:
+    def _is_there(self, options: dict[str, Any], output: Path | None) -> bool:
         """Whether a live token has this name; `CommandError` where what is there can't serve the caller."""
+        name = options["name"].strip()
         token = ApiToken.objects.select_related("role").filter(name=name, revoked_at=None).first()
         if token is None:
             return False
@@ -93,8 +95,14 @@ class Command(BaseCommand):
                 f"the token {name!r} is there, but {output} doesn't hold it and it can't be shown again:"
                 " revoke it, and run this once more"
             )
+        role, wanted = options["role"], in_order(options["permission"] or ())
         if role and token.role.name != role:
-            self.stderr.write(f"note: the token {name!r} has the role {token.role.name!r}, not {role!r}")
+            raise CommandError(
+                f"the token {name!r} is there, but its role is {token.role.name!r}, not {role!r}"
+            )
+        if not role and in_order(token.role.permissions) != wanted:
+            held = ", ".join(in_order(token.role.permissions)) or "nothing"
+            raise CommandError(f"the token {name!r} is there, but it holds {held}, not {', '.join(wanted)}")
         return True
 
 
