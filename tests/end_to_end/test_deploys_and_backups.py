@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,16 @@ def api(dockmesh: DockmeshServer) -> Api:
         return answer.json() if answer.content else None
 
     return call
+
+
+def composing(project: str) -> bool:
+    """Whether a Compose process of this project runs."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = file.read_bytes().split(b"\0")
+            if b"--project-name" in words and project.encode() in words:
+                return True
+    return False
 
 
 def asked(api: Api, collection: str, thing: dict[str, Any], what: str, body: Any = None) -> str:
@@ -154,6 +165,8 @@ def test_an_agent_killed_in_mid_deploy_ends_it_once_as_a_failure(
     assert (found["status"], found["error"]) == ("failure", "agent restarted while it ran")
     page = scrape()
     assert (page[deploys("slow", "success")], page[deploys("slow", "failure")]) == (1, 1)
+    # Compose outlives the killed agent; what it still makes must not reach the next test.
+    wait_for(lambda: not composing("slow"), seconds=60, what="the end of Compose")
 
 
 def test_a_server_killed_in_mid_deploy_gets_the_result_once(
