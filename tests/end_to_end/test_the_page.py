@@ -132,9 +132,13 @@ def test_the_pages_four_steps_and_its_scrape_configuration(dockmesh: DockmeshSer
 
         wait_for(refused, what="the target down with 401")
         page.get_by_role("link", name="Metrics", exact=True).click()
-        wait_for(
-            lambda: page.reload() and "revoked" in page.content(), what="the reason on Settings → Metrics"
-        )
+
+        def reason() -> str:
+            page.reload()
+            rows = page.get_by_role("row").filter(has_text="prometheus-scraper")
+            return " ".join(rows.all_inner_texts())
+
+        wait_for(lambda: "Revoked" in reason(), what="the reason on Settings → Metrics")
 
 
 def test_the_pages_five_expressions_give_what_the_fleet_implies(
