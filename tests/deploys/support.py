@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.db import transaction
+
 from dockmesh.core import clock
 from dockmesh.fleet import commands
 from dockmesh.fleet.models import Host
@@ -9,7 +11,8 @@ from dockmesh.fleet.models import Host
 
 def fetch(host: Host) -> list[dict[str, Any]]:
     """The commands that the host's next heartbeat would be answered with."""
-    return commands.hand_out(host.pk, now=clock.now())[0]
+    with transaction.atomic():
+        return commands.hand_out(host.pk, now=clock.now())[0]
 
 
 def progress(host: Host, command_id: int, output: str, seconds: float = 1.0) -> None:
