@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from prometheus_client import disable_created_metrics
 
-from dockmesh.core import lifecycle
+from dockmesh.core import answered, lifecycle
 
 
 class MetricsConfig(AppConfig):
@@ -13,9 +13,10 @@ class MetricsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what runs beside the requests; leave out what no scraper needs."""
-        from metrics import background
+        from metrics import background, elsewhere
 
         # Times of birth double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         lifecycle.register_start(background.start)
         lifecycle.register_stop(background.flush)
+        answered.register(elsewhere.count)

@@ -33,11 +33,11 @@ class RequestCounter:
         self._counts: dict[Key, int] = {}
         self._lock = Lock()
 
-    def add(self, method: str, path: str, status: int) -> None:
-        """One more answer."""
+    def add(self, method: str, path: str, status: int, count: int = 1) -> None:
+        """One more answer, or several."""
         key = (method, path, status)
         with self._lock:
-            self._counts[key] = self._counts.get(key, 0) + 1
+            self._counts[key] = self._counts.get(key, 0) + count
 
     def flush(self) -> None:
         """Write the increments; if the database refuses, they are kept for the next time."""

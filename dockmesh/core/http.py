@@ -29,6 +29,15 @@ _FORWARDED = (
 )
 
 
+def client(peer: str, *, forwarded_for: str, forwarded_proto: str) -> tuple[str, str | None]:
+    """The address of the client behind `peer`, which connected, and the scheme if a trusted proxy tells it."""
+    trusted = settings.DOCKMESH_TRUSTED_PROXIES
+    if not trusted or not is_trusted(peer, trusted):
+        return peer, None
+    scheme = forwarded_proto.rpartition(",")[2].strip().lower()
+    return client_address(peer, forwarded_for, trusted), scheme if scheme in ("http", "https") else None
+
+
 def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
     """The address of the client behind `peer`, which connected.
 
@@ -86,13 +95,13 @@ class ClientAddress:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         meta = request.META
-        trusted = settings.DOCKMESH_TRUSTED_PROXIES
-        peer = str(meta.get("REMOTE_ADDR", ""))
-        if trusted and is_trusted(peer, trusted):
-            meta["REMOTE_ADDR"] = client_address(peer, meta.get("HTTP_X_FORWARDED_FOR", ""), trusted)
-            scheme = meta.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
-            if scheme in ("http", "https"):
-                meta["wsgi.url_scheme"] = scheme
+        meta["REMOTE_ADDR"], scheme = client(
+            str(meta.get("REMOTE_ADDR", "")),
+            forwarded_for=meta.get("HTTP_X_FORWARDED_FOR", ""),
+            forwarded_proto=meta.get("HTTP_X_FORWARDED_PROTO", ""),
+        )
+        if scheme is not None:
+            meta["wsgi.url_scheme"] = scheme
         for name in _FORWARDED:
             meta.pop(name, None)
         return self._get_response(request)

@@ -20,7 +20,10 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import Task as WaitressTask
 
+from dockmesh.server import accesslog
+from dockmesh.server.lane import Lane
 from dockmesh.server.poller import Poller
 
 logger = logging.getLogger(__name__)
@@ -34,13 +37,13 @@ SWEEP_SECONDS = 1.0
 REQUEST_SECONDS = 30.0  # for a request to arrive whole, and more for a large body:
 LEAST_BYTES_PER_SECOND = 32 * 1024
 SEGMENT_BYTES = 64 * 1024
+RECEIVED_AT_ONCE_BYTES = 64 * 1024
 DRAIN_SECONDS = 2.0  # /readyz says no, everything else works: load balancers go elsewhere
 UNFINISHED_SECONDS = 5.0  # for requests that were only half there when the server began to stop
 STOP_SECONDS = 20.0  # for answers under way then
 FRESH_SECONDS = 0.2  # a connection this young may have its request under way
 LOOP_SECONDS = 1.0
 STOPPING_LOOP_SECONDS = 0.05
-LOGGED_PATH_CHARACTERS = 300
 SPARE_FILES = 64  # the database's, the log's
 PROBE_THREADS = 4
 # Answers wait in memory for slow clients, not in temporary files: a full disk must not stop a scrape.
@@ -55,6 +58,9 @@ _SINGLE = (b"\r\nhost:", b"\r\ncontent-length:", b"\r\ncontent-type:", b"\r\naut
 
 class StrictParser(HTTPRequestParser):
     """waitress's parser, refusing what a proxy in front could read differently (request smuggling)."""
+
+    arrived = 0.0  # when the request was there whole, by `time.monotonic`
+    ready_answer = b""  # what the lane answers
 
     def parse_header(self, header_plus: bytes) -> None:
         """Raises `ParsingError`, which becomes 400 and a closed connection."""
@@ -141,7 +147,7 @@ class Task(WSGITask):
     def get_environment(self) -> dict[str, Any]:
         """Beside what WSGI asks for, when the request was there whole: before it waited for a thread."""
         environ: dict[str, Any] = super().get_environment()
-        environ["dockmesh.arrived"] = getattr(self.request, "arrived", time.monotonic())
+        environ["dockmesh.arrived"] = self.request.arrived
         return environ
 
     def build_response_header(self) -> bytes:
@@ -152,12 +158,30 @@ class Task(WSGITask):
         return head
 
 
+class ReadyTask(WaitressTask):
+    """Sends an answer that is there already, head and body."""
+
+    def service(self) -> None:
+        """Hand it to the connection."""
+        self.channel.write_soon(self.request.ready_answer)
+
+
 class Channel(HTTPChannel):
     """A client's connection."""
 
     parser_class = StrictParser
-    task_class = Task
     error_task_class = ProblemTask
+
+    @staticmethod
+    def task_class(channel: HTTPChannel, request: StrictParser) -> WaitressTask:
+        """What `service` has done by a worker, or by the lane."""
+        return ReadyTask(channel, request) if request.ready_answer else Task(channel, request)
+
+    def answer(self, answer: bytes) -> None:
+        """The lane has this answer to the first request: send it, and look for the next request."""
+        self.requests[0].ready_answer = answer
+        self.service()
+        self.server.poller.look_at(self)
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
         self.request_began = time.monotonic()
@@ -185,27 +209,37 @@ class Channel(HTTPChannel):
             self.server.poller.forget(descriptor)
 
 
-class Lanes(ThreadedTaskDispatcher):
-    """Worker threads, and a few of their own for the probes, which must answer while all others wait."""
+class Dispatcher(ThreadedTaskDispatcher):
+    """Worker threads; a few of their own for the probes, which must answer while all others wait; and the lane."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, probe_paths: Sequence[str], lane: Lane | None) -> None:
         super().__init__()
-        self._paths = frozenset(paths)
+        self._probe_paths = frozenset(probe_paths)
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(PROBE_THREADS)
+        self._lane = lane
 
     def add_task(self, task: Channel) -> None:
         """Queue the channel whose next request is there whole."""
+        request = task.requests[0]
+        request.arrived = time.monotonic()
+        if self._lane is not None and self._lane.takes(request) and not task.server.is_draining:
+            self._lane.add(task)
+        else:
+            self.add_to_workers(task)
+
+    def add_to_workers(self, task: Channel) -> None:
+        """The same, past the lane."""
         task.server.poller.add_busy(task)
-        for request in task.requests[:1]:
-            request.arrived = time.monotonic()
-        if task.requests and getattr(task.requests[0], "path", "") in self._paths:
+        if task.requests and getattr(task.requests[0], "path", "") in self._probe_paths:
             self._probes.add_task(task)
         else:
             super().add_task(task)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End the threads."""
+        if self._lane is not None:
+            self._lane.stop(timeout)
         self._probes.shutdown(cancel_pending, timeout)
         done: bool = super().shutdown(cancel_pending, timeout)
         return done
@@ -214,7 +248,7 @@ class Lanes(ThreadedTaskDispatcher):
 class HTTPServer:
     """Serves `application` on `listener` until `stop` is called.
 
-    `lanes` are the paths of the probes. `on_drain` is called when stopping begins. `log` gets one line for
+    `probe_paths` have threads of their own, and so has `lane`. `on_drain` is called when stopping begins. `log` gets one line for
     each request: without the query, and without what follows one of the `secret_paths`.
     """
 
@@ -225,7 +259,8 @@ class HTTPServer:
         *,
         threads: int,
         max_body_bytes: int,
-        lanes: Sequence[str] = (),
+        probe_paths: Sequence[str] = (),
+        lane: Lane | None = None,
         secret_paths: Sequence[str] = (),
         on_drain: Callable[[], None] = lambda: None,
         log: Callable[[str], None] = lambda line: None,
@@ -236,7 +271,7 @@ class HTTPServer:
         self._application = application
         self._stop_began = 0.0
         self._is_listening = True
-        self._dispatcher = Lanes(lanes)
+        self._dispatcher = Dispatcher(probe_paths, lane)
         self._dispatcher.queue_logger = logging.getLogger("dockmesh.server.queue")
         self._dispatcher.queue_logger.setLevel(logging.ERROR)
         self._dispatcher.set_thread_count(threads)
@@ -251,6 +286,7 @@ class HTTPServer:
             backlog=2048,
             asyncore_use_poll=True,
             channel_timeout=IDLE_SECONDS,
+            recv_bytes=RECEIVED_AT_ONCE_BYTES,
             cleanup_interval=CLEANUP_SECONDS,
             max_request_header_size=MAX_HEAD_BYTES,
             max_request_body_size=max_body_bytes + 1,
@@ -261,7 +297,10 @@ class HTTPServer:
             clear_untrusted_proxy_headers=False,
         )
         self._server.channel_class = Channel
-        self._server.poller = self._poller = Poller(self._server._map)
+        self._server.poller = self._poller = Poller(self._server._map, self._server.pull_trigger)
+        self._server.pull_trigger = self._poller.wake
+        if lane is not None:
+            lane.start(leave=self._dispatcher.add_to_workers, log=log)
         self._next_sweep = 0.0
         self._server.is_draining = False
 
@@ -324,14 +363,19 @@ class HTTPServer:
             answer = self._application(environ, start)
             return _NoBody(answer) if environ["REQUEST_METHOD"] == "HEAD" else answer
         finally:
-            path = environ["PATH_INFO"][:LOGGED_PATH_CHARACTERS]
+            path = environ["PATH_INFO"]
             for secret_path in self._secret_paths:
                 if path.startswith(secret_path):
                     path = secret_path
-            taken = (time.monotonic() - began) * 1000
             self._log(
-                f"{environ['REMOTE_ADDR']} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} "
-                f'"{environ["REQUEST_METHOD"]} {_printable(path)}" {status or 500} {size} {taken:.1f}ms'
+                accesslog.line(
+                    address=environ["REMOTE_ADDR"],
+                    method=environ["REQUEST_METHOD"],
+                    path=path,
+                    status=status or 500,
+                    size=size,
+                    seconds=time.monotonic() - began,
+                )
             )
 
 
@@ -355,13 +399,6 @@ def _close_idle(server: Any, *, even_unfinished: bool = False) -> None:
         is_fresh = time.time() - channel.last_activity < FRESH_SECONDS
         if not is_busy and (even_unfinished or not (has_begun or is_fresh)):
             channel.will_close = True
-
-
-def _printable(path: str) -> str:
-    return "".join(
-        character if " " < character < "\x7f" and character != '"' else f"\\x{ord(character):02x}"
-        for character in path
-    )
 
 
 def _files_at_most() -> int:

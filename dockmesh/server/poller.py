@@ -6,6 +6,8 @@ connected each request costs more than a millisecond. This one asks only those t
 
 import contextlib
 import select
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from waitress import wasyncore
@@ -16,17 +18,24 @@ _READ = select.EPOLLIN | select.EPOLLPRI
 class Poller:
     """Hands events to waitress's dispatchers, those of `dispatchers` (by file descriptor).
 
-    All methods but `add_busy` and `forget` belong to the thread that calls `turn`.
+    `pull_trigger` ends the wait of `turn`. All methods but `wake`, `look_at`, `add_busy` and `forget` belong to
+    the thread that calls `turn`.
     """
 
-    def __init__(self, dispatchers: dict[int, Any]) -> None:
+    def __init__(self, dispatchers: dict[int, Any], pull_trigger: Callable[[], None]) -> None:
         self._dispatchers = dispatchers
+        self._pull_trigger = pull_trigger
+        self._is_awake = False  # or will be: there is no need to pull the trigger again
+        self._to_look_at: deque[Any] = deque()
         self._epoll = select.epoll()
         self._armed: dict[int, int] = {}  # what epoll waits for on each
         self._busy: set[Any] = set()
 
     def turn(self, seconds: float) -> None:
         """Wait for events, `seconds` at most, and hand them on."""
+        self._is_awake = False  # before looking: whoever has something new from now on wakes us
+        while self._to_look_at:
+            self.update(self._to_look_at.popleft())
         for channel in list(self._busy):
             if not channel.requests:
                 self._busy.discard(channel)
@@ -57,6 +66,17 @@ class Poller:
         """The same for all of them."""
         for dispatcher in list(self._dispatchers.values()):
             self.update(dispatcher)
+
+    def wake(self) -> None:
+        """Let `turn` come back soon."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._pull_trigger()
+
+    def look_at(self, channel: Any) -> None:
+        """What the channel waits for has changed, once."""
+        self._to_look_at.append(channel)
+        self.wake()
 
     def add_busy(self, channel: Any) -> None:
         """A worker thread has this channel: look at it at every turn until its requests are answered."""

@@ -37,34 +37,33 @@ class HandAgent:
         self._sequence = 0
 
     def beat(self, containers: list[dict[str, Any]]) -> dict[str, Any]:
+        document = self.document(containers)
+        answer: dict[str, Any] = call(self.server, self.token, "POST", "agents/heartbeat", document)
+        assert answer["status"] == "accepted"
+        return answer
+
+    def document(self, containers: list[dict[str, Any]]) -> dict[str, Any]:
+        """The next heartbeat."""
         self._sequence += 1
         now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
         digest = hashlib.sha256(json.dumps(containers).encode()).hexdigest()
-        answer: dict[str, Any] = call(
-            self.server,
-            self.token,
-            "POST",
-            "agents/heartbeat",
-            {
-                "protocol": 1,
-                "boot_id": self._boot,
-                "sequence": self._sequence,
-                "sent_at": now,
-                "agent": {"version": "0.1.0"},
-                "rtt_seconds": [0.012],
-                "docker": {"reachable": True, "version": "24.0.7", "error": ""},
-                "system": {
-                    "os": "linux",
-                    "arch": "x86_64",
-                    "kernel": "6.1",
-                    "cpus": 2,
-                    "memory_bytes": 2**30,
-                },
-                "inventory": {"digest": f"sha256:{digest}", "containers": containers},
+        return {
+            "protocol": 1,
+            "boot_id": self._boot,
+            "sequence": self._sequence,
+            "sent_at": now,
+            "agent": {"version": "0.1.0"},
+            "rtt_seconds": [0.012],
+            "docker": {"reachable": True, "version": "24.0.7", "error": ""},
+            "system": {
+                "os": "linux",
+                "arch": "x86_64",
+                "kernel": "6.1",
+                "cpus": 2,
+                "memory_bytes": 2**30,
             },
-        )
-        assert answer["status"] == "accepted"
-        return answer
+            "inventory": {"digest": f"sha256:{digest}", "containers": containers},
+        }
 
 
 def container(number: int, *, stack: str, state: str, exit_code: int = 0) -> dict[str, Any]:

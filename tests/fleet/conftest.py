@@ -1,17 +1,23 @@
-"""An agent of a host, as the tests' client."""
+"""An agent of a host, as the tests' client: its heartbeats go to the endpoint, or through the lane."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
+from dockmesh.fleet import heartbeat_lane
 from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.server.lane import Posted
 from tests.fleet.factories import make_host
-from tokens import throttle
+from tokens import refusals, throttle
 
 
 @dataclass
@@ -20,9 +26,10 @@ class AgentClient:
 
     host: Host
     token: str
+    is_in_lane: bool = False
 
     def post(self, path: str, body: Any, **extra: Any) -> Any:
-        raw = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
+        raw = raw_of(body)
         headers = {"Authorization": f"Bearer {self.token}", **extra.pop("headers", {})}
         return Client().post(
             f"/api/v1/agents/{path}",
@@ -33,23 +40,72 @@ class AgentClient:
         )
 
     def beat(self, body: Any, **extra: Any) -> Any:
+        """What the server answers: the lane, or the endpoint where the lane leaves it alone."""
+        if self.is_in_lane and not extra:
+            (answer,) = heartbeat_lane.answer([self.posted(body)])
+            if answer is not None:
+                return LaneAnswer(answer, content_type="application/json")
         return self.post("heartbeat", body, **extra)
+
+    def posted(self, body: Any, **headers: str) -> Posted:
+        """The heartbeat as the HTTP server hands it to the lane."""
+        known = {
+            "HOST": "localhost",
+            "CONTENT_TYPE": "application/json",
+            "AUTHORIZATION": f"Bearer {self.token}",
+        }
+        return Posted("127.0.0.1", {**known, **headers}, raw_of(body), time.monotonic())
 
     @property
     def pulse(self) -> HostPulse:
         return HostPulse.objects.get(pk=self.host.pk)
 
 
-@pytest.fixture
-def agent(db: None) -> AgentClient:
-    return AgentClient(*make_host("web"))
+class LaneAnswer(HttpResponse):
+    """The lane's body, as the test client would give it."""
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+def raw_of(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
 
 
 @pytest.fixture
-def other_agent(db: None) -> AgentClient:
-    return AgentClient(*make_host("db"))
+def is_in_lane() -> bool:
+    """Whether the agents' heartbeats go through the lane."""
+    return False
+
+
+@pytest.fixture(params=[False, True], ids=["endpoint", "lane"])
+def both_ways(request: pytest.FixtureRequest) -> bool:
+    """A module that says `is_in_lane = both_ways` has its tests run both ways."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def agent(db: None, is_in_lane: bool) -> AgentClient:
+    return AgentClient(*make_host("web"), is_in_lane)
+
+
+@pytest.fixture
+def other_agent(db: None, is_in_lane: bool) -> AgentClient:
+    return AgentClient(*make_host("db"), is_in_lane)
 
 
 @pytest.fixture(autouse=True)
 def _no_throttle() -> None:
     throttle.forget()
+    refusals.forget()
+
+
+@pytest.fixture
+def connection_queries() -> CaptureQueriesContext:
+    return CaptureQueriesContext(connection)
+
+
+def statements(queries: CaptureQueriesContext) -> list[str]:
+    """The first word of each, without those of transactions; on SQLite a statement for many rows is one."""
+    words = [query["sql"].split(" times: ")[-1].split()[0] for query in queries]
+    return [word for word in words if word in ("SELECT", "UPDATE", "INSERT", "DELETE")]

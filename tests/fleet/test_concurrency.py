@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from dockmesh.audit.services import SYSTEM
-from dockmesh.fleet import commands, services
+from dockmesh.fleet import commands, heartbeat_lane, services
 from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
 from dockmesh.fleet.states import container_counts, stack_counts
 from tests.fleet.conftest import AgentClient
@@ -77,6 +77,39 @@ def test_hosts_that_gain_and_lose_the_same_stacks_keep_their_series() -> None:
 
     at_once(*[swap(client, index % 2 == 1) for index, client in enumerate(agents(4))])
     assert_summaries_are_true()
+
+
+def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
+    """As two replicas take them: the same hosts' names in both, batches in other orders, heartbeats alone between."""
+    clients = agents(9)
+
+    def beat(client: AgentClient, sequence: int, names: str) -> Any:
+        containers = [container(f"c{name}", stack=name) for name in names]
+        return heartbeat(sequence, containers=containers, digest=f"d{sequence}")
+
+    def together(members: Sequence[AgentClient], names: Sequence[str]) -> Callable[[], None]:
+        def run() -> None:
+            for sequence, each in enumerate(names * 4, 2):
+                answers = heartbeat_lane.answer(
+                    [client.posted(beat(client, sequence, each)) for client in members]
+                )
+                assert None not in answers
+
+        return run
+
+    def alone(client: AgentClient) -> None:
+        for sequence, each in enumerate(["cdef", "abcd"] * 4, 2):
+            assert client.beat(beat(client, sequence, each)).status_code == 200
+
+    for client in clients:
+        assert client.beat(beat(client, 1, "abcd")).status_code == 200
+    at_once(
+        together(clients[:4], ["dcba", "hgfe"]),
+        together(clients[7:3:-1], ["efgh", "abcd"]),
+        lambda: alone(clients[8]),
+    )
+    assert_summaries_are_true()
+    assert set(HostPulse.objects.values_list("sequence", flat=True)) == {9}
 
 
 def test_heartbeats_of_one_host_at_once_leave_the_newest() -> None:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from dockmesh.core.errors import DomainError
 from dockmesh.fleet.documents import read_heartbeat
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack
-from tests.fleet.conftest import AgentClient
+from tests.fleet.conftest import AgentClient, both_ways
 from tests.fleet.factories import container, heartbeat
 from tokens import secret
+
+is_in_lane = both_ways
 
 
 def everything() -> Any:

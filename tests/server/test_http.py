@@ -3,17 +3,19 @@
 import contextlib
 import json
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from dockmesh.server import http
 from dockmesh.server.http import HTTPServer
+from dockmesh.server.lane import MOST_AT_ONCE, MOST_BODY_BYTES, Lane, Posted
 
-LIMIT = 100_000
+LIMIT = 200_000
 BIG = [bytes([number % 256]) * 65536 for number in range(160)]
 
 
@@ -23,6 +25,7 @@ class Running:
     def __init__(self, threads: int = 2) -> None:
         self.gate = threading.Event()
         self.lines: list[str] = []
+        self.batches: list[int] = []
         self.is_drained = False
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = listener.getsockname()[1]
@@ -31,7 +34,8 @@ class Running:
             self.application,
             threads=threads,
             max_body_bytes=LIMIT,
-            lanes=("/lane",),
+            probe_paths=("/lane",),
+            lane=Lane("/quick", self.quickly, {"X-Quick": "yes"}),
             secret_paths=("/secret/",),
             on_drain=self.drain,
             log=self.lines.append,
@@ -41,6 +45,15 @@ class Running:
 
     def drain(self) -> None:
         self.is_drained = True
+
+    def quickly(self, requests: Sequence[Posted]) -> Sequence[bytes | None]:
+        """The lane's application; the body says what is to happen."""
+        self.batches.append(len(requests))
+        if any(request.body == b"wait" for request in requests):
+            self.gate.wait(10)
+        if any(request.body == b"fail" for request in requests):
+            raise RuntimeError("not for the client")
+        return [None if request.body == b"leave" else b"<" + request.body + b">" for request in requests]
 
     def application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -88,6 +101,13 @@ def split_answer(raw: bytes) -> tuple[int, dict[str, str], bytes]:
     head, _, body = raw.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -182,8 +202,8 @@ def test_a_large_answer_is_whole_though_the_client_reads_slowly_and_no_worker_wa
         (b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhelloGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"X-A: a\0b\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"Transfer-Encoding: chunked\r\n\r\nzz\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"Content-Length: 100001\r\n\r\n", 413),
-        (b"Transfer-Encoding: chunked\r\n\r\n186A1\r\n" + b"x" * 100_001, 413),
+        (b"Content-Length: 200001\r\n\r\n", 413),
+        (b"Transfer-Encoding: chunked\r\n\r\n30D41\r\n" + b"x" * 200_001, 413),
         (b"X-A: " + b"a" * 40_000 + b"\r\n\r\n", 431),
         (b"X-A: " + b"a" * 40_000, 431),
     ],
@@ -289,6 +309,125 @@ def test_a_lane_answers_while_all_workers_are_busy(running: Running) -> None:
     for sock in busy:
         assert split_answer(read_all(sock))[0] == 200
         sock.close()
+
+
+def quick(body: bytes, head: bytes = b"") -> bytes:
+    return b"POST /quick HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+
+
+def read_answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """One answer of a connection that stays open."""
+    raw = b""
+    while b"\r\n\r\n" not in raw:
+        raw += sock.recv(65536)
+    length = int(split_answer(raw)[1]["Content-Length"])
+    while len(raw.partition(b"\r\n\r\n")[2]) < length:
+        raw += sock.recv(65536)
+    return split_answer(raw)
+
+
+def is_by_worker(answer: tuple[int, dict[str, str], bytes]) -> bool:
+    return "X-Quick" not in answer[1]
+
+
+def test_the_lane_answers_with_its_headers_and_keeps_the_connection(running: Running) -> None:
+    with running.connect() as sock:
+        for body in (b"one", b"", b"three"):
+            sock.sendall(quick(body))
+            status, headers, answer = read_answer(sock)
+            assert (status, headers["X-Quick"], answer) == (200, "yes", b"<" + body + b">")
+            assert headers["Content-Type"] == "application/json"
+            assert "Date" in headers
+    wait_for(lambda: len(running.lines) == 3)
+    assert [line.split('"')[1:3] for line in running.lines] == [
+        ["POST /quick", f" 200 {size} {line.rpartition(' ')[2]}"]
+        for size, line in zip((5, 2, 7), running.lines, strict=True)
+    ]
+
+
+def test_requests_that_wait_are_answered_together(running: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(running.connect())
+        first.sendall(quick(b"wait"))
+        wait_for(lambda: running.batches == [1])
+        others = [stack.enter_context(running.connect()) for _ in range(MOST_AT_ONCE + 10)]
+        for number, sock in enumerate(others):
+            sock.sendall(quick(b"%d" % number))
+        lane = running.server._dispatcher._lane
+        assert lane is not None
+        wait_for(lambda: len(lane._waiting) == len(others))
+        running.gate.set()
+        for number, sock in enumerate(others):
+            assert read_answer(sock)[2] == b"<%d>" % number
+    assert running.batches == [1, MOST_AT_ONCE, 10]
+
+
+def test_what_the_lane_leaves_alone_goes_to_a_worker_whole(running: Running) -> None:
+    with running.connect() as sock:
+        for body in (b"leave", b"fail"):
+            sock.sendall(quick(body))
+            answer = read_answer(sock)
+            assert is_by_worker(answer)
+            assert json.loads(answer[2])["body"] == body.decode()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n",
+        quick(b"a").replace(b"/quick", b"/quick?a=b"),
+        quick(b"a").replace(b"/quick", b"/quick/"),
+        quick(b"a" * (MOST_BODY_BYTES + 1)),
+        quick(b"a", b"Connection: close\r\n"),
+        b"POST /quick HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ],
+    ids=["GET", "query", "another path", "large", "close", "chunked"],
+)
+def test_what_is_not_ordinary_goes_to_a_worker(running: Running, wire: bytes) -> None:
+    with running.connect() as sock:
+        sock.sendall(wire)
+        assert is_by_worker(read_answer(sock))
+    assert not running.batches
+
+
+def test_requests_of_lane_and_workers_on_one_connection_are_answered_in_order(running: Running) -> None:
+    wire = quick(b"1") + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n" + quick(b"3") + quick(b"leave") + quick(b"5")
+    raw = running.ask(wire, b"GET /6 HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    marks = [b"<1>", b'"PATH_INFO": "/2"', b"<3>", b'"body": "leave"', b"<5>", b'"PATH_INFO": "/6"']
+    places = [raw.find(mark) for mark in marks]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_a_client_of_the_lane_that_leaves_harms_nobody(running: Running) -> None:
+    first = running.connect()
+    first.sendall(quick(b"wait"))
+    wait_for(lambda: running.batches == [1])
+    gone = running.connect()
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    gone.sendall(quick(b"gone"))
+    lane = running.server._dispatcher._lane
+    assert lane is not None
+    wait_for(lambda: len(lane._waiting) == 1)
+    gone.close()
+    running.gate.set()
+    assert read_answer(first)[2] == b"<wait>"
+    first.sendall(quick(b"again"))
+    assert read_answer(first)[2] == b"<again>"
+    first.close()
+
+
+def test_stopping_finishes_what_the_lane_has(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(quick(b"wait"))
+        wait_for(lambda: running.batches == [1])
+        running.server.stop()
+        wait_for(lambda: running.is_drained)
+        running.gate.set()
+        assert read_answer(sock)[2] == b"<wait>"
+        assert sock.recv(1) == b""
+    running.thread.join(5)
+    assert not running.thread.is_alive()
 
 
 def test_stopping_finishes_what_was_accepted(running: Running) -> None:

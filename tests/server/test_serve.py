@@ -1,5 +1,6 @@
 """`manage.py serve` as its user sees it: real processes, real sockets."""
 
+import http.client
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.hand_agent import HandAgent
 from tests.integration.server import ROOT, DockmeshServer
 
 pytestmark = pytest.mark.integration
@@ -74,6 +76,26 @@ def test_a_clean_stop_writes_the_counts_that_were_in_memory(server: DockmeshServ
     assert server.stop() == 0
     show = "from metrics.models import ApiRequestCount as C; print(*C.objects.values_list('path', 'count'))"
     assert server.manage("shell", "-v0", "-c", show) == "('unmatched', 1)"
+
+
+def test_a_heartbeat_of_the_lane_is_answered_and_logged_as_by_the_endpoint(server: DockmeshServer) -> None:
+    agent = HandAgent(server, "web")
+    agent.beat([])
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    headers = {"Authorization": f"Bearer {agent.token}", "Content-Type": "application/json"}
+    heads = []
+    # A query is nothing that agents send, so the lane leaves the second to the endpoint.
+    for query in ("", "?by=endpoint"):
+        body = json.dumps(agent.document([]))
+        connection.request("POST", f"/api/v1/agents/heartbeat{query}", body, headers)
+        answer = connection.getresponse()
+        assert json.loads(answer.read())["status"] == "accepted"
+        heads.append({name: value for name, value in answer.headers.items() if name != "Date"})
+    assert heads[0] == heads[1]
+    lines = [line for line in server.log.splitlines() if "POST /api/v1/agents/heartbeat" in line][-2:]
+    assert [re.sub(r"\S+Z|[0-9.]+ms", "", line) for line in lines[:1]] == [
+        re.sub(r"\S+Z|[0-9.]+ms", "", line) for line in lines[1:]
+    ]
 
 
 def test_sigint_stops_it_too(server: DockmeshServer) -> None:

@@ -21,9 +21,11 @@ from dockmesh.fleet.services.stacks import (
     remove_stack,
     set_deploy_state,
 )
+from dockmesh.fleet.services.together import Beat, record_together
 
 __all__ = [
     "Answer",
+    "Beat",
     "add_managed_stack",
     "adopt_stack",
     "authenticate_enrollment",
@@ -36,6 +38,7 @@ __all__ = [
     "lock_host",
     "observe_deploy",
     "record_heartbeat",
+    "record_together",
     "remove_host",
     "remove_stack",
     "rename_host",

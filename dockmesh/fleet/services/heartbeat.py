@@ -25,10 +25,10 @@ from dockmesh.core import clock
 from dockmesh.core.errors import NotFound
 from dockmesh.fleet import commands, sql
 from dockmesh.fleet.agents import Agent
-from dockmesh.fleet.documents import Heartbeat
+from dockmesh.fleet.documents import Heartbeat, Inventory
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
 from dockmesh.fleet.models import Host, HostPulse
-from dockmesh.fleet.services.inventory import Summary, apply_inventory
+from dockmesh.fleet.services.inventory import Summary, apply_inventories, write_summaries
 
 ACCEPTED, STALE, INVENTORY_WANTED = "accepted", "stale", "inventory_wanted"
 
@@ -57,7 +57,7 @@ def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat) -> Answer:
     if the host has been removed since its token was read.
     """
     now = clock.now()
-    facts = _facts_digest(heartbeat)
+    facts = facts_digest(heartbeat)
     if _is_unchanged(agent, heartbeat, facts, now) and _touch(agent, heartbeat, now):
         return Answer(ACCEPTED, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
     return _record_change(agent, heartbeat, facts, now)
@@ -65,21 +65,34 @@ def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat) -> Answer:
 
 def _is_unchanged(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> bool:
     inventory = heartbeat.inventory
+    return is_plain(agent, heartbeat, facts) and (
+        inventory is None
+        or (
+            inventory.containers is UNSET
+            and is_known(inventory, digest=agent.inventory_digest, taken_at=agent.inventory_at, now=now)
+        )
+    )
+
+
+def is_plain(agent: Agent, heartbeat: Heartbeat, facts: str) -> bool:
+    """Whether there is nothing in it but when the host was seen, its round trips and its inventory."""
     return (
         agent.boot_id == heartbeat.boot_id
         and agent.sequence < heartbeat.sequence
         and agent.facts_digest == facts
         and not agent.has_commands
         and heartbeat.progress is UNSET
-        and (
-            inventory is None
-            or (
-                inventory.containers is UNSET
-                and inventory.digest == agent.inventory_digest
-                and agent.inventory_at is not None
-                and agent.inventory_at <= now < agent.inventory_at + WHOLE_INVENTORY_EVERY
-            )
-        )
+    )
+
+
+def is_known(
+    inventory: Inventory, *, digest: str, taken_at: datetime.datetime | None, now: datetime.datetime
+) -> bool:
+    """Whether the inventory's digest alone will do, going by the last whole one."""
+    return (
+        inventory.digest == digest
+        and taken_at is not None
+        and taken_at <= now < taken_at + WHOLE_INVENTORY_EVERY
     )
 
 
@@ -141,11 +154,6 @@ UPDATE fleet_hostpulse
        inventory_at = %s, facts_digest = %s, rtt_counts = %s, rtt_sum = %s, is_degraded = %s, version = %s
  WHERE host_id = %s
 """
-# Compares as it writes: what was read of the host before the lock was granted may be old.
-_WRITE_SUMMARY = """
-UPDATE fleet_host SET container_counts = %s, stack_counts = %s
- WHERE id = %s AND (container_counts <> %s OR stack_counts <> %s)
-"""
 
 
 @transaction.atomic
@@ -158,7 +166,7 @@ def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime
         _take_boot(pulse, heartbeat)
     is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
     status, summary = _take_inventory(pulse, heartbeat, now)
-    if summary is not None and _write_summary(pulse.host_id, summary):
+    if summary is not None and write_summaries({pulse.host_id: summary}):
         is_rendered_anew = True
     # Handlers of commands change the pulse too, so it is written before they are called.
     _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
@@ -174,12 +182,6 @@ def _lock(host_id: int) -> _Pulse:
     pulse = _Pulse(*rows[0])
     pulse.inventory_at = sql.moment(pulse.inventory_at)
     return pulse
-
-
-def _write_summary(host_id: int, summary: Summary) -> bool:
-    """Whether it is another than the host's last."""
-    counts = (summary.container_counts, summary.stack_counts)
-    return sql.run(_WRITE_SUMMARY, [*counts, host_id, *counts]) == 1
 
 
 def _write(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, version: int) -> None:
@@ -221,7 +223,7 @@ def _is_degraded(heartbeat: Heartbeat) -> bool:
     return not heartbeat.docker.reachable or heartbeat.inventory is None
 
 
-def _facts_digest(heartbeat: Heartbeat) -> str:
+def facts_digest(heartbeat: Heartbeat) -> str:
     """Of what `_take_facts` takes."""
     facts = msgspec.json.encode(
         (heartbeat.agent, heartbeat.docker, heartbeat.system, _is_degraded(heartbeat))
@@ -266,12 +268,9 @@ def _take_inventory(
     if inventory is None or not heartbeat.docker.reachable:
         return ACCEPTED, None
     if inventory.containers is UNSET:
-        is_known = inventory.digest == pulse.inventory_digest and pulse.inventory_at is not None
-        is_recent = pulse.inventory_at is not None and (
-            pulse.inventory_at <= now < pulse.inventory_at + WHOLE_INVENTORY_EVERY
-        )
-        return (ACCEPTED if is_known and is_recent else INVENTORY_WANTED), None
-    summary = apply_inventory(pulse.host_id, inventory.containers, now)
+        known = is_known(inventory, digest=pulse.inventory_digest, taken_at=pulse.inventory_at, now=now)
+        return (ACCEPTED if known else INVENTORY_WANTED), None
+    summary = apply_inventories({pulse.host_id: inventory.containers}, now)[pulse.host_id]
     pulse.inventory_digest = inventory.digest
     pulse.inventory_at = now
     return ACCEPTED, summary

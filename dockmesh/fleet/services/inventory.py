@@ -1,7 +1,7 @@
-"""Bringing a host's containers and stacks to what its agent's inventory says: read, compare, write."""
+"""Bringing hosts' containers and stacks to what their agents' inventories say: read, compare, write."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -27,33 +27,39 @@ class Summary:
     stack_counts: str
 
 
-FACTS = (
-    "name",
-    "image",
-    "service",
-    "state",
-    "health",
-    "exit_code",
-    "is_oom_killed",
-    "restart_count",
-    "created_at",
-    "started_at",
+_CONTAINERS = (
+    "SELECT host_id, container_id, stack_id, fingerprint FROM fleet_container WHERE host_id IN {keys}"
 )
-_COLUMNS = ("host_id", "container_id", "stack_id", "fingerprint", "changed_at", *FACTS)
-_ROW = f"({','.join(['%s'] * len(_COLUMNS))})"
-_CONTAINERS = "SELECT container_id, stack_id, fingerprint FROM fleet_container WHERE host_id = %s"
 _STACKS = (
-    "SELECT id, name, state, is_managed, is_deploying, has_failed_deploy FROM fleet_stack WHERE host_id = %s"
+    "SELECT host_id, id, name, state, is_managed, is_deploying, has_failed_deploy"
+    " FROM fleet_stack WHERE host_id IN {keys}"
 )
-_STATE = "UPDATE fleet_stack SET state = %s, state_changed_at = %s WHERE id IN ({ids})"
-# The names are those above: no value is in the text.
-_UPSERT = (
-    f"INSERT INTO fleet_container ({','.join(_COLUMNS)}) VALUES {{rows}}"  # noqa: S608
-    f" ON CONFLICT (host_id, container_id) DO UPDATE SET "
-    f"{','.join(f'{name} = EXCLUDED.{name}' for name in _COLUMNS[2:])}"
+_CONTAINER_ROWS = sql.ManyRows(
+    "fleet_container",
+    key={"host_id": "bigint", "container_id": "text"},
+    values={
+        "stack_id": "bigint",
+        "fingerprint": "text",
+        "changed_at": "timestamptz",
+        "name": "text",
+        "image": "text",
+        "service": "text",
+        "state": "text",
+        "health": "text",
+        "exit_code": "integer",
+        "is_oom_killed": "boolean",
+        "restart_count": "integer",
+        "created_at": "timestamptz",
+        "started_at": "timestamptz",
+    },
 )
-# SQLite takes 32,766 values in one statement at the least, older ones 999.
-ROWS_IN_A_STATEMENT = 999 // len(_COLUMNS)
+_STACK_STATES = sql.ManyRows(
+    "fleet_stack", key={"id": "bigint"}, values={"state": "text", "state_changed_at": "timestamptz"}
+)
+# Compares as it writes: what was read of the hosts before their locks were granted may be old.
+_SUMMARIES = sql.ManyRows(
+    "fleet_host", key={"id": "bigint"}, values={"container_counts": "text", "stack_counts": "text"}
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -71,97 +77,120 @@ class _StackRow:
     members: list[ContainerEntry] = field(default_factory=list)
 
 
-def apply_inventory(host_id: int, entries: Sequence[ContainerEntry], now: datetime.datetime) -> Summary:
-    """Write what differs; the caller has locked the host. The queries' number does not depend on how many differ
-    (but for the database's limit of values in one statement)."""
-    stored = {
-        container_id: (stack_id, fingerprint)
-        for container_id, stack_id, fingerprint in sql.fetch(_CONTAINERS, [host_id])
-    }
-    stacks = {row[1]: _StackRow(*row) for row in sql.fetch(_STACKS, [host_id])}
-    new: dict[str, list[ContainerEntry]] = {}
-    for entry in entries:
-        if entry.stack:
-            stack = stacks.get(entry.stack)
-            (new.setdefault(entry.stack, []) if stack is None else stack.members).append(entry)
-    gone = [row for row in stacks.values() if not (row.members or row.is_managed or row.is_deploying)]
-    if new or gone:
-        lock_series({*new, *(row.name for row in gone)})
-    if new:
-        stacks |= _add_stacks(host_id, new, now)
-    _write_containers(host_id, entries, stored, stacks, now)
+@dataclass(slots=True)
+class _HostRows:
+    """A host's containers as its agent has them now, beside what is stored of them and of its stacks."""
+
+    host_id: int
+    entries: Sequence[ContainerEntry]
+    stored: dict[str, tuple[int | None, str]] = field(default_factory=dict)
+    """Stack and fingerprint of each container, by its id."""
+    stacks: dict[str, _StackRow] = field(default_factory=dict)
+    new: dict[str, list[ContainerEntry]] = field(default_factory=dict)
+    """The containers of each stack that is not stored yet."""
+
+
+def apply_inventories(
+    inventories: Mapping[int, Sequence[ContainerEntry]], now: datetime.datetime
+) -> dict[int, Summary]:
+    """Write what differs from the containers of each host (by its id); the caller has locked the hosts.
+
+    The number of queries depends neither on how many hosts there are nor on how many containers differ.
+    """
+    hosts = _read(inventories) if inventories else ()
+    gone = [row for host in hosts for row in _sort_into_stacks(host)]
+    lock_series({row.name for row in gone}.union(*(host.new for host in hosts)))
+    _add_stacks(hosts, now)
+    _write_containers(hosts, now)
     if gone:
         Stack.objects.filter(pk__in=[row.id for row in gone]).delete()
-        drop_orphaned_series([row.name for row in gone])
-        for row in gone:
-            del stacks[row.name]
-    _keep_states([row for row in stacks.values() if row.name not in new], now)
-    return Summary(
-        container_counts(entry.state for entry in entries), stack_counts(row.state for row in stacks.values())
+        drop_orphaned_series({row.name for row in gone})
+    _keep_states([row for host in hosts for row in host.stacks.values() if row.name not in host.new], now)
+    return {
+        host.host_id: Summary(
+            container_counts(entry.state for entry in host.entries),
+            stack_counts(row.state for row in host.stacks.values()),
+        )
+        for host in hosts
+    }
+
+
+def write_summaries(summaries: Mapping[int, Summary]) -> set[int]:
+    """Write the summaries of these hosts; those of which it is another than their last."""
+    return _SUMMARIES.update_different(
+        [(host_id, each.container_counts, each.stack_counts) for host_id, each in summaries.items()]
     )
 
 
-def _add_stacks(
-    host_id: int, members: dict[str, list[ContainerEntry]], now: datetime.datetime
-) -> dict[str, _StackRow]:
+def _read(inventories: Mapping[int, Sequence[ContainerEntry]]) -> Sequence[_HostRows]:
+    hosts = {host_id: _HostRows(host_id, entries) for host_id, entries in inventories.items()}
+    for host_id, container_id, stack_id, fingerprint in sql.fetch_among(_CONTAINERS, list(hosts)):
+        hosts[host_id].stored[container_id] = (stack_id, fingerprint)
+    for host_id, *columns in sql.fetch_among(_STACKS, list(hosts)):
+        row = _StackRow(*columns)
+        hosts[host_id].stacks[row.name] = row
+    return list(hosts.values())
+
+
+def _sort_into_stacks(host: _HostRows) -> Sequence[_StackRow]:
+    """Give each stack its members; the stacks that are over are taken out and returned."""
+    for entry in host.entries:
+        if entry.stack:
+            stack = host.stacks.get(entry.stack)
+            (host.new.setdefault(entry.stack, []) if stack is None else stack.members).append(entry)
+    gone = [row for row in host.stacks.values() if not (row.members or row.is_managed or row.is_deploying)]
+    for row in gone:
+        del host.stacks[row.name]
+    return gone
+
+
+def _add_stacks(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
+    wanted = [(host, name) for host in hosts for name in sorted(host.new)]
+    if not wanted:
+        return
     made = Stack.objects.bulk_create(
         [
             Stack(
-                host_id=host_id,
+                host_id=host.host_id,
                 name=name,
-                state=stack_state(members[name], is_deploying=False, has_failed_deploy=False),
+                state=stack_state(host.new[name], is_deploying=False, has_failed_deploy=False),
                 state_changed_at=now,
             )
-            for name in sorted(members)
+            for host, name in wanted
         ]
     )
-    return {
-        stack.name: _StackRow(stack.pk, stack.name, stack.state, False, False, False, members[stack.name])
-        for stack in made
-    }
+    for (host, name), stack in zip(wanted, made, strict=True):
+        host.stacks[name] = _StackRow(stack.pk, name, stack.state, False, False, False, host.new[name])
 
 
 def _keep_states(rows: Sequence[_StackRow], now: datetime.datetime) -> None:
-    """One statement for each state that any stack has come to."""
-    changed: dict[str, list[int]] = {}
+    changed = []
     for row in rows:
         state = stack_state(
             row.members, is_deploying=row.is_deploying, has_failed_deploy=row.has_failed_deploy
         ).value
         if state != row.state:
             row.state = state
-            changed.setdefault(state, []).append(row.id)
-    for state, ids in changed.items():
-        sql.run(_STATE.format(ids=sql.placeholders(len(ids))), [state, now, *ids])
+            changed.append((row.id, state, now))
+    _STACK_STATES.update(changed)
 
 
-def _write_containers(
-    host_id: int,
-    entries: Sequence[ContainerEntry],
-    stored: dict[str, tuple[int, str]],
-    stacks: dict[str, _StackRow],
-    now: datetime.datetime,
-) -> None:
+def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
     changed = []
-    for entry in entries:
-        stack_id = stacks[entry.stack].id if entry.stack else None
-        fingerprint = blake2b(_encode(entry), digest_size=16).hexdigest()
-        if stored.pop(entry.id, None) != (stack_id, fingerprint):
-            changed.append((host_id, entry.id, stack_id, fingerprint, now, *_facts(entry)))
-    for start in range(0, len(changed), ROWS_IN_A_STATEMENT):
-        _upsert(changed[start : start + ROWS_IN_A_STATEMENT])
-    if stored:
-        Container.objects.filter(host_id=host_id, container_id__in=list(stored)).delete()
-
-
-def _upsert(rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert or overwrite containers."""
-    values = [value for row in rows for value in row]
-    sql.run(_UPSERT.format(rows=",".join([_ROW] * len(rows))), values)
+    for host in hosts:
+        for entry in host.entries:
+            stack_id = host.stacks[entry.stack].id if entry.stack else None
+            fingerprint = blake2b(_encode(entry), digest_size=16).hexdigest()
+            if host.stored.pop(entry.id, None) != (stack_id, fingerprint):
+                changed.append((host.host_id, entry.id, stack_id, fingerprint, now, *_facts(entry)))
+    _CONTAINER_ROWS.upsert(changed)
+    for host in hosts:
+        if host.stored:
+            Container.objects.filter(host_id=host.host_id, container_id__in=list(host.stored)).delete()
 
 
 def _facts(entry: ContainerEntry) -> tuple[Any, ...]:
-    """The values of `FACTS`."""
+    """The columns from `name` on."""
     return (
         entry.name,
         entry.image,

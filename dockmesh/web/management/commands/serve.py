@@ -23,8 +23,11 @@ from dockmesh import __version__
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import health
 from dockmesh.core.errors import InvalidInput
+from dockmesh.fleet import heartbeat_lane
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
+from dockmesh.server.lane import Lane
+from dockmesh.web.middleware import HEADERS
 from dockmesh.web.services import setup_link
 from tokens.services import create_first_administrator, has_administrator
 
@@ -73,6 +76,7 @@ class Command(BaseCommand):
                 application,
                 threads=options["threads"],
                 max_body_bytes=settings.DOCKMESH_MAX_BODY_BYTES,
+                lane=Lane(heartbeat_lane.PATH, heartbeat_lane.application, HEADERS),
             )
 
         def scheduler() -> None:

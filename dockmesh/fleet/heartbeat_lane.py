@@ -1,0 +1,93 @@
+"""The quick way of heartbeats through `manage.py serve`: those that wait are read and taken together.
+
+It answers only what is right and plain. Whatever it leaves alone, the endpoint in `agent_views.py` answers: there is
+the one place that refuses.
+"""
+
+import functools
+import time
+from collections.abc import Sequence
+
+import msgspec
+from django.conf import settings
+from django.db import close_old_connections
+from django.http.request import split_domain_port, validate_host
+from msgspec import UNSET
+
+from dockmesh.core import answered
+from dockmesh.core.errors import DomainError
+from dockmesh.core.http import client
+from dockmesh.fleet import services
+from dockmesh.fleet.documents import read_heartbeat
+from dockmesh.server.lane import Posted
+from tokens import bearer, secret
+
+PATH = "/api/v1/agents/heartbeat"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def application(requests: Sequence[Posted]) -> Sequence[bytes | None]:
+    """What the server calls, in the lane's thread: `answer` on a database connection that is not too old."""
+    close_old_connections()
+    return answer(requests)
+
+
+def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
+    """The bodies of the answers, in the order of the requests; None where the endpoint is to answer."""
+    beats: dict[str, tuple[int, services.Beat]] = {}
+    for at, request in enumerate(requests):
+        beat = _beat(request)
+        if beat is not None:
+            # Of two at once from the same agent the endpoint answers the second.
+            beats.setdefault(beat.token.public_id, (at, beat))
+    bodies: list[bytes | None] = [None] * len(requests)
+    if beats:
+        answers = services.record_together([beat for _, beat in beats.values()])
+        for (at, _), taken in zip(beats.values(), answers, strict=True):
+            bodies[at] = None if taken is None else _encode(taken)
+        _note(requests, bodies)
+    return bodies
+
+
+def _beat(request: Posted) -> services.Beat | None:
+    headers = request.headers
+    if (
+        not _is_allowed(headers.get("HOST", ""), tuple(settings.ALLOWED_HOSTS))
+        or headers.get("CONTENT_TYPE", "") != "application/json"
+        or "CONTENT_ENCODING" in headers
+    ):
+        return None
+    credential = bearer.bearer_of(headers.get("AUTHORIZATION"))
+    token = secret.parse(credential.text) if credential is not None else None
+    if token is None or token.kind is not secret.Kind.AGENT:
+        return None
+    try:
+        heartbeat = read_heartbeat(request.body)
+    except DomainError:
+        return None
+    if heartbeat.host is not UNSET or heartbeat.host_id is not UNSET:
+        return None
+    return services.Beat(token, heartbeat)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """As `HttpRequest.get_host` has it."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)
+
+
+def _note(requests: Sequence[Posted], bodies: Sequence[bytes | None]) -> None:
+    now = time.monotonic()
+    noted = []
+    for request, body in zip(requests, bodies, strict=True):
+        if body is not None:
+            request.address, scheme = client(
+                request.address,
+                forwarded_for=request.headers.get("X_FORWARDED_FOR", ""),
+                forwarded_proto=request.headers.get("X_FORWARDED_PROTO", ""),
+            )
+            seconds = now - request.arrived
+            noted.append(answered.Answered(scheme or "http", len(request.body), len(body), seconds))
+    answered.note(PATH, noted)

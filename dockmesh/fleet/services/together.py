@@ -1,0 +1,116 @@
+"""Heartbeats that arrive together are taken together, in one transaction: most of what one costs is the transaction.
+
+That is for the plain ones: of the boot that is known, newer than the last, with nothing new of the machine and no
+work in question; their inventory unchanged, or whole. Every other is left alone, with nothing of it written, and
+goes its own way (`record_heartbeat`), which knows all cases.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import transaction
+from msgspec import UNSET
+
+from dockmesh.core import clock
+from dockmesh.fleet import sql
+from dockmesh.fleet.agents import Agent, lock_agents
+from dockmesh.fleet.documents import ContainerEntry, Heartbeat
+from dockmesh.fleet.histograms import RTT_BUCKETS, observe
+from dockmesh.fleet.services.heartbeat import (
+    ACCEPTED,
+    Answer,
+    facts_digest,
+    is_known,
+    is_plain,
+)
+from dockmesh.fleet.services.inventory import apply_inventories, write_summaries
+from tokens import secret
+
+_HEARD = {
+    "last_seen_at": "timestamptz",
+    "clock_skew_seconds": "double precision",
+    "sequence": "bigint",
+    "rtt_counts": "text",
+    "rtt_sum": "double precision",
+}
+_PULSES = sql.ManyRows("fleet_hostpulse", key={"host_id": "bigint"}, values=_HEARD)
+_PULSES_AND_INVENTORIES = sql.ManyRows(
+    "fleet_hostpulse",
+    key={"host_id": "bigint"},
+    values={**_HEARD, "inventory_digest": "text", "inventory_at": "timestamptz", "version": "bigint"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat that `documents.read_heartbeat` has checked, and the token that it came with."""
+
+    token: secret.TokenText
+    heartbeat: Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A beat that is taken here, of a host that is locked."""
+
+    agent: Agent
+    heartbeat: Heartbeat
+    containers: Sequence[ContainerEntry] | None
+    """Those of a whole inventory; None where what is stored holds."""
+
+
+@transaction.atomic
+def record_together(beats: Sequence[Beat]) -> list[Answer | None]:
+    """Take the plain ones of these heartbeats of different hosts; None for one that is left alone."""
+    now = clock.now()
+    agents = lock_agents([beat.token for beat in beats])
+    taken = [
+        _taken(agent, beat.heartbeat, now) if agent is not None else None
+        for agent, beat in zip(agents, beats, strict=True)
+    ]
+    _write([each for each in taken if each is not None], now)
+    answer = Answer(ACCEPTED, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
+    return [answer if each is not None else None for each in taken]
+
+
+def _taken(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken | None:
+    inventory = heartbeat.inventory
+    if not is_plain(agent, heartbeat, facts_digest(heartbeat)):
+        return None
+    if inventory is None:
+        return _Taken(agent, heartbeat, None)
+    if inventory.containers is not UNSET:
+        return _Taken(agent, heartbeat, inventory.containers) if heartbeat.docker.reachable else None
+    if is_known(inventory, digest=agent.inventory_digest, taken_at=agent.inventory_at, now=now):
+        return _Taken(agent, heartbeat, None)
+    return None
+
+
+def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
+    whole = {each.agent.host_id: each.containers for each in taken if each.containers is not None}
+    rendered_anew = write_summaries(apply_inventories(whole, now))
+    _PULSES.update([_heard(each, now) for each in taken if each.containers is None])
+    _PULSES_AND_INVENTORIES.update(
+        [
+            (
+                *_heard(each, now),
+                each.heartbeat.inventory.digest if each.heartbeat.inventory else "",
+                now,
+                each.agent.version + (each.agent.host_id in rendered_anew),
+            )
+            for each in taken
+            if each.containers is not None
+        ]
+    )
+
+
+def _heard(each: _Taken, now: datetime.datetime) -> sql.Row:
+    """The host's id, and the values of `_HEARD`."""
+    agent, heartbeat = each.agent, each.heartbeat
+    counts, total = agent.rtt_counts, agent.rtt_sum
+    if heartbeat.rtt_seconds:
+        counts = observe(counts, RTT_BUCKETS, heartbeat.rtt_seconds)
+        total += sum(heartbeat.rtt_seconds)
+    return agent.host_id, now, (heartbeat.sent_at - now).total_seconds(), heartbeat.sequence, counts, total

@@ -1,0 +1,28 @@
+"""Lines of the access log."""
+
+import contextlib
+import os
+import sys
+import time
+
+LOGGED_PATH_CHARACTERS = 300
+
+
+def line(*, address: str, method: str, path: str, status: str | int, size: str | int, seconds: float) -> str:
+    """One answer's line; a size of `-` is one that was not known beforehand."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    shown = _printable(path[:LOGGED_PATH_CHARACTERS])
+    return f'{address} {moment} "{method} {shown}" {status} {size} {seconds * 1000:.1f}ms'
+
+
+def write(lines: str) -> None:
+    """Write to standard output; characters that could steer a terminal are escaped."""
+    with contextlib.suppress(OSError):  # a log that nobody reads any more must not fail a request
+        os.write(sys.stdout.fileno(), lines.encode("ascii", "backslashreplace") + b"\n")
+
+
+def _printable(path: str) -> str:
+    return "".join(
+        character if " " < character < "\x7f" and character != '"' else f"\\x{ord(character):02x}"
+        for character in path
+    )
