@@ -97,7 +97,10 @@ class TokenDetail(generics.GenericAPIView[ApiToken]):
 
     @extend_schema(summary="Delete a token", responses={204: None})
     def delete(self, request: Request, id: int) -> Response:
-        """Remove the token altogether. To end it but keep its record, revoke it."""
+        """Remove the token altogether. To end it but keep its record, revoke it.
+
+        403 where the token may do more than you: such a one can only be revoked.
+        """
         services.delete_token(principal=principal(request), token_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -130,7 +133,7 @@ class TokenRevocation(generics.GenericAPIView[ApiToken]):
 
     @extend_schema(summary="Revoke a token", request=None, responses=TokenOutput)
     def post(self, request: Request, id: int) -> Response:
-        """End the token for good, from the next request on. Revoking it again changes nothing."""
+        """End the token for good, from the next request on, whatever its role. Revoking it again changes nothing."""
         values(StrictSerializer, request)
         return Response(TokenOutput(services.revoke_token(principal=principal(request), token_id=id)).data)
 
@@ -183,7 +186,7 @@ class RoleDetail(generics.GenericAPIView[Role]):
 
     @extend_schema(summary="Delete a role", responses={204: None})
     def delete(self, request: Request, id: int) -> Response:
-        """Remove a custom role that no token and no user has."""
+        """Remove a custom role that no token and no user has. 403 where it holds more than you do."""
         services.delete_role(principal=principal(request), role_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 

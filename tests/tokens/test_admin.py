@@ -118,10 +118,24 @@ def test_the_ceiling_holds_in_admin_too() -> None:
         ("user/add/", {"username": "eve", "password": "correct horse battery", "role": admin_role.pk}),
     ):
         assert client.post(f"/admin/tokens/{path}", fields).status_code in (400, 403), path
+    client.post(f"/admin/tokens/apitoken/{token.pk}/delete/", {"post": "yes"})
+    many = {"action": "delete_selected", "_selected_action": [token.pk], "post": "yes"}
+    assert "don&#x27;t hold" in client.post("/admin/tokens/apitoken/", many, follow=True).content.decode()
+    client.post(f"/admin/tokens/role/{above.pk}/delete/", {"post": "yes"})
+    assert ApiToken.objects.filter(pk=token.pk).exists()
+    assert Role.objects.filter(pk=above.pk).exists()
     assert not ApiToken.objects.filter(name__in=["a", "mine"]).exists()
     assert not Role.objects.filter(name__in=["big", "mine"]).exists()
     assert not User.objects.filter(username="eve").exists()
     assert set(actions()) == {"permission.refused"}
+    assert (
+        client.post(
+            "/admin/tokens/apitoken/", {"action": "revoke_selected", "_selected_action": [token.pk]}
+        ).status_code
+        == 302
+    )
+    token.refresh_from_db()
+    assert token.revoked_at is not None
 
 
 def test_users_are_made_and_disabled_and_never_deleted(admin: Client) -> None:

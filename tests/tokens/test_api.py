@@ -191,6 +191,31 @@ def test_nobody_changes_or_rotates_a_token_above_themselves_but_may_revoke_it(
     assert limited("POST", f"tokens/{made['id']}/revoke").status_code == 200
 
 
+def test_nobody_disables_enables_or_deletes_a_token_above_themselves(limited: Api, admin: Api) -> None:
+    made = admin("POST", "tokens", {"name": "a", "role": "viewer"}).json()
+    path = f"tokens/{made['id']}"
+    assert limited("PATCH", path, {"is_enabled": False}).status_code == 403
+    admin("PATCH", path, {"is_enabled": False})
+    assert limited("PATCH", path, {"is_enabled": True}).status_code == 403
+    for _ in ("disabled", "revoked"):
+        refused = limited("DELETE", path)
+        assert refused.status_code == 403
+        assert refused["WWW-Authenticate"] == 'Bearer realm="dockmesh", error="insufficient_scope"'
+        assert "fleet.read" in refused.json()["detail"]
+        assert limited("POST", f"{path}/revoke").status_code == 200
+    assert ApiToken.objects.filter(pk=made["id"]).exists()
+    refusals = AuditEntry.objects.filter(action="permission.refused", actor_name="limited")
+    assert refusals.count() == 1
+    assert admin("DELETE", path).status_code == 204
+
+
+def test_nobody_deletes_a_role_that_holds_more_than_they_do(limited: Api, admin: Api) -> None:
+    role = admin("POST", "roles", {"name": "big", "permissions": ["audit.read"]}).json()
+    assert limited("DELETE", f"roles/{role['id']}").status_code == 403
+    assert Role.objects.filter(pk=role["id"]).exists()
+    assert admin("DELETE", f"roles/{role['id']}").status_code == 204
+
+
 def test_nobody_raises_a_token_to_a_role_above_themselves(limited: Api) -> None:
     role = limited("POST", "roles", {"name": "scrape", "permissions": ["metrics.read"]}).json()
     token = limited("POST", "tokens", {"name": "a", "role": "scrape"}).json()
