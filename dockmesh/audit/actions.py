@@ -50,3 +50,19 @@ class Action(StrEnum):
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_REMOVED = "channel.removed"
     AUDIT_PRUNED = "audit.pruned"
+
+
+ACTOR_KINDS = ("user", "token", "agent", "system")
+TARGET_KINDS = (
+    "alert",
+    "alert_rule",
+    "backup_job",
+    "channel",
+    "enrollment_token",
+    "host",
+    "permission",
+    "role",
+    "stack",
+    "token",
+    "user",
+)
