@@ -30,6 +30,8 @@ from tokens.serializers import (
 from tokens.services import Issued
 
 NO_STORE = {"Cache-Control": "no-store"}
+# Whoever makes tokens has to know which roles there are.
+READ_ROLES = (Permission.TOKENS_MANAGE, Permission.ROLES_MANAGE)
 
 
 def principal(request: Request) -> Principal:
@@ -141,7 +143,7 @@ class TokenRevocation(generics.GenericAPIView[ApiToken]):
 class RoleCollection(generics.GenericAPIView[Role]):
     """All roles."""
 
-    required_permission = Permission.ROLES_MANAGE
+    required_permission = {"GET": READ_ROLES, "POST": Permission.ROLES_MANAGE}
     serializer_class = RoleOutput
     queryset = Role.objects.order_by("name")
 
@@ -167,7 +169,11 @@ class RoleCollection(generics.GenericAPIView[Role]):
 class RoleDetail(generics.GenericAPIView[Role]):
     """One role."""
 
-    required_permission = Permission.ROLES_MANAGE
+    required_permission = {
+        "GET": READ_ROLES,
+        "PATCH": Permission.ROLES_MANAGE,
+        "DELETE": Permission.ROLES_MANAGE,
+    }
     serializer_class = RoleOutput
 
     @extend_schema(summary="Show a role", responses=RoleOutput)

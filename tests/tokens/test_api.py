@@ -385,21 +385,39 @@ def test_lists_are_paged_and_filtered(admin: Api) -> None:
         ("DELETE", "tokens/1", "tokens.manage"),
         ("POST", "tokens/1/rotate", "tokens.manage"),
         ("POST", "tokens/1/revoke", "tokens.manage"),
-        ("GET", "roles", "roles.manage"),
+        ("GET", "roles", "tokens.manage roles.manage"),
         ("POST", "roles", "roles.manage"),
-        ("GET", "roles/1", "roles.manage"),
+        ("GET", "roles/1", "tokens.manage roles.manage"),
         ("PATCH", "roles/1", "roles.manage"),
         ("DELETE", "roles/1", "roles.manage"),
     ],
 )
 def test_every_endpoint_needs_its_permission(method: str, path: str, needed: str) -> None:
-    others = Api(token_with(*(set(Permission) - {Permission(needed)}), name="all others")[1])
+    others = Api(token_with(*(set(Permission) - set(needed.split())), name="all others")[1])
     answer = others(method, path, {})
     assert answer.status_code == 403
     assert answer["WWW-Authenticate"] == 'Bearer realm="dockmesh", error="insufficient_scope"'
     anonymous = Client().generic(method, f"/api/v1/{path}", b"{}", content_type="application/json")
     assert anonymous.status_code == 401
     assert anonymous["WWW-Authenticate"] == 'Bearer realm="dockmesh"'
+
+
+@pytest.mark.parametrize("permission", ["tokens.manage", "roles.manage"])
+def test_whoever_makes_tokens_or_roles_sees_which_roles_there_are(permission: str) -> None:
+    one = Api(token_with(permission, name="one")[1])
+    names = [role["name"] for role in one("GET", "roles").json()["results"]]
+    assert names == ["admin", "operator", "role of one", "viewer"]
+    assert one("GET", f"roles/{Role.objects.get(name='viewer').pk}").json()["permissions"] == ["fleet.read"]
+    assert one("HEAD", "roles").status_code == 200
+
+
+def test_managing_tokens_alone_changes_no_role() -> None:
+    one = Api(token_with("tokens.manage", "fleet.read", name="one")[1])
+    role = Role.objects.get(name="role of one")
+    for method, path in (("POST", "roles"), ("PATCH", f"roles/{role.pk}"), ("DELETE", f"roles/{role.pk}")):
+        assert one(method, path, {"name": "new", "permissions": []}).status_code == 403
+    assert AuditEntry.objects.get().target_name == "roles.manage"
+    assert Role.objects.get(pk=role.pk).permissions == ["tokens.manage", "fleet.read"]
 
 
 def test_a_session_post_needs_the_csrf_token_and_a_bearer_post_does_not(admin: Api) -> None:
