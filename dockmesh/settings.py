@@ -201,6 +201,8 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        # A 4xx is in the access log; said twice, a scan would fill the disk. A 5xx comes with its traceback.
+        "django.request": {"level": "ERROR"},
         # A wrong Host header is a 400 in the access log; a stranger's traceback would only fill the disk.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
