@@ -18,7 +18,8 @@ class HostAdmin(ReadOnlyAdmin):
     @admin.display(ordering="pulse__last_seen_at")
     def last_seen_at(self, host: Host) -> str:
         """By the server's clock."""
-        return f"{host.pulse.last_seen_at:%Y-%m-%d %H:%M:%S}"
+        heard_at = host.pulse.heard_at
+        return f"{heard_at:%Y-%m-%d %H:%M:%S}" if heard_at else "never"
 
 
 @admin.register(Stack)

@@ -1,5 +1,7 @@
 """Hosts, stacks, containers, their summaries, enrollment tokens and the agents' commands."""
 
+import datetime
+
 from django.db import models
 from django.db.models import Q
 
@@ -65,6 +67,11 @@ class HostPulse(models.Model):
 
     def __str__(self) -> str:
         return f"pulse of host {self.pk}"
+
+    @property
+    def heard_at(self) -> datetime.datetime | None:
+        """When its agent was last heard; None before the first heartbeat, when `last_seen_at` is the enrollment."""
+        return self.last_seen_at if self.sequence >= 0 else None
 
 
 class Stack(models.Model):

@@ -30,7 +30,9 @@ class HostShape(serializers.ModelSerializer[Host]):
 
     status = serializers.SerializerMethodField()
     labels = serializers.DictField(child=serializers.CharField(), read_only=True, help_text=LABELS_HELP)
-    last_seen_at = serializers.DateTimeField(source="pulse.last_seen_at", read_only=True)
+    last_seen_at = serializers.DateTimeField(
+        source="pulse.heard_at", read_only=True, allow_null=True, help_text="Null before the first heartbeat."
+    )
     clock_skew_seconds = serializers.FloatField(source="pulse.clock_skew_seconds", read_only=True)
     containers = serializers.SerializerMethodField()
     stacks = serializers.SerializerMethodField()

@@ -61,6 +61,13 @@ def names(answer: Any) -> list[str]:
     return [row["name"] for row in answer["results"]]
 
 
+def test_a_host_that_never_reported_was_never_seen(viewer: Api, agent: AgentClient) -> None:
+    [host] = viewer.get("hosts")["results"]
+    assert (host["status"], host["last_seen_at"]) == ("online", None)
+    agent.beat(heartbeat(1))
+    assert viewer.get(f"hosts/{agent.host.pk}")["last_seen_at"] is not None
+
+
 def test_hosts_are_listed_with_what_is_known_of_them(viewer: Api, agent: AgentClient) -> None:
     agent.beat(heartbeat(1, containers=[container("a"), container("b", state="exited", exit_code=3)]))
     answer = viewer.get("hosts")
