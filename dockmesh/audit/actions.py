@@ -26,6 +26,7 @@ class Action(StrEnum):
     ENROLLMENT_TOKEN_CREATED = "enrollment_token.created"
     ENROLLMENT_TOKEN_DELETED = "enrollment_token.deleted"
     HOST_ENROLLED = "host.enrolled"
+    HOST_REENROLLED = "host.reenrolled"
     HOST_CHANGED = "host.changed"
     HOST_REMOVED = "host.removed"
     STACK_CREATED = "stack.created"

@@ -46,7 +46,7 @@ class ContainerAdmin(ReadOnlyAdmin):
 class EnrollmentTokenAdmin(ReadOnlyAdmin):
     """Enrollment tokens without their digests."""
 
-    list_display = ("public_id", "created_by", "created_at", "expires_at", "used_at", "host")
+    list_display = ("public_id", "created_by", "created_at", "expires_at", "used_at", "host", "is_renewal")
     list_select_related = ("host",)
     exclude = ("digest", "pepper")
 

@@ -179,11 +179,18 @@ class EnrollmentTokens(generics.GenericAPIView[EnrollmentToken]):
         responses={201: IssuedEnrollmentToken},
     )
     def post(self, request: Request) -> Response:
-        """A token that lets one host in, once. It is in this answer and never shown again."""
+        """A token that lets one host in, once. It is in this answer and never shown again.
+
+        With `host` it is for that host: enrolling with it gives the host a new agent token, the old one ends at
+        once, and name, labels and history stay.
+        """
         body = EnrollmentTokenBody(data=request.data)
         body.is_valid(raise_exception=True)
-        lifetime = datetime.timedelta(seconds=body.validated_data["expires_in_seconds"])
-        token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
+        token, text = services.create_enrollment_token(
+            actor=actor_of(request),
+            lifetime=datetime.timedelta(seconds=body.validated_data["expires_in_seconds"]),
+            host_id=body.validated_data["host"],
+        )
         return Response(
             IssuedEnrollmentToken(token, context={"token": text}).data,
             status=status.HTTP_201_CREATED,

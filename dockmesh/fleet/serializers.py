@@ -116,17 +116,32 @@ class ContainerShape(serializers.ModelSerializer[Container]):
 
 
 class EnrollmentTokenBody(StrictSerializer):
-    """How long the token works."""
+    """How long the token works, and for which host."""
 
     expires_in_seconds = Whole(
         required=False, default=3600, min_value=1, max_value=30 * 86400, help_text="1 hour if left out."
     )
+    host = Whole(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="Id of a known host that shall get a new agent token; for a new host leave it out.",
+    )
 
 
 class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
-    """An enrollment token without its secret; `host` is the one that it let in."""
+    """An enrollment token without its secret."""
 
-    host = Reference(read_only=True, allow_null=True)
+    host = Reference(
+        read_only=True,
+        allow_null=True,
+        help_text="The host that it let in; with `is_renewal` the one that it is for.",
+    )
+    is_renewal = serializers.BooleanField(
+        read_only=True, help_text="It is for a known host, which gets a new agent token and stays what it is."
+    )
 
     class Meta:
         model = EnrollmentToken
@@ -138,6 +153,7 @@ class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
             "expires_at",
             "used_at",
             "host",
+            "is_renewal",
         )
 
 
