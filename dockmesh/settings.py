@@ -162,6 +162,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["tokens.authentication.DeclaredPermission"],
     "DEFAULT_PARSER_CLASSES": ["dockmesh.core.api.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_METADATA_CLASS": "dockmesh.core.api.Metadata",
     "DEFAULT_PAGINATION_CLASS": "dockmesh.core.api.Paging",
     "DEFAULT_SCHEMA_CLASS": "tokens.schema.Schema",
     "EXCEPTION_HANDLER": "dockmesh.core.api.problem_response",

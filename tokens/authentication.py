@@ -1,5 +1,6 @@
 """DRF's view of `tokens.bearer`: authentication classes and the permission that a view declares."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import authentication, exceptions, permissions
@@ -76,11 +77,15 @@ class DeclaredPermission(permissions.BasePermission):
 
 
 def required_permissions(view: Any, method: str) -> tuple[Permission, ...]:
-    """Those of which the view wants one for the method; HEAD and OPTIONS count as GET."""
+    """Those of which the view wants one for the method. HEAD counts as GET; OPTIONS as any method that it has."""
     declared = getattr(view, "required_permission", None)
     if isinstance(declared, dict):
-        method = "GET" if method in ("HEAD", "OPTIONS") else method
-        declared = declared.get(method)
+        wanted = declared if method == "OPTIONS" else ["GET" if method == "HEAD" else method]
+        return tuple({each: None for name in wanted for each in _several(declared.get(name))})
+    return _several(declared)
+
+
+def _several(declared: str | Iterable[str] | None) -> tuple[Permission, ...]:
     if declared is None:
         return ()
     return tuple(Permission(each) for each in ((declared,) if isinstance(declared, str) else declared))

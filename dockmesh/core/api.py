@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 from rest_framework import exceptions, serializers, status
+from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
@@ -66,6 +67,14 @@ class JSONOnly(BaseContentNegotiation):
         """The first renderer."""
         renderer = renderers[0]
         return renderer, renderer.media_type
+
+
+class Metadata(SimpleMetadata):
+    """The answer to OPTIONS: what this is and, by `Allow`, which methods it has. Fields are in the schema."""
+
+    def determine_actions(self, request: Any, view: Any) -> Any:
+        """None: Django REST framework would show the form of answers as that of bodies, if it finds one at all."""
+        return None
 
 
 PAGE_SIZE = 50

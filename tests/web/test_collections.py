@@ -107,3 +107,25 @@ def test_links_lead_through_all_pages_and_back(headers: dict[str, str]) -> None:
         assert seen == whole
         back = re.sub(r"^http://testserver", "", last["previous"])
         assert Client().get(back, headers=headers).status_code == 200
+
+
+def test_every_address_tells_its_methods(headers: dict[str, str]) -> None:
+    for path, methods in openapi()["paths"].items():
+        told = (
+            {method.upper() for method in methods} | {"OPTIONS"} | ({"HEAD"} if "get" in methods else set())
+        )
+        where = path.replace("{id}", "999999")
+        answer = Client().options(where, headers=headers)
+        assert answer.status_code == 200, path
+        assert set(answer["Allow"].split(", ")) == told, path
+        for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - told:
+            answer = Client().generic(method, where, headers=headers)
+            assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json"), path
+            assert set(answer["Allow"].split(", ")) == told, path
+
+
+def test_an_address_tells_its_methods_to_whoever_may_use_one_of_them() -> None:
+    for permission, status in (("stacks.deploy", 200), ("alerts.manage", 403)):
+        one = bearer(token_with(permission, name=permission)[1])
+        assert Client().options("/api/v1/stacks/1/deploy", headers=one).status_code == status
+    assert Client().options("/api/v1/stacks/1/deploy").status_code == 401
