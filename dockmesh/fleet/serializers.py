@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.fleet.references import HostReference
 from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
@@ -121,13 +122,11 @@ class EnrollmentTokenBody(StrictSerializer):
     expires_in_seconds = Whole(
         required=False, default=3600, min_value=1, max_value=30 * 86400, help_text="1 hour if left out."
     )
-    host = Whole(
+    host = HostReference(
         required=False,
         allow_null=True,
         default=None,
-        min_value=1,
-        max_value=2**63 - 1,
-        help_text="Id of a known host that shall get a new agent token; for a new host leave it out.",
+        help_text="A known host that shall get a new agent token, by id or name; for a new host leave it out.",
     )
 
 

@@ -1,5 +1,6 @@
-"""What every collection of the REST API has in common: pages, filters, and how both refuse."""
+"""What every collection of the REST API has in common: pages, filters, methods, and how they refuse."""
 
+import json
 import re
 from typing import Any
 
@@ -129,3 +130,49 @@ def test_an_address_tells_its_methods_to_whoever_may_use_one_of_them() -> None:
         one = bearer(token_with(permission, name=permission)[1])
         assert Client().options("/api/v1/stacks/1/deploy", headers=one).status_code == status
     assert Client().options("/api/v1/stacks/1/deploy").status_code == 401
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference leads to."""
+    for part in schema.get("allOf", [schema]):
+        if "$ref" in part:
+            found: dict[str, Any] = openapi()["components"]["schemas"][part["$ref"].rpartition("/")[2]]
+            return found
+    return schema
+
+
+WRONG: dict[str, list[Any]] = {
+    "string": [0, 1.5, True, [], {}],
+    "integer": ["5", True, 1.5, [], {}],
+    "boolean": [0, 1, "true", [], {}],
+    "array": [0, "x", True, {}],
+    "object": [0, "x", True, []],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        (path, method)
+        for path, methods in sorted(openapi()["paths"].items())
+        for method in ("post", "patch")
+        if "requestBody" in methods.get(method, {})
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_its_name(
+    path: str, method: str, headers: dict[str, str]
+) -> None:
+    """Neither a number for a text, nor a text for a number, nor 1 for true."""
+    body = openapi()["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+    for name, schema in resolved(body)["properties"].items():
+        for value in WRONG.get(str(resolved(schema).get("type")), []):
+            answer = Client().generic(
+                method.upper(),
+                path.replace("{id}", "999999"),
+                json.dumps({name: value}),
+                content_type="application/json",
+                headers=headers,
+            )
+            if answer.status_code != 404:  # the object is looked for before the body is read
+                assert answer.status_code == 400, (name, value, answer.content)
+                assert any(field.startswith(name) for field in answer.json()["errors"]), (name, value)
