@@ -163,7 +163,8 @@ class RoleCollection(generics.GenericAPIView[Role]):
     def post(self, request: Request) -> Response:
         """Make a custom role."""
         role = services.create_role(principal=principal(request), **values(RoleInput, request))
-        return Response(RoleOutput(role).data, status=status.HTTP_201_CREATED)
+        headers = {"Location": f"/api/v1/roles/{role.pk}"}
+        return Response(RoleOutput(role).data, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class RoleDetail(generics.GenericAPIView[Role]):
@@ -206,7 +207,8 @@ def _token(token_id: int) -> ApiToken:
 
 def _issued(issued: Issued) -> Response:
     body = {**TokenOutput(issued.token).data, "token": issued.text}
-    return Response(body, status=status.HTTP_201_CREATED, headers=NO_STORE)
+    headers = {**NO_STORE, "Location": f"/api/v1/tokens/{issued.token.pk}"}
+    return Response(body, status=status.HTTP_201_CREATED, headers=headers)
 
 
 def _state(value: str) -> Q:

@@ -205,7 +205,8 @@ class Channels(GenericAPIView[Channel]):
         body = ChannelBody(data=request.data)
         body.is_valid(raise_exception=True)
         channel = services.create_channel(actor=actor_of(request), **body.validated_data)
-        return Response(ChannelShape(channel).data, status=status.HTTP_201_CREATED)
+        headers = {"Location": f"/api/v1/alert-channels/{channel.pk}"}
+        return Response(ChannelShape(channel).data, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class ChannelDetail(APIView):

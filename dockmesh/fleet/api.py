@@ -194,7 +194,7 @@ class EnrollmentTokens(generics.GenericAPIView[EnrollmentToken]):
         return Response(
             IssuedEnrollmentToken(token, context={"token": text}).data,
             status=status.HTTP_201_CREATED,
-            headers={"Cache-Control": "no-store"},
+            headers={"Cache-Control": "no-store", "Location": f"/api/v1/enrollment-tokens/{token.pk}"},
         )
 
 

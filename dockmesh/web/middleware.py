@@ -13,6 +13,10 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+# Pages and the API's answers.
+NEVER_KEPT = ("text/html", "application/json", "application/problem+json")
+
+
 class SecurityHeaders:
     """Sets the security headers that a view has not set itself, and `Secure` on cookies sent by https."""
 
@@ -32,8 +36,8 @@ class SecurityHeaders:
             "Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
         )
         content_type = headers.get("Content-Type", "")
-        if content_type.startswith("text/html"):
-            # A page shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
+        if content_type.startswith(NEVER_KEPT):
+            # It shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
             headers.setdefault("Cache-Control", "no-store")
         if request.is_secure():
             for cookie in response.cookies.values():

@@ -10,6 +10,7 @@ from django.test import Client
 from dockmesh.audit.services import SYSTEM
 from dockmesh.fleet.services import create_enrollment_token
 from dockmesh.web.apidocs import openapi
+from tests.fleet.factories import make_host
 from tests.tokens.support import bearer, role_with, token_with
 from tokens.permissions import Permission
 
@@ -176,3 +177,28 @@ def test_a_field_of_another_type_is_refused_by_its_name(
             if answer.status_code != 404:  # the object is looked for before the body is read
                 assert answer.status_code == 400, (name, value, answer.content)
                 assert any(field.startswith(name) for field in answer.json()["errors"]), (name, value)
+
+
+def test_what_was_made_is_where_the_answer_says_and_no_cache_keeps_it(headers: dict[str, str]) -> None:
+    host, _ = make_host()
+    for path, body in (
+        ("alert-channels", {"name": "a", "url": "json://127.0.0.1:9/"}),
+        ("alert-rules", {"name": "a", "kind": "host_offline"}),
+        (
+            "backup-jobs",
+            {"name": "a", "host": host.pk, "source_kind": "path", "path": "/a", "repository": "r"},
+        ),
+        ("enrollment-tokens", {}),
+        ("roles", {"name": "a", "permissions": []}),
+        ("stacks", {"name": "a", "host": host.pk, "compose_file": "services: {a: {image: b}}"}),
+        ("tokens", {"name": "a", "role": "viewer"}),
+    ):
+        made = Client().post(f"/api/v1/{path}", json.dumps(body), "application/json", headers=headers)
+        assert made.status_code == 201, (path, made.content)
+        assert made["Location"] == f"/api/v1/{path}/{made.json()['id']}"
+        shown = Client().get(made["Location"], headers=headers)
+        assert shown.json()["id"] == made.json()["id"]
+        for answer in (made, shown, Client().get(f"/api/v1/{path}", headers=headers)):
+            assert answer["Cache-Control"] == "no-store"
+            assert "ETag" not in answer
+    assert Client().get("/api/v1/hosts")["Cache-Control"] == "no-store"
