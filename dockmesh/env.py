@@ -2,10 +2,14 @@
 
 A bad value raises `EnvironmentVariableError`, whose text is one line that names the variable, the value
 and what is expected. Secrets never appear in that line.
+
+`NAME=` counts as not set, as it does in Compose files; but an empty secret, or an empty switch of the metrics'
+guard, is refused: what was meant to protect must not fall back to something else in silence.
 """
 
 import ipaddress
 import os
+import re
 import secrets
 import stat
 import sys
@@ -119,8 +123,7 @@ def parse_sink(name: str, value: str) -> str:
     """A file's absolute path, or an address like https://example.com/hook; empty for none."""
     if not value or value.startswith("/"):
         return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_http(value):
         # The value may hold a password, so it isn't shown.
         raise EnvironmentVariableError(name, None, "an absolute path of a file, or an http(s) address")
     return value
@@ -155,9 +158,12 @@ def parse_base_url(name: str, value: str) -> str:
     """`https://dockmesh.example.com`, without a path; empty means: derive it from the request."""
     if not value:
         return ""
+    expected = "an address like https://dockmesh.example.com"
+    if not _is_http(value):
+        raise EnvironmentVariableError(name, _masked(value), expected)
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise EnvironmentVariableError(name, value, "an address like https://dockmesh.example.com")
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise EnvironmentVariableError(name, _masked(value), expected)
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -170,10 +176,11 @@ def parse_database_url(name: str, value: str, data_dir: Path) -> Database:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise EnvironmentVariableError(name, None, expected) from None
+        raise EnvironmentVariableError(name, _masked(value), expected) from None
     database = unquote(parts.path.lstrip("/"))
-    if parts.scheme not in ("postgres", "postgresql") or not database:
-        raise EnvironmentVariableError(name, None, expected)
+    # A slash that is not %2F is most likely one of an unquoted password.
+    if parts.scheme not in ("postgres", "postgresql") or not database or "/" in parts.path.strip("/"):
+        raise EnvironmentVariableError(name, _masked(value), expected)
     options = dict(parse_qsl(parts.query))
     return Database(
         "postgresql",
@@ -193,10 +200,13 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
     """
     metrics_auth = parse_bool("DOCKMESH_METRICS_AUTH", environ.get("DOCKMESH_METRICS_AUTH", "true"))
     interval = parse_seconds(
-        "DOCKMESH_HEARTBEAT_INTERVAL", environ.get("DOCKMESH_HEARTBEAT_INTERVAL", "15"), least=1, most=3600
+        "DOCKMESH_HEARTBEAT_INTERVAL", _text(environ, "DOCKMESH_HEARTBEAT_INTERVAL", "15"), least=1, most=3600
     )
     offline_after = parse_seconds(
-        "DOCKMESH_HOST_OFFLINE_AFTER", environ.get("DOCKMESH_HOST_OFFLINE_AFTER", "60"), least=1, most=86400
+        "DOCKMESH_HOST_OFFLINE_AFTER",
+        _text(environ, "DOCKMESH_HOST_OFFLINE_AFTER", "60"),
+        least=1,
+        most=86400,
     )
     if offline_after <= interval:
         raise EnvironmentVariableError(
@@ -204,11 +214,11 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
             str(offline_after),
             f"more than DOCKMESH_HEARTBEAT_INTERVAL, which is {interval}",
         )
-    proxies = parse_networks("DOCKMESH_TRUSTED_PROXIES", environ.get("DOCKMESH_TRUSTED_PROXIES", ""))
-    base_url = parse_base_url("DOCKMESH_BASE_URL", environ.get("DOCKMESH_BASE_URL", ""))
-    hosts = parse_hosts("DOCKMESH_ALLOWED_HOSTS", environ.get("DOCKMESH_ALLOWED_HOSTS", ""))
-    data_dir = Path(environ.get("DOCKMESH_DATA_DIR") or "data").absolute()
-    database = parse_database_url("DOCKMESH_DATABASE_URL", environ.get("DOCKMESH_DATABASE_URL", ""), data_dir)
+    proxies = parse_networks("DOCKMESH_TRUSTED_PROXIES", _text(environ, "DOCKMESH_TRUSTED_PROXIES"))
+    base_url = parse_base_url("DOCKMESH_BASE_URL", _text(environ, "DOCKMESH_BASE_URL"))
+    hosts = parse_hosts("DOCKMESH_ALLOWED_HOSTS", _text(environ, "DOCKMESH_ALLOWED_HOSTS"))
+    data_dir = Path(_text(environ, "DOCKMESH_DATA_DIR", "data")).absolute()
+    database = parse_database_url("DOCKMESH_DATABASE_URL", _text(environ, "DOCKMESH_DATABASE_URL"), data_dir)
     admin_user, admin_password = _administrator(environ)
     make_data_dir(data_dir)
     return Environment(
@@ -216,7 +226,9 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         data_dir=data_dir,
         database=database,
         secret_key=_secret(environ, "DOCKMESH_SECRET_KEY", data_dir / "secret_key"),
-        token_peppers=tuple(_secret(environ, "DOCKMESH_TOKEN_PEPPER", data_dir / "token_pepper").split(",")),
+        token_peppers=tuple(
+            _secret(environ, "DOCKMESH_TOKEN_PEPPER", data_dir / "token_pepper", is_list=True).split(",")
+        ),
         allowed_hosts=_allowed_hosts(hosts, base_url),
         base_url=base_url,
         trusted_proxies=proxies,
@@ -225,10 +237,12 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         heartbeat_interval_seconds=interval,
         host_offline_after_seconds=offline_after,
         audit_retention_days=parse_days(
-            "DOCKMESH_AUDIT_RETENTION_DAYS", environ.get("DOCKMESH_AUDIT_RETENTION_DAYS", "365"), most=36500
+            "DOCKMESH_AUDIT_RETENTION_DAYS",
+            _text(environ, "DOCKMESH_AUDIT_RETENTION_DAYS", "365"),
+            most=36500,
         ),
         audit_checkpoint_sink=parse_sink(
-            "DOCKMESH_AUDIT_CHECKPOINT_SINK", environ.get("DOCKMESH_AUDIT_CHECKPOINT_SINK", "").strip()
+            "DOCKMESH_AUDIT_CHECKPOINT_SINK", _text(environ, "DOCKMESH_AUDIT_CHECKPOINT_SINK")
         ),
     )
 
@@ -256,6 +270,28 @@ def make_data_dir(path: Path) -> None:
         ) from None
 
 
+def _text(environ: Mapping[str, str], name: str, default: str = "") -> str:
+    """The variable's value without the blanks around it; the default where it is not set or empty."""
+    return environ.get(name, "").strip() or default
+
+
+def _is_http(value: str) -> bool:
+    """Whether it is an http(s) address with a host, and with a port that can be one."""
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _masked(value: str) -> str:
+    """An address without its user and passwords, as it may be shown."""
+    before, at, rest = value.rpartition("@")
+    scheme, mark, _ = before.partition("://")
+    shown = f"{scheme}{mark}***@{rest}" if mark else f"***{at}{rest}" if at else rest
+    return re.sub(r"(?i)(pass\w*)=[^&\s]*", r"\1=***", shown)
+
+
 def _split(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -269,18 +305,18 @@ def _allowed_hosts(hosts: tuple[str, ...], base_url: str) -> tuple[str, ...]:
 
 
 def _administrator(environ: Mapping[str, str]) -> tuple[str, str]:
-    user = environ.get("DOCKMESH_ADMIN_USER", "")
+    user = _text(environ, "DOCKMESH_ADMIN_USER")
     password = _value_or_file(environ, "DOCKMESH_ADMIN_PASSWORD")
     if bool(user) != bool(password):
         missing = "DOCKMESH_ADMIN_PASSWORD" if user else "DOCKMESH_ADMIN_USER"
         raise EnvironmentVariableError(
-            missing, None, "a value: the administrator needs both name and password"
+            missing, environ.get(missing), "a value: the administrator needs both name and password"
         )
     return user, password
 
 
 def _value_or_file(environ: Mapping[str, str], name: str) -> str:
-    value, file_name = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+    value, file_name = environ.get(name, ""), environ.get(f"{name}_FILE", "").strip()
     if value and file_name:
         raise EnvironmentVariableError(f"{name}_FILE", file_name, f"to be alone: {name} is set too")
     if not file_name:
@@ -294,19 +330,24 @@ def _value_or_file(environ: Mapping[str, str], name: str) -> str:
     return content
 
 
-def _secret(environ: Mapping[str, str], name: str, path: Path) -> str:
+def _secret(environ: Mapping[str, str], name: str, path: Path, *, is_list: bool = False) -> str:
+    """From the variable or its file; where neither is set it is made once, in `path`. Long enough to be one."""
+    for variable, expected in ((name, "at least 32 characters"), (f"{name}_FILE", "a readable text file")):
+        if variable in environ and not environ[variable].strip():
+            raise EnvironmentVariableError(
+                variable, environ[variable], f"{expected}; where the variable is absent a secret is made"
+            )
     value = _value_or_file(environ, name)
-    if value:
-        for part in value.split(","):
-            if len(part) < 32:
-                raise EnvironmentVariableError(name, None, "at least 32 characters")
-        return value
     try:
-        return _read_or_make_secret(path)
+        value = value or _read_or_make_secret(path)
     except OSError as error:
         raise EnvironmentVariableError(
             "DOCKMESH_DATA_DIR", str(path.parent), f"a folder that can be written ({error.strerror})"
         ) from None
+    if any(len(part.strip()) < 32 for part in (value.split(",") if is_list else [value])):
+        source = next((given for given in (name, f"{name}_FILE") if environ.get(given)), str(path))
+        raise EnvironmentVariableError(source, None, "at least 32 characters")
+    return value
 
 
 def _read_or_make_secret(path: Path) -> str:

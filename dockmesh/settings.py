@@ -162,6 +162,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["tokens.authentication.DeclaredPermission"],
     "DEFAULT_PARSER_CLASSES": ["dockmesh.core.api.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_METADATA_CLASS": "dockmesh.core.api.Metadata",
     "DEFAULT_PAGINATION_CLASS": "dockmesh.core.api.Paging",
     "DEFAULT_SCHEMA_CLASS": "tokens.schema.Schema",
     "EXCEPTION_HANDLER": "dockmesh.core.api.problem_response",
@@ -201,6 +202,8 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        # A 4xx is in the access log; said twice, a scan would fill the disk. A 5xx comes with its traceback.
+        "django.request": {"level": "ERROR"},
         # A wrong Host header is a 400 in the access log; a stranger's traceback would only fill the disk.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

@@ -30,6 +30,8 @@ from tokens.serializers import (
 from tokens.services import Issued
 
 NO_STORE = {"Cache-Control": "no-store"}
+# Whoever makes tokens has to know which roles there are.
+READ_ROLES = (Permission.TOKENS_MANAGE, Permission.ROLES_MANAGE)
 
 
 def principal(request: Request) -> Principal:
@@ -97,7 +99,10 @@ class TokenDetail(generics.GenericAPIView[ApiToken]):
 
     @extend_schema(summary="Delete a token", responses={204: None})
     def delete(self, request: Request, id: int) -> Response:
-        """Remove the token altogether. To end it but keep its record, revoke it."""
+        """Remove the token altogether. To end it but keep its record, revoke it.
+
+        403 where the token may do more than you: such a one can only be revoked.
+        """
         services.delete_token(principal=principal(request), token_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -130,7 +135,7 @@ class TokenRevocation(generics.GenericAPIView[ApiToken]):
 
     @extend_schema(summary="Revoke a token", request=None, responses=TokenOutput)
     def post(self, request: Request, id: int) -> Response:
-        """End the token for good, from the next request on. Revoking it again changes nothing."""
+        """End the token for good, from the next request on, whatever its role. Revoking it again changes nothing."""
         values(StrictSerializer, request)
         return Response(TokenOutput(services.revoke_token(principal=principal(request), token_id=id)).data)
 
@@ -138,7 +143,7 @@ class TokenRevocation(generics.GenericAPIView[ApiToken]):
 class RoleCollection(generics.GenericAPIView[Role]):
     """All roles."""
 
-    required_permission = Permission.ROLES_MANAGE
+    required_permission = {"GET": READ_ROLES, "POST": Permission.ROLES_MANAGE}
     serializer_class = RoleOutput
     queryset = Role.objects.order_by("name")
 
@@ -158,13 +163,18 @@ class RoleCollection(generics.GenericAPIView[Role]):
     def post(self, request: Request) -> Response:
         """Make a custom role."""
         role = services.create_role(principal=principal(request), **values(RoleInput, request))
-        return Response(RoleOutput(role).data, status=status.HTTP_201_CREATED)
+        headers = {"Location": f"/api/v1/roles/{role.pk}"}
+        return Response(RoleOutput(role).data, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class RoleDetail(generics.GenericAPIView[Role]):
     """One role."""
 
-    required_permission = Permission.ROLES_MANAGE
+    required_permission = {
+        "GET": READ_ROLES,
+        "PATCH": Permission.ROLES_MANAGE,
+        "DELETE": Permission.ROLES_MANAGE,
+    }
     serializer_class = RoleOutput
 
     @extend_schema(summary="Show a role", responses=RoleOutput)
@@ -183,7 +193,7 @@ class RoleDetail(generics.GenericAPIView[Role]):
 
     @extend_schema(summary="Delete a role", responses={204: None})
     def delete(self, request: Request, id: int) -> Response:
-        """Remove a custom role that no token and no user has."""
+        """Remove a custom role that no token and no user has. 403 where it holds more than you do."""
         services.delete_role(principal=principal(request), role_id=id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -197,7 +207,8 @@ def _token(token_id: int) -> ApiToken:
 
 def _issued(issued: Issued) -> Response:
     body = {**TokenOutput(issued.token).data, "token": issued.text}
-    return Response(body, status=status.HTTP_201_CREATED, headers=NO_STORE)
+    headers = {**NO_STORE, "Location": f"/api/v1/tokens/{issued.token.pk}"}
+    return Response(body, status=status.HTTP_201_CREATED, headers=headers)
 
 
 def _state(value: str) -> Q:

@@ -1,5 +1,6 @@
 """DRF's view of `tokens.bearer`: authentication classes and the permission that a view declares."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import authentication, exceptions, permissions
@@ -54,7 +55,10 @@ class SessionAuthentication(authentication.SessionAuthentication):
 
 
 class DeclaredPermission(permissions.BasePermission):
-    """The view declares `required_permission`, one for all methods or one for each; else nobody gets in."""
+    """The view declares `required_permission`, for all methods or for each; else nobody gets in.
+
+    It is one permission, or several of which one is enough.
+    """
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         """401 without a principal; 405 for a method that isn't there; 403 without the permission."""
@@ -64,7 +68,7 @@ class DeclaredPermission(permissions.BasePermission):
                 raise bearer.Refused(bearer.Reason.NO_CREDENTIAL)
             if not hasattr(view, (request.method or "").lower()):
                 raise exceptions.MethodNotAllowed(request.method or "")
-            bearer.require(principal, required_permission(view, request.method or ""), path=request.path)
+            bearer.require(principal, *required_permissions(view, request.method or ""), path=request.path)
         except bearer.Refused as refused:
             if isinstance(principal, Principal) and principal.kind != "token":
                 return False
@@ -72,13 +76,19 @@ class DeclaredPermission(permissions.BasePermission):
         return True
 
 
-def required_permission(view: Any, method: str) -> Permission | None:
-    """What the view declares for the method; HEAD and OPTIONS count as GET."""
+def required_permissions(view: Any, method: str) -> tuple[Permission, ...]:
+    """Those of which the view wants one for the method. HEAD counts as GET; OPTIONS as any method that it has."""
     declared = getattr(view, "required_permission", None)
     if isinstance(declared, dict):
-        method = "GET" if method in ("HEAD", "OPTIONS") else method
-        declared = declared.get(method)
-    return Permission(declared) if declared is not None else None
+        wanted = declared if method == "OPTIONS" else ["GET" if method == "HEAD" else method]
+        return tuple({each: None for name in wanted for each in _several(declared.get(name))})
+    return _several(declared)
+
+
+def _several(declared: str | Iterable[str] | None) -> tuple[Permission, ...]:
+    if declared is None:
+        return ()
+    return tuple(Permission(each) for each in ((declared,) if isinstance(declared, str) else declared))
 
 
 def refusal(refused: bearer.Refused) -> exceptions.APIException:

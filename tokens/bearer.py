@@ -198,10 +198,10 @@ def authenticate(
     return principal
 
 
-def require(principal: Principal, permission: Permission | None, *, path: str = "") -> None:
-    """Raises `Refused`, audited, unless the principal holds the permission; None is held by nobody."""
-    if permission is None or not principal.has(permission):
-        refusals.note(principal, why=permission.value if permission else "undeclared", path=path)
+def require(principal: Principal, *any_of: Permission, path: str = "") -> None:
+    """Raises `Refused`, audited, unless the principal holds one of the permissions; none at all lets nobody in."""
+    if not any(principal.has(permission) for permission in any_of):
+        refusals.note(principal, why=" or ".join(any_of) or "undeclared", path=path)
         raise Refused(Reason.NOT_PERMITTED, token_name=principal.name)
 
 

@@ -16,21 +16,20 @@ R = TypeVar("R")
 
 
 class AboveCeiling(Forbidden):
-    """The principal lacks permissions that it would hand out."""
+    """The principal lacks permissions that it would hand out, or that what it would delete holds."""
 
-    def __init__(self, principal: Principal, missing: list[str]) -> None:
-        names = ", ".join(missing)
-        super().__init__(f"You can't hand out what you don't hold yourself: {names}.")
+    def __init__(self, principal: Principal, missing: list[str], deed: str) -> None:
+        super().__init__(f"You can't {deed} what you don't hold yourself: {', '.join(missing)}.")
         self.principal = principal
         self.missing = missing
 
 
-def require_all(principal: Principal, permissions: Iterable[str]) -> None:
-    """Raises `AboveCeiling` unless the principal holds every one of the permissions."""
+def require_all(principal: Principal, permissions: Iterable[str], *, deed: str = "hand out") -> None:
+    """Raises `AboveCeiling`, which names the deed, unless the principal holds every one of the permissions."""
     # A permission that an older version knew gives nobody anything.
     missing = in_order(set(permissions) - principal.permissions)
     if missing:
-        raise AboveCeiling(principal, missing)
+        raise AboveCeiling(principal, missing, deed)
 
 
 def service(function: Callable[P, R]) -> Callable[P, R]:

@@ -7,7 +7,7 @@ from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
 
 from dockmesh.core.problems import CONTENT_TYPE
-from tokens.authentication import required_permission
+from tokens.authentication import required_permissions
 
 
 class ProblemOutput(serializers.Serializer[Any]):
@@ -50,9 +50,9 @@ class Schema(AutoSchema):
 
     def get_description(self) -> str:  # type: ignore[override]
         """The docstring and the permission."""
-        needed = required_permission(self.view, self.method)
+        needed = " or ".join(f"`{each.value}`" for each in required_permissions(self.view, self.method))
         text = super().get_description()
-        return f"{text}\n\nNeeds the permission `{needed.value}`." if needed else text
+        return f"{text}\n\nNeeds the permission {needed}." if needed else text
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         answers: dict[str, Any] = super()._get_response_bodies(direction)

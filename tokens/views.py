@@ -166,10 +166,18 @@ def token_delete(request: HttpRequest, id: int) -> HttpResponse:
     """Removes a token and its record, after asking for its name."""
     token = _token(id)
     form = ConfirmForm(request.POST or None, expected=token.name)
-    if request.method == "POST" and form.is_valid():
-        services.delete_token(principal=_principal(request), token_id=id)
-        messages.success(request, f"The token {token.name} was deleted.")
-        return redirect("tokens:tokens")
+    status = 200
+    if request.method == "POST":
+        status = 400
+        if form.is_valid():
+            try:
+                services.delete_token(principal=_principal(request), token_id=id)
+            except DomainError as error:
+                add_refusal(form, error)
+                status = error.status
+            else:
+                messages.success(request, f"The token {token.name} was deleted.")
+                return redirect("tokens:tokens")
     context = {
         "title": "Delete token",
         "object_kind": "token",
@@ -179,7 +187,7 @@ def token_delete(request: HttpRequest, id: int) -> HttpResponse:
         "back_url": f"/settings/tokens/{id}/",
         "form": form,
     }
-    return render(request, "web/confirm.html", context, status=400 if form.errors else 200)
+    return render(request, "web/confirm.html", context, status=status)
 
 
 @require_safe
@@ -282,7 +290,7 @@ def role_delete(request: HttpRequest, id: int) -> HttpResponse:
         if form.is_valid():
             try:
                 services.delete_role(principal=_principal(request), role_id=id)
-            except Conflict as error:
+            except DomainError as error:
                 add_refusal(form, error)
                 status = error.status
             else:

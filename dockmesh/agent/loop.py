@@ -195,13 +195,15 @@ class Heartbeats:
             log.warning("%s", error)
             token = ""
         if token and not self._credential.was_enrolled_with(token):
+            former = self._credential.host_id
             try:
                 self._credential = enroll(self._settings, self._state, self._client, token)
             except ServerError as error:
                 log.error("Enrolling again failed: %s", error)
             else:
-                # The old host's results would be reported under the new one's name.
-                self._journal.forget_all()
+                if self._credential.host_id != former:
+                    # The old host's results would be reported under the new one's name.
+                    self._journal.forget_all()
                 self._sent = _Sent()
                 return 0.0
         wait = REFUSED_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

@@ -25,7 +25,7 @@ from dockmesh.alerts.serializers import (
     RuleShape,
 )
 from dockmesh.audit.services import Actor
-from dockmesh.core.api import filtered
+from dockmesh.core.api import Lookup, filtered, one_of
 from dockmesh.core.errors import DomainError
 from tokens.permissions import Permission
 from tokens.principals import principal_of
@@ -76,12 +76,20 @@ class Rules(GenericAPIView[AlertRule]):
 
     @extend_schema(
         operation_id="alert_rules_list",
-        parameters=[OpenApiParameter(name, str) for name in ("name", "kind", "severity")],
+        parameters=[
+            OpenApiParameter("name", str),
+            OpenApiParameter("kind", str, enum=AlertRule.Kind.values),
+            OpenApiParameter("severity", str, enum=AlertRule.Severity.values),
+        ],
         responses=RuleShape(many=True),
     )
     def get(self, request: Request) -> Response:
         """List the rules."""
-        lookups = {"name": "name", "kind": "kind", "severity": "severity"}
+        lookups: dict[str, Lookup] = {
+            "name": "name",
+            "kind": one_of("kind", AlertRule.Kind.values),
+            "severity": one_of("severity", AlertRule.Severity.values),
+        }
         return _page(self, filtered(rules_with_firing(), request, lookups), RuleShape)
 
     @extend_schema(operation_id="alert_rules_create", request=RuleBody, responses={201: RuleShape})
@@ -148,14 +156,20 @@ class Alerts(GenericAPIView[Alert]):
 
     @extend_schema(
         operation_id="alerts_list",
-        parameters=[OpenApiParameter(name, str) for name in ("status", "severity", "rule", "host", "stack")],
+        parameters=[
+            OpenApiParameter("status", str, enum=Alert.Status.values),
+            OpenApiParameter("severity", str, enum=AlertRule.Severity.values),
+            OpenApiParameter("rule", str, description="Name of a rule."),
+            OpenApiParameter("host", str, description="Name of a host."),
+            OpenApiParameter("stack", str, description="Name of a stack."),
+        ],
         responses=AlertShape(many=True),
     )
     def get(self, request: Request) -> Response:
         """List the alerts, newest first."""
-        lookups = {
-            "status": "status",
-            "severity": "severity",
+        lookups: dict[str, Lookup] = {
+            "status": one_of("status", Alert.Status.values),
+            "severity": one_of("severity", AlertRule.Severity.values),
             "rule": "rule__name",
             "host": "host_name",
             "stack": "stack_name",
@@ -191,7 +205,8 @@ class Channels(GenericAPIView[Channel]):
         body = ChannelBody(data=request.data)
         body.is_valid(raise_exception=True)
         channel = services.create_channel(actor=actor_of(request), **body.validated_data)
-        return Response(ChannelShape(channel).data, status=status.HTTP_201_CREATED)
+        headers = {"Location": f"/api/v1/alert-channels/{channel.pk}"}
+        return Response(ChannelShape(channel).data, status=status.HTTP_201_CREATED, headers=headers)
 
 
 class ChannelDetail(APIView):

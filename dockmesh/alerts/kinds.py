@@ -163,8 +163,9 @@ def _hosts(rule: AlertRule, facts: Facts, status: HostStatus) -> Iterator[watch.
 
 def _host_offline(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     for host in _hosts(rule, facts, HostStatus.OFFLINE):
-        seen = host.last_seen_at.strftime("%Y-%m-%d %H:%M:%S UTC")
-        yield Match(f"host:{host.id}", f"Host {host.name}", f"No heartbeat since {seen}.", host)
+        since = (host.last_seen_at or host.enrolled_at).strftime("%Y-%m-%d %H:%M:%S UTC")
+        cause = f"No heartbeat since {since}." if host.last_seen_at else f"Enrolled {since}, never reported."
+        yield Match(f"host:{host.id}", f"Host {host.name}", cause, host)
 
 
 def _host_degraded(rule: AlertRule, facts: Facts) -> Iterator[Match]:

@@ -5,25 +5,25 @@ from typing import Any
 from rest_framework import serializers
 
 from dockmesh.alerts.models import Alert, AlertRule, Channel
-from dockmesh.core.api import StrictSerializer
+from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 
 
 class RuleBody(StrictSerializer):
     """A rule as it is sent; the services check the values."""
 
-    name = serializers.CharField()
+    name = Text()
     kind = serializers.ChoiceField(AlertRule.Kind.choices)
     severity = serializers.ChoiceField(AlertRule.Severity.choices, default=AlertRule.Severity.WARNING)
-    is_enabled = serializers.BooleanField(default=True)
-    for_seconds = serializers.IntegerField(default=0, min_value=0, help_text="How long the cause must hold.")
-    cooldown_seconds = serializers.IntegerField(
+    is_enabled = Flag(default=True)
+    for_seconds = Whole(default=0, min_value=0, help_text="How long the cause must hold.")
+    cooldown_seconds = Whole(
         default=0, min_value=0, help_text="How long the same subject stays silent after it has resolved."
     )
     muted_until = serializers.DateTimeField(default=None, allow_null=True)
-    match_host = serializers.CharField(default="", allow_blank=True, help_text="A glob, like web-*.")
-    match_stack = serializers.CharField(default="", allow_blank=True, help_text="A glob.")
-    match_name = serializers.CharField(default="", allow_blank=True, help_text="A glob.")
-    host_labels = serializers.DictField(child=serializers.CharField(allow_blank=True), default=dict)
+    match_host = Text(default="", allow_blank=True, help_text="A glob, like web-*.")
+    match_stack = Text(default="", allow_blank=True, help_text="A glob.")
+    match_name = Text(default="", allow_blank=True, help_text="A glob.")
+    host_labels = serializers.DictField(child=Text(allow_blank=True), default=dict)
     parameters: Any = serializers.DictField(default=dict, help_text="What only some kinds take.")
 
 
@@ -101,20 +101,20 @@ class AlertShape(serializers.ModelSerializer[Alert]):
 class ChannelBody(StrictSerializer):
     """A channel as it is sent."""
 
-    name = serializers.CharField()
+    name = Text()
     kind = serializers.ChoiceField(Channel.Kind.choices, default=Channel.Kind.APPRISE)
-    url = serializers.CharField(help_text="Encrypted at rest and never answered.")
+    url = Text(help_text="Encrypted at rest and never answered.")
     minimum_severity = serializers.ChoiceField(AlertRule.Severity.choices, default=AlertRule.Severity.INFO)
-    is_enabled = serializers.BooleanField(default=True)
+    is_enabled = Flag(default=True)
 
 
 class ChannelChange(StrictSerializer):
     """A part of a channel; its kind stays."""
 
-    name = serializers.CharField(required=False)
-    url = serializers.CharField(required=False)
+    name = Text(required=False)
+    url = Text(required=False)
     minimum_severity = serializers.ChoiceField(AlertRule.Severity.choices, required=False)
-    is_enabled = serializers.BooleanField(required=False)
+    is_enabled = Flag(required=False)
 
 
 class ChannelShape(serializers.ModelSerializer[Channel]):

@@ -26,6 +26,7 @@ class Action(StrEnum):
     ENROLLMENT_TOKEN_CREATED = "enrollment_token.created"
     ENROLLMENT_TOKEN_DELETED = "enrollment_token.deleted"
     HOST_ENROLLED = "host.enrolled"
+    HOST_REENROLLED = "host.reenrolled"
     HOST_CHANGED = "host.changed"
     HOST_REMOVED = "host.removed"
     STACK_CREATED = "stack.created"
@@ -50,3 +51,19 @@ class Action(StrEnum):
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_REMOVED = "channel.removed"
     AUDIT_PRUNED = "audit.pruned"
+
+
+ACTOR_KINDS = ("user", "token", "agent", "system")
+TARGET_KINDS = (
+    "alert",
+    "alert_rule",
+    "backup_job",
+    "channel",
+    "enrollment_token",
+    "host",
+    "permission",
+    "role",
+    "stack",
+    "token",
+    "user",
+)

@@ -10,17 +10,19 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from dockmesh.audit import filters, selectors
-from dockmesh.audit.actions import Action
+from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
+from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.serializers import EntryOutput, EntryPageOutput
-from dockmesh.core.errors import NotFound
+from dockmesh.core.api import Paging, refuse_unknown, size_of_page
+from dockmesh.core.errors import InvalidInput, NotFound
 
 FILTERS = [
     OpenApiParameter("action", str, many=True, enum=[action.value for action in Action]),
     OpenApiParameter("actor", str, description="The actor's name."),
-    OpenApiParameter("actor_kind", str, enum=["user", "token", "agent", "system"]),
+    OpenApiParameter("actor_kind", str, enum=list(ACTOR_KINDS)),
     OpenApiParameter("actor_id", str),
     OpenApiParameter("target", str, description="The target's name."),
-    OpenApiParameter("target_kind", str),
+    OpenApiParameter("target_kind", str, enum=list(TARGET_KINDS)),
     OpenApiParameter("target_id", str),
     OpenApiParameter("since", OpenApiTypes.DATETIME, description="That moment or later."),
     OpenApiParameter("until", OpenApiTypes.DATETIME, description="Before that moment."),
@@ -28,7 +30,10 @@ FILTERS = [
 PLACES = [
     OpenApiParameter("before", int, description="Entries older than the one with this id."),
     OpenApiParameter("after", int, description="Entries newer than the one with this id."),
-    OpenApiParameter("page_size", int, description="50, at most 500."),
+    *(
+        OpenApiParameter(each["name"], each["schema"], description=each["description"])
+        for each in Paging().get_schema_operation_parameters(None)
+    ),
 ]
 
 
@@ -44,23 +49,25 @@ class EntryCollection(APIView):
         responses=EntryPageOutput,
     )
     def get(self, request: Request) -> Response:
-        """What happened, newest first. Follow `next` for what is older."""
+        """What happened, newest first. Follow `next` for what is older.
+
+        Without `page` it leads on by `before`, which new entries don't shift and which stays fast however far.
+        """
         params = request.query_params
-        filters.refuse_unknown(params, *filters.PLACES, "page_size")
-        wanted = filters.filters_of(params)
+        refuse_unknown(params, filters.NAMES, *filters.PLACES, "page", "page_size", "format")
+        wanted, size = filters.filters_of(params), size_of_page(params)
+        number = filters.page_number(params)
+        if number is not None:
+            return Response(_numbered(request, wanted, size, number))
         page = selectors.entry_page(
             wanted,
-            size=filters.page_size(params),
+            size=size,
             before=filters.place(params, "before"),
             after=filters.place(params, "after"),
         )
-        body: dict[str, Any] = {
-            "count": selectors.entry_count() if wanted.is_empty else None,
-            "next": _url(request, before=page.older),
-            "previous": _url(request, after=page.newer),
-            "results": [selectors.as_json(entry) for entry in page.entries],
-        }
-        return Response(body)
+        return Response(
+            _body(wanted, page.entries, _url(request, before=page.older), _url(request, after=page.newer))
+        )
 
 
 class EntryDetail(APIView):
@@ -90,7 +97,7 @@ class EntryExport(APIView):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         """All matching entries, oldest first, one JSON object a line."""
-        filters.refuse_unknown(request.query_params)
+        refuse_unknown(request.query_params, filters.NAMES)
         lines = selectors.json_lines(filters.filters_of(request.query_params))
         return StreamingHttpResponse(
             lines,
@@ -100,6 +107,29 @@ class EntryExport(APIView):
                 "Cache-Control": "no-store",
             },
         )
+
+
+def _numbered(request: Request, wanted: selectors.Filters, size: int, number: int) -> dict[str, Any]:
+    entries, has_more = selectors.numbered_page(wanted, size=size, number=number)
+    if number > 1 and not entries:
+        raise InvalidInput("page", "is after the last one.")
+    return _body(
+        wanted,
+        entries,
+        _url(request, page=number + 1 if has_more else None),
+        _url(request, page=number - 1 if number > 1 else None),
+    )
+
+
+def _body(
+    wanted: selectors.Filters, entries: list[AuditEntry], following: str | None, previous: str | None
+) -> dict[str, Any]:
+    return {
+        "count": selectors.entry_count() if wanted.is_empty else None,
+        "next": following,
+        "previous": previous,
+        "results": [selectors.as_json(entry) for entry in entries],
+    }
 
 
 def _url(request: Request, **place: int | None) -> str | None:

@@ -5,17 +5,17 @@ from typing import Any
 
 from django.http import QueryDict
 
-from dockmesh.audit.actions import Action
+from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
 from dockmesh.audit.selectors import Filters
 from dockmesh.core import strictjson
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.moments import parse_moment
+from dockmesh.core.text import whole_number
 
 TEXTS = ("actor", "actor_kind", "actor_id", "target", "target_kind", "target_id")
 NAMES = ("action", *TEXTS, "since", "until")
 PLACES = ("before", "after")
-MAX_PAGE_SIZE = 500
-PAGE_SIZE = 50
+MOST_PAGES = 10**12
 
 
 def filters_of(params: QueryDict) -> Filters:
@@ -29,6 +29,9 @@ def filters_of(params: QueryDict) -> Filters:
     for name in TEXTS:
         texts[name] = params.get(name, "").strip()
         strictjson.check_values(texts[name], path=name, allow_line_ends=False)
+    for name, kinds in (("actor_kind", ACTOR_KINDS), ("target_kind", TARGET_KINDS)):
+        if texts[name] and texts[name] not in kinds:
+            raise InvalidInput(name, f"must be one of {', '.join(kinds)}.")
     return Filters(
         actions=actions,
         since=_optional(params, "since", parse_moment),
@@ -39,20 +42,18 @@ def filters_of(params: QueryDict) -> Filters:
 
 def place(params: QueryDict, name: str) -> int | None:
     """A place in the chain: a whole number; None where it isn't given."""
-    found: int | None = _optional(params, name, _whole)
+    found: int | None = _optional(params, name, _place)
     return found
 
 
-def page_size(params: QueryDict) -> int:
-    """Entries a page: 50, at most 500."""
-    return min(_optional(params, "page_size", _whole) or PAGE_SIZE, MAX_PAGE_SIZE)
-
-
-def refuse_unknown(params: QueryDict, *more: str) -> None:
-    """Raises `InvalidInput` for a parameter that nobody knows."""
-    for name in params:
-        if name not in (*NAMES, *more):
-            raise InvalidInput(name, f"is no filter here; there are: {', '.join(NAMES)}.")
+def page_number(params: QueryDict) -> int | None:
+    """The page counted from the newest entry; None where it isn't given. Not together with a place."""
+    text = params.get("page")
+    if text is None:
+        return None
+    if any(params.get(name) for name in PLACES):
+        raise InvalidInput("page", f"can't be given together with {' or '.join(PLACES)}.")
+    return whole_number("page", text, least=1, most=MOST_PAGES)
 
 
 def _optional(params: QueryDict, name: str, read: Callable[[str, str], Any]) -> Any:
@@ -60,7 +61,5 @@ def _optional(params: QueryDict, name: str, read: Callable[[str, str], Any]) -> 
     return read(name, text) if text else None
 
 
-def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidInput(name, "must be a whole number.")
-    return int(text)
+def _place(name: str, text: str) -> int:
+    return whole_number(name, text, least=0, most=2**63 - 1)

@@ -31,6 +31,6 @@ class EntryPageOutput(serializers.Serializer[Any]):
     """A page of the log, newest first."""
 
     count = serializers.IntegerField(allow_null=True, help_text="All entries; null where filters are given.")
-    next = serializers.URLField(allow_null=True, help_text="The entries just older.")
-    previous = serializers.URLField(allow_null=True, help_text="The entries just newer.")
+    next = serializers.URLField(allow_null=True, help_text="The page of the entries just older.")
+    previous = serializers.URLField(allow_null=True, help_text="The page of the entries just newer.")
     results = EntryOutput(many=True)

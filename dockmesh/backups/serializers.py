@@ -3,48 +3,44 @@
 from rest_framework import serializers
 
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.core.api import StrictSerializer
+from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from dockmesh.fleet.references import HostReference, HostSerializer
 
 
 class JobChangeSerializer(StrictSerializer):
     """A job's columns; what is left out stays as it is."""
 
-    name = serializers.CharField(required=False, help_text="Unique; the label `job` on /metrics.")
-    is_enabled = serializers.BooleanField(required=False, help_text="Off: no scheduled runs.")
+    name = Text(required=False, help_text="Unique; the label `job` on /metrics.")
+    is_enabled = Flag(required=False, help_text="Off: no scheduled runs.")
     source_kind = serializers.ChoiceField(
         choices=BackupJob.SourceKind.choices,
         required=False,
         help_text="Volumes of a stack, a path of the host, or dockmesh's own database.",
     )
-    stack_name = serializers.CharField(
-        required=False, allow_blank=True, help_text="Of `volumes`: the stack's name."
-    )
+    stack_name = Text(required=False, allow_blank=True, help_text="Of `volumes`: the stack's name.")
     volumes = serializers.ListField(
-        child=serializers.CharField(),
+        child=Text(),
         required=False,
         help_text="Of `volumes`: as the Compose file names them; none: all of the stack's.",
     )
-    path = serializers.CharField(required=False, allow_blank=True, help_text="Of `path`: absolute.")
-    repository = serializers.CharField(
-        required=False, help_text="The repository's name in the agent's agent.toml."
-    )
-    schedule = serializers.CharField(
+    path = Text(required=False, allow_blank=True, help_text="Of `path`: absolute.")
+    repository = Text(required=False, help_text="The repository's name in the agent's agent.toml.")
+    schedule = Text(
         required=False,
         allow_blank=True,
         help_text="A cron expression of five fields; empty: only on request.",
     )
-    time_zone = serializers.CharField(required=False, help_text="Of the schedule, such as Europe/Berlin.")
-    keep_last = serializers.IntegerField(required=False, help_text="Snapshots to keep: the last ones.")
-    keep_daily = serializers.IntegerField(required=False, help_text="The last of so many days.")
-    keep_weekly = serializers.IntegerField(required=False, help_text="The last of so many weeks.")
-    keep_monthly = serializers.IntegerField(
+    time_zone = Text(required=False, help_text="Of the schedule, such as Europe/Berlin.")
+    keep_last = Whole(required=False, help_text="Snapshots to keep: the last ones.")
+    keep_daily = Whole(required=False, help_text="The last of so many days.")
+    keep_weekly = Whole(required=False, help_text="The last of so many weeks.")
+    keep_monthly = Whole(
         required=False, help_text="The last of so many months. All four 0: nothing is pruned."
     )
-    is_verified = serializers.BooleanField(
+    is_verified = Flag(
         required=False, help_text="Restore each new snapshot into a temporary place and compare."
     )
-    timeout_seconds = serializers.IntegerField(
+    timeout_seconds = Whole(
         required=False, help_text="Seconds after which a run is stopped and counts as failed."
     )
 
@@ -53,7 +49,7 @@ class NewJobSerializer(JobChangeSerializer):
     """A new job."""
 
     host = HostReference()
-    name = serializers.CharField(help_text="Unique; the label `job` on /metrics.")
+    name = Text(help_text="Unique; the label `job` on /metrics.")
 
 
 class JobSerializer(serializers.ModelSerializer[BackupJob]):
@@ -97,18 +93,14 @@ class JobSerializer(serializers.ModelSerializer[BackupJob]):
 class RestoreSerializer(StrictSerializer):
     """What to restore, and where to."""
 
-    snapshot_id = serializers.CharField(help_text="A snapshot's id, or `latest`.")
-    target_path = serializers.CharField(
-        help_text="Absolute path on the job's host; files keep their whole path below it."
-    )
+    snapshot_id = Text(help_text="A snapshot's id, or `latest`.")
+    target_path = Text(help_text="Absolute path on the job's host; files keep their whole path below it.")
 
 
 class VerifySerializer(StrictSerializer):
     """What to verify."""
 
-    snapshot_id = serializers.CharField(
-        required=False, default="latest", help_text="A snapshot's id, or `latest`."
-    )
+    snapshot_id = Text(required=False, default="latest", help_text="A snapshot's id, or `latest`.")
 
 
 class RunSerializer(serializers.ModelSerializer[BackupRun]):

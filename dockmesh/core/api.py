@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 from rest_framework import exceptions, serializers, status
+from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import BaseParser
@@ -21,6 +22,7 @@ from rest_framework.response import Response
 from dockmesh.core import strictjson
 from dockmesh.core.errors import DomainError, Forbidden, InvalidInput
 from dockmesh.core.problems import CONTENT_TYPE, problem
+from dockmesh.core.text import whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +69,54 @@ class JSONOnly(BaseContentNegotiation):
         return renderer, renderer.media_type
 
 
-class Paging(PageNumberPagination):
-    """`?page=2&page_size=100`: 50 rows a page, 500 at most; answers `count`, `next`, `previous`, `results`."""
+class Metadata(SimpleMetadata):
+    """The answer to OPTIONS: what this is and, by `Allow`, which methods it has. Fields are in the schema."""
 
-    page_size = 50
+    def determine_actions(self, request: Any, view: Any) -> Any:
+        """None: Django REST framework would show the form of answers as that of bodies, if it finds one at all."""
+        return None
+
+
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+
+
+class Paging(PageNumberPagination):
+    """`?page=2&page_size=100`: 50 rows a page, 500 at most; answers `count`, `next`, `previous`, `results`.
+
+    A page or a size that isn't there is 400 by its name, never another one in silence.
+    """
+
+    page_size = PAGE_SIZE
     page_size_query_param = "page_size"
-    max_page_size = 500
+    max_page_size = MAX_PAGE_SIZE
+
+    def get_page_size(self, request: Request) -> int:
+        """The size asked for."""
+        return size_of_page(request.query_params)
+
+    def get_page_number(self, request: Request, paginator: Any) -> int:
+        """The page asked for; there is always a first one."""
+        text = request.query_params.get(self.page_query_param, "1")
+        return whole_number(self.page_query_param, text, least=1, most=paginator.num_pages)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """With the bounds."""
+        number = {"type": "integer", "minimum": 1}
+        size = number | {"maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE}
+        return [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
+            for name, text, schema in (
+                ("page", "Which page; one after the last is 400.", number),
+                ("page_size", f"Rows a page: {PAGE_SIZE}, at most {MAX_PAGE_SIZE}.", size),
+            )
+        ]
+
+
+def size_of_page(params: Mapping[str, str]) -> int:
+    """`?page_size=`, from 1 to `MAX_PAGE_SIZE`; `PAGE_SIZE` where it isn't given."""
+    text = params.get("page_size")
+    return PAGE_SIZE if text is None else whole_number("page_size", text, least=1, most=MAX_PAGE_SIZE)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -126,10 +170,7 @@ def filtered(rows: QuerySet[M], request: Request, lookups: Mapping[str, Lookup])
 
     A parameter given several times matches any of its values. A parameter that nobody knows is refused.
     """
-    known = {*lookups, "page", "page_size", "format"}
-    for name in request.query_params:
-        if name not in known:
-            raise InvalidInput(name, f"is no filter here; there are: {', '.join(sorted(lookups)) or 'none'}.")
+    refuse_unknown(request.query_params, lookups, "page", "page_size", "format")
     for name, lookup in lookups.items():
         values = request.query_params.getlist(name)
         if not values:
@@ -143,6 +184,14 @@ def filtered(rows: QuerySet[M], request: Request, lookups: Mapping[str, Lookup])
         except (ValueError, TypeError):
             raise InvalidInput(name, "has a value of the wrong kind.") from None
     return rows
+
+
+def refuse_unknown(params: Mapping[str, str], filters: Iterable[str], *more: str) -> None:
+    """Raises `InvalidInput` for a parameter that is neither a filter nor one of the others."""
+    known = list(filters)
+    for name in params:
+        if name not in known and name not in more:
+            raise InvalidInput(name, f"is no filter here; there are: {', '.join(known) or 'none'}.")
 
 
 def one_of(field: str, values: Sequence[str]) -> Callable[[str], Q]:

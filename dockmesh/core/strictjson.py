@@ -28,7 +28,8 @@ def loads(raw: bytes, *, allow_line_ends: bool = True) -> Any:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise InvalidInput(BODY, f"must be JSON: {error.msg.lower()} at character {error.pos}.") from None
+        what = error.msg.lower().removesuffix(" at")
+        raise InvalidInput(BODY, f"must be JSON: {what} at character {error.pos}.") from None
     except RecursionError:
         raise InvalidInput(BODY, f"must not be nested deeper than {MAX_DEPTH}.") from None
     except _Refused as refused:

@@ -33,6 +33,13 @@ def clean_name(field: str, value: object, *, most: int = MAX_NAME) -> str:
     return name
 
 
+def whole_number(field: str, text: str, *, least: int, most: int) -> int:
+    """The number that the text of a query string is: ASCII digits and nothing else, from `least` to `most`."""
+    if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
+        return int(text)
+    raise InvalidInput(field, f"must be a whole number from {least} to {most}.")
+
+
 def clean_text(field: str, value: object, *, most: int) -> str:
     """A text of several lines: no control characters but tab and line ends, at most `most` characters."""
     if not isinstance(value, str):

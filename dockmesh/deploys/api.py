@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dockmesh.core.api import filtered, id_or_name, one_of, yes_or_no
+from dockmesh.core.api import filtered, id_or_name, one_of, refuse_unknown, yes_or_no
 from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.deploys import selectors, services
 from dockmesh.deploys.models import Deploy
@@ -125,6 +125,7 @@ class StackView(APIView):
 
         Volumes stay. With `?forget=true` it is only removed here, at once: 204.
         """
+        refuse_unknown(request.query_params, ["forget"])
         forget = request.query_params.get("forget", "false")
         if forget not in ("true", "false"):
             raise InvalidInput("forget", "must be true or false.")

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from dockmesh.core.api import StrictSerializer
+from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy
 from dockmesh.fleet.references import HostReference, HostSerializer
 from dockmesh.fleet.states import StackState
@@ -14,8 +14,8 @@ ENV_HELP = "NAME=value lines. Encrypted at rest and never answered again, but fo
 TIMEOUT_HELP = "Seconds after which an operation is stopped and counts as failed."
 
 
-def _text(help_text: str, **options: Any) -> serializers.CharField:
-    return serializers.CharField(help_text=help_text, trim_whitespace=False, **options)
+def _text(help_text: str, **options: Any) -> Text:
+    return Text(help_text=help_text, trim_whitespace=False, **options)
 
 
 class FilesSerializer(StrictSerializer):
@@ -23,16 +23,14 @@ class FilesSerializer(StrictSerializer):
 
     compose_file = _text(COMPOSE_HELP)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True, default="")
-    timeout_seconds = serializers.IntegerField(
-        help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS
-    )
+    timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS)
 
 
 class NewStackSerializer(FilesSerializer):
     """A new managed stack."""
 
     host = HostReference()
-    name = serializers.CharField(help_text="The Compose project's name.")
+    name = Text(help_text="The Compose project's name.")
 
 
 class StackChangeSerializer(StrictSerializer):
@@ -40,7 +38,7 @@ class StackChangeSerializer(StrictSerializer):
 
     compose_file = _text(COMPOSE_HELP, required=False)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True)
-    timeout_seconds = serializers.IntegerField(help_text=TIMEOUT_HELP, required=False)
+    timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False)
 
 
 class DeployReferenceSerializer(serializers.ModelSerializer[Deploy]):

@@ -18,7 +18,8 @@ class HostAdmin(ReadOnlyAdmin):
     @admin.display(ordering="pulse__last_seen_at")
     def last_seen_at(self, host: Host) -> str:
         """By the server's clock."""
-        return f"{host.pulse.last_seen_at:%Y-%m-%d %H:%M:%S}"
+        heard_at = host.pulse.heard_at
+        return f"{heard_at:%Y-%m-%d %H:%M:%S}" if heard_at else "never"
 
 
 @admin.register(Stack)
@@ -45,7 +46,7 @@ class ContainerAdmin(ReadOnlyAdmin):
 class EnrollmentTokenAdmin(ReadOnlyAdmin):
     """Enrollment tokens without their digests."""
 
-    list_display = ("public_id", "created_by", "created_at", "expires_at", "used_at", "host")
+    list_display = ("public_id", "created_by", "created_at", "expires_at", "used_at", "host", "is_renewal")
     list_select_related = ("host",)
     exclude = ("digest", "pepper")
 

@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dockmesh.core.api import Lookup, filtered
+from dockmesh.core.api import Lookup, filtered, id_or_name
 from dockmesh.core.errors import InvalidInput, NotFound
+from dockmesh.core.text import LABEL_NAME
 from dockmesh.fleet import selectors, services
 from dockmesh.fleet.discovery import target_groups
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
@@ -49,10 +50,10 @@ def _state(value: str) -> Q:
     return selectors.in_shown_state(value)
 
 
-def _of_host(value: str) -> Q:
-    """By name, or by id where the value is a number."""
-    by_name = Q(host__name=value)
-    return by_name | Q(host_id=int(value)) if value.isdecimal() and len(value) < 19 else by_name
+def _label(value: str) -> Q:
+    if not LABEL_NAME.match(value.partition("=")[0]):
+        raise InvalidInput("label", "must be key=value, or a key alone.")
+    return selectors.hosts_with_label(value)
 
 
 class Hosts(generics.GenericAPIView[Host]):
@@ -74,7 +75,7 @@ class Hosts(generics.GenericAPIView[Host]):
     )
     def get(self, request: Request) -> Response:
         """Every host with its status and its counts by state."""
-        lookups: dict[str, Lookup] = {"status": _status, "name": "name", "label": selectors.hosts_with_label}
+        lookups: dict[str, Lookup] = {"status": _status, "name": "name", "label": _label}
         page = self.paginate_queryset(filtered(self.get_queryset(), request, lookups))
         return self.get_paginated_response(HostShape(page, many=True).data)
 
@@ -131,7 +132,7 @@ class Containers(generics.GenericAPIView[Container]):
     def get(self, request: Request) -> Response:
         """Every container as its host's last inventory had it."""
         lookups: dict[str, Lookup] = {
-            "host": _of_host,
+            "host": id_or_name("host_id", "host__name"),
             "state": _state,
             "stack": "stack__name",
             "name": "name",
@@ -178,15 +179,22 @@ class EnrollmentTokens(generics.GenericAPIView[EnrollmentToken]):
         responses={201: IssuedEnrollmentToken},
     )
     def post(self, request: Request) -> Response:
-        """A token that lets one host in, once. It is in this answer and never shown again."""
+        """A token that lets one host in, once. It is in this answer and never shown again.
+
+        With `host` it is for that host: enrolling with it gives the host a new agent token, the old one ends at
+        once, and name, labels and history stay.
+        """
         body = EnrollmentTokenBody(data=request.data)
         body.is_valid(raise_exception=True)
-        lifetime = datetime.timedelta(seconds=body.validated_data["expires_in_seconds"])
-        token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
+        token, text = services.create_enrollment_token(
+            actor=actor_of(request),
+            lifetime=datetime.timedelta(seconds=body.validated_data["expires_in_seconds"]),
+            host_id=body.validated_data["host"],
+        )
         return Response(
             IssuedEnrollmentToken(token, context={"token": text}).data,
             status=status.HTTP_201_CREATED,
-            headers={"Cache-Control": "no-store"},
+            headers={"Cache-Control": "no-store", "Location": f"/api/v1/enrollment-tokens/{token.pk}"},
         )
 
 

@@ -15,12 +15,12 @@ Counts = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class HostMark:
-    """One host in the strip."""
+    """One host in the strip. `last_seen_at` is None before its first heartbeat."""
 
     id: int
     name: str
     status: HostStatus
-    last_seen_at: datetime.datetime
+    last_seen_at: datetime.datetime | None
     docker_error: str
 
 
@@ -58,6 +58,7 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
         "host_id",
         "host__name",
         "last_seen_at",
+        "sequence",
         "is_degraded",
         "host__docker_error",
         "host__stack_counts",
@@ -66,9 +67,9 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
     marks = []
     stacks = [0] * len(StackState)
     containers = [0] * len(ContainerState)
-    for host_id, name, last_seen_at, is_degraded, docker_error, stack_text, container_text in rows:
-        status = status_of(last_seen_at, is_degraded, now)
-        marks.append(HostMark(host_id, name, status, last_seen_at, docker_error))
+    for host_id, name, seen_at, sequence, is_degraded, docker_error, stack_text, container_text in rows:
+        status = status_of(seen_at, is_degraded, now)
+        marks.append(HostMark(host_id, name, status, seen_at if sequence >= 0 else None, docker_error))
         for totals, text in ((stacks, stack_text), (containers, container_text)):
             counts = [int(count) for count in text.split(",")]
             if status is HostStatus.OFFLINE:

@@ -1,5 +1,7 @@
 """Hosts, stacks, containers, their summaries, enrollment tokens and the agents' commands."""
 
+import datetime
+
 from django.db import models
 from django.db.models import Q
 
@@ -65,6 +67,11 @@ class HostPulse(models.Model):
 
     def __str__(self) -> str:
         return f"pulse of host {self.pk}"
+
+    @property
+    def heard_at(self) -> datetime.datetime | None:
+        """When its agent was last heard; None before the first heartbeat, when `last_seen_at` is the enrollment."""
+        return self.last_seen_at if self.sequence >= 0 else None
 
 
 class Stack(models.Model):
@@ -140,7 +147,7 @@ class Container(models.Model):
 
 
 class EnrollmentToken(models.Model):
-    """Lets one new host in, once. Only the secret's digest is stored."""
+    """Lets one host in, once: a new one, or a known one that gets a new agent token. Only the digest is stored."""
 
     public_id = models.CharField(max_length=12, unique=True)
     digest = models.CharField(max_length=64)
@@ -149,7 +156,11 @@ class EnrollmentToken(models.Model):
     created_by = models.CharField(max_length=255)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
+    # The one that it let in; of a renewal, from the start, the one that it is for. A renewal whose host was removed
+    # lets nobody in, which is why it is not told by `host` alone.
     host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
+    # Known to the database too: an older replica makes tokens without it.
+    is_renewal = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         ordering = ("-id",)

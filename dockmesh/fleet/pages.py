@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dockmesh.fleet.histograms import RTT_BUCKETS
-from dockmesh.fleet.models import Container, Host, Stack
+from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
 from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
@@ -91,6 +91,14 @@ def stack_rows(host: Host) -> list[StackRow]:
 def round_trips(host: Host) -> tuple[tuple[float, ...], list[int]]:
     """(upper bounds in seconds, cumulative counts with +Inf last)."""
     return RTT_BUCKETS, [int(count) for count in host.pulse.rtt_counts.split(",")]
+
+
+def is_reporting(token: EnrollmentToken) -> bool:
+    """Whether the host that the token let in has been heard since; its pulse has been read along."""
+    if token.host is None or token.used_at is None:
+        return False
+    heard_at = token.host.pulse.heard_at
+    return heard_at is not None and (not token.is_renewal or heard_at > token.used_at)
 
 
 def _nonzero(counts: dict[str, int]) -> Parts:

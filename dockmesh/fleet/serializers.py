@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.fleet.references import HostReference
 from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
@@ -30,7 +31,9 @@ class HostShape(serializers.ModelSerializer[Host]):
 
     status = serializers.SerializerMethodField()
     labels = serializers.DictField(child=serializers.CharField(), read_only=True, help_text=LABELS_HELP)
-    last_seen_at = serializers.DateTimeField(source="pulse.last_seen_at", read_only=True)
+    last_seen_at = serializers.DateTimeField(
+        source="pulse.heard_at", read_only=True, allow_null=True, help_text="Null before the first heartbeat."
+    )
     clock_skew_seconds = serializers.FloatField(source="pulse.clock_skew_seconds", read_only=True)
     containers = serializers.SerializerMethodField()
     stacks = serializers.SerializerMethodField()
@@ -114,17 +117,30 @@ class ContainerShape(serializers.ModelSerializer[Container]):
 
 
 class EnrollmentTokenBody(StrictSerializer):
-    """How long the token works."""
+    """How long the token works, and for which host."""
 
     expires_in_seconds = Whole(
         required=False, default=3600, min_value=1, max_value=30 * 86400, help_text="1 hour if left out."
     )
+    host = HostReference(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="A known host that shall get a new agent token, by id or name; for a new host leave it out.",
+    )
 
 
 class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
-    """An enrollment token without its secret; `host` is the one that it let in."""
+    """An enrollment token without its secret."""
 
-    host = Reference(read_only=True, allow_null=True)
+    host = Reference(
+        read_only=True,
+        allow_null=True,
+        help_text="The host that it let in; with `is_renewal` the one that it is for.",
+    )
+    is_renewal = serializers.BooleanField(
+        read_only=True, help_text="It is for a known host, which gets a new agent token and stays what it is."
+    )
 
     class Meta:
         model = EnrollmentToken
@@ -136,6 +152,7 @@ class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
             "expires_at",
             "used_at",
             "host",
+            "is_renewal",
         )
 
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("hosts/add/<int:pk>/", views.added_host, name="added-host"),
     path("hosts/<int:pk>/", views.host, name="host"),
     path("hosts/<int:pk>/change/", views.change_host, name="change-host"),
+    path("hosts/<int:pk>/credential/", views.renew_host, name="renew-host"),
     path("hosts/<int:pk>/remove/", views.remove_host, name="remove-host"),
     path("containers/", views.containers, name="containers"),
 ]

@@ -14,7 +14,7 @@ from dockmesh.core import scrapeconfig
 from dockmesh.core.errors import DomainError
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.fleet import pages, selectors, services
+from dockmesh.fleet import installing, pages, selectors, services
 from dockmesh.fleet.forms import AddHostForm, HostForm
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.states import ContainerState, HostStatus
@@ -110,13 +110,26 @@ def add_host(request: HttpRequest) -> HttpResponse:
         return render(request, "fleet/host_add.html", {"form": form})
     lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
     token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
-    response = render(
-        request,
-        "fleet/host_command.html",
-        {"token": token, "commands": _agent_commands(scrapeconfig.base_url_of(request), text)},
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return _commands_page(request, token, installing.agent_commands(scrapeconfig.base_url_of(request), text))
+
+
+@FORM_METHODS
+@page_permission(Permission.FLEET_MANAGE)
+def renew_host(request: HttpRequest, pk: int) -> HttpResponse:
+    """Make an enrollment token that gives this host a new agent token, and show it once in the commands."""
+    found = get_object_or_404(Host, pk=pk)
+    form = AddHostForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            token, text = services.create_enrollment_token(
+                actor=actor_of(request), lifetime=form.cleaned_data["lifetime"], host_id=pk
+            )
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            commands = installing.renewal_commands(scrapeconfig.base_url_of(request), text)
+            return _commands_page(request, token, commands)
+    return render(request, "fleet/host_renew.html", {"form": form, "host": found})
 
 
 @require_safe
@@ -124,7 +137,7 @@ def add_host(request: HttpRequest) -> HttpResponse:
 def added_host(request: HttpRequest, pk: int) -> HttpResponse:
     """How far the new host is: the part of the page that waits for its first heartbeat."""
     token = get_object_or_404(EnrollmentToken.objects.select_related("host__pulse"), pk=pk)
-    context = {"token": token, "is_reporting": token.host is not None and token.host.pulse.sequence >= 0}
+    context = {"token": token, "is_reporting": pages.is_reporting(token)}
     return _page(request, "fleet/host_added.html", "fleet/parts/host_added.html", context)
 
 
@@ -225,38 +238,10 @@ def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, 
     return render(request, template, dict(context))
 
 
-def _agent_commands(base_url: str, token: str) -> list[tuple[str, str, str]]:
-    """(title, when to take it, what to paste) of each way to run the agent; docs/agent.md has them all."""
-    return [
-        (
-            "By hand",
-            "In a copy of dockmesh, to try it out: it runs until you stop it.",
-            "pip install -r packaging/agent/requirements.txt\n"
-            f"python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
-        ),
-        (
-            "As a service",
-            "In a copy of dockmesh, as root: systemd starts it with the machine.",
-            "install -d -m 0755 /opt/dockmesh-agent && cp -r dockmesh docs packaging /opt/dockmesh-agent/\n"
-            "python3 -m venv /opt/dockmesh-agent/venv\n"
-            "/opt/dockmesh-agent/venv/bin/pip install -r packaging/agent/requirements.txt\n"
-            "install -d -m 0700 /etc/dockmesh && install -m 0600 /dev/null /etc/dockmesh/agent.env\n"
-            "cat > /etc/dockmesh/agent.env <<EOF\n"
-            f"DOCKMESH_AGENT_SERVER={base_url}\n"
-            f"DOCKMESH_AGENT_ENROLLMENT_TOKEN={token}\n"
-            "EOF\n"
-            "cp packaging/agent/dockmesh-agent.service /etc/systemd/system/\n"
-            "systemctl enable --now dockmesh-agent",
-        ),
-        (
-            "As a container",
-            "In a copy of dockmesh: builds the agent's image and runs it.",
-            "docker build -f packaging/agent/Dockerfile -t dockmesh-agent .\n"
-            'docker run -d --name dockmesh-agent --restart unless-stopped --hostname "$(hostname)" \\\n'
-            "  -v /var/run/docker.sock:/var/run/docker.sock \\\n"
-            "  -v /var/lib/dockmesh-agent:/var/lib/dockmesh-agent \\\n"
-            f"  -e DOCKMESH_AGENT_SERVER={base_url} \\\n"
-            f"  -e DOCKMESH_AGENT_ENROLLMENT_TOKEN={token} \\\n"
-            "  dockmesh-agent",
-        ),
-    ]
+def _commands_page(
+    request: HttpRequest, token: EnrollmentToken, commands: list[installing.Command]
+) -> HttpResponse:
+    """The token in the commands, this once."""
+    response = render(request, "fleet/host_command.html", {"token": token, "commands": commands})
+    response.headers["Cache-Control"] = "no-store"
+    return response

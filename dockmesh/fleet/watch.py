@@ -14,13 +14,13 @@ from dockmesh.fleet.states import HostStatus, StackState
 
 @dataclass(frozen=True)
 class HostFact:
-    """A host as it is at the moment of the reading."""
+    """A host as it is at the moment of the reading. `last_seen_at` is None before its first heartbeat."""
 
     id: int
     name: str
     labels: dict[str, str]
     status: HostStatus
-    last_seen_at: datetime.datetime
+    last_seen_at: datetime.datetime | None
     enrolled_at: datetime.datetime
     docker_error: str
 
@@ -63,15 +63,17 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
             "docker_error",
             "enrolled_at",
             "pulse__last_seen_at",
+            "pulse__sequence",
             "pulse__is_degraded",
         )
     )
     facts = {}
-    for pk, name, labels, docker_error, enrolled_at, last_seen_at, is_degraded in rows:
+    for pk, name, labels, docker_error, enrolled_at, seen_at, sequence, is_degraded in rows:
         status = HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
-        if last_seen_at < limit:
+        if seen_at < limit:
             status = HostStatus.OFFLINE
-        facts[pk] = HostFact(pk, name, labels, status, last_seen_at, enrolled_at, docker_error)
+        heard_at = seen_at if sequence >= 0 else None
+        facts[pk] = HostFact(pk, name, labels, status, heard_at, enrolled_at, docker_error)
     return facts
 
 

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 METHODS = ("get", "post", "put", "patch", "delete")
-PERMISSION = re.compile(r"\s*Needs the permission `([a-z.]+)`\.\s*")
+PERMISSION = re.compile(r"\s*Needs the permission `([a-z.]+)`(?: or `([a-z.]+)`)?\.\s*")
 TITLES = {"agents": "Agent protocol"}
 
 
@@ -41,7 +41,7 @@ class Operation:
     path: str
     summary: str
     description: str
-    permission: str
+    permissions: tuple[str, ...]
     parameters: tuple[Field, ...]
     body: tuple[Field, ...]
     status: str
@@ -110,7 +110,7 @@ def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
         path=path,
         summary=told.get("summary", ""),
         description=PERMISSION.sub("", description).strip(),
-        permission=needed[1] if needed else "",
+        permissions=tuple(filter(None, needed.groups())) if needed else (),
         parameters=tuple(
             Field(
                 each["name"],

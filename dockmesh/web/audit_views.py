@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 
 from dockmesh.audit import filters, selectors
 from dockmesh.audit.actions import Action
+from dockmesh.core.api import size_of_page
 from dockmesh.core.errors import DomainError
 from dockmesh.core.forms import add_refusal
 from tokens.decorators import page_permission
@@ -53,7 +54,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         wanted = filters.filters_of(params)
         page = selectors.entry_page(
             wanted,
-            size=filters.page_size(params),
+            size=size_of_page(params),
             before=filters.place(params, "before"),
             after=filters.place(params, "after"),
         )

@@ -24,6 +24,10 @@ HEADERS = {
 }
 
 
+# Pages and the API's answers.
+NEVER_KEPT = ("text/html", "application/json", "application/problem+json")
+
+
 class SecurityHeaders:
     """Sets the security headers that a view has not set itself, and `Secure` on cookies sent by https."""
 
@@ -36,8 +40,8 @@ class SecurityHeaders:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         content_type = headers.get("Content-Type", "")
-        if content_type.startswith("text/html"):
-            # A page shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
+        if content_type.startswith(NEVER_KEPT):
+            # It shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
             headers.setdefault("Cache-Control", "no-store")
         if request.is_secure():
             for cookie in response.cookies.values():

@@ -131,7 +131,8 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
         if subject in told or host.status is HostStatus.ONLINE:
             continue
         if host.status is HostStatus.OFFLINE:
-            found.append(Trouble("bad", subject, "is offline.", path, host.last_seen_at))
+            words = "is offline." if host.last_seen_at else "is offline: its agent has not reported yet."
+            found.append(Trouble("bad", subject, words, path, host.last_seen_at))
         else:
             words = f"is degraded: {host.docker_error or 'Docker does not answer'}"
             found.append(Trouble("warning", subject, words, path, None))

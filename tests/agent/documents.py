@@ -84,4 +84,7 @@ def golden() -> dict[str, dict[str, Any]]:
             full, state(sequence=44, known_digest=full.digest, progress=(running,))
         ),
         "heartbeat-docker-down.json": document.heartbeat(down, state(sequence=45)),
+        "heartbeat-utf8.json": document.heartbeat(
+            snapshot(inspected(1, name="/büro-日本-🐳", stack="größe", service="wéb")), state(sequence=46)
+        ),
     }

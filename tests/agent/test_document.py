@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockmesh.agent import document
+from dockmesh.agent.client import encoded
 from dockmesh.agent.text import clean, clean_output, cut
 from tests.agent import documents
 
@@ -17,6 +18,21 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 @pytest.mark.parametrize("name", sorted(documents.golden()))
 def test_the_document_is_the_golden_one(name: str) -> None:
     assert json.loads((GOLDEN / name).read_text()) == documents.golden()[name]
+
+
+@pytest.mark.parametrize("name", sorted(documents.golden()))
+def test_it_travels_as_utf8_without_blanks_and_needless_escapes(name: str) -> None:
+    whole = documents.golden()[name]
+    raw = encoded(whole)
+    assert json.loads(raw) == whole
+    assert b"\\u" not in raw
+    assert b'": ' not in raw
+    assert ("büro-日本-🐳".encode() in raw) == (name == "heartbeat-utf8.json")
+
+
+def test_a_lone_surrogate_never_leaves_the_agent() -> None:
+    raw = encoded({"name": "a\ud800b"})
+    assert raw.decode("utf-8") == '{"name":"a?b"}'
 
 
 def test_the_digest_does_not_depend_on_the_order_in_which_docker_lists_containers() -> None:

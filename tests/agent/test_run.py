@@ -325,6 +325,39 @@ def test_a_result_is_sent_again_until_the_server_has_it(server: StubServer, star
     assert agent.stop() == 0
 
 
+@pytest.mark.parametrize("host_id", [1, 2])
+def test_results_survive_a_new_token_of_the_same_host_and_no_other(
+    server: StubServer, start_agent: StartAgent, tmp_path: Path, host_id: int
+) -> None:
+    is_away = True
+
+    def reply(request: Request) -> Any:
+        if request.path == "enroll" and request.token == FRESH_TOKEN:
+            host = {"id": host_id, "name": "node-1"}
+            body = {"host": host, "agent_token": AGENT_TOKEN, "heartbeat_interval_seconds": 1}
+            return 201, body, {}
+        return (503, {}, {}) if request.path == "commands/5/result" and is_away else None
+
+    server.reply, server.interval = reply, 1
+    server.commands = [{"id": 5, "kind": "nonsense", "payload": {}}]
+    token_file = tmp_path / "token"
+    token_file.write_text(ENROLLMENT_TOKEN)
+    start_agent(NO_DOCKER, "--enrollment-token=", f"--enrollment-token-file={token_file}")
+    server.wait_for(lambda r: r.path == "commands/5/result")
+    token_file.write_text(FRESH_TOKEN)
+    server.commands = []
+    server.agent_tokens.clear()
+    again = server.wait_for(lambda r: r.path == "enroll" and r.token == FRESH_TOKEN)
+    is_away = False
+    server.agent_tokens.add(AGENT_TOKEN)
+    if host_id == 1:
+        server.wait_for(lambda r: r.path == "commands/5/result", after=again.at)
+    else:
+        time.sleep(3)
+        late = [r for r in server.requests if r.path == "commands/5/result" and r.at > again.at + 0.5]
+        assert late == []
+
+
 def test_a_monitor_only_agent_carries_out_nothing(server: StubServer, start_agent: StartAgent) -> None:
     server.commands = [{"id": 5, "kind": "deploy", "payload": {"stack": "shop"}}]
     start_agent(NO_DOCKER, "--monitor-only")

@@ -66,6 +66,17 @@ def test_an_offline_host_fires_once_and_resolves_when_it_is_back(time: Time) -> 
     assert selectors.fired_counts()[0][2] == 2
 
 
+@pytest.mark.parametrize(("sequence", "expected"), [(-1, "never reported"), (0, "No heartbeat since")])
+def test_the_cause_tells_a_host_that_fell_silent_from_one_that_never_spoke(
+    sequence: int, expected: str, time: Time
+) -> None:
+    rule("host_offline")
+    host = make_host("web-1", seen_seconds_ago=61)
+    HostPulse.objects.filter(host=host).update(sequence=sequence)
+    services.evaluate()
+    assert expected in Alert.objects.get().cause
+
+
 def test_a_cause_must_hold_before_it_fires(time: Time) -> None:
     rule("host_degraded", for_seconds=30)
     host = make_host("web-1", is_degraded=True, docker_error="no socket")

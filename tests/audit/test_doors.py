@@ -2,13 +2,15 @@
 
 import datetime
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
-from dockmesh.audit.actions import Action
+from dockmesh.audit.actions import TARGET_KINDS, Action
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import Actor, prune, record_alone
 from dockmesh.core import clock
@@ -84,6 +86,36 @@ def test_pages_are_walked_by_place_in_both_directions(headers: dict[str, str]) -
 
 @pytest.mark.usefixtures("log")
 @pytest.mark.parametrize(
+    ("narrowed", "pages"),
+    [
+        ("", [[12, 11, 10, 9, 8], [7, 6, 5, 4, 3], [2, 1]]),
+        ("&actor=ann", [[12, 10, 8, 6, 4], [2]]),
+    ],
+)
+def test_pages_can_be_numbered_like_everywhere_else(
+    narrowed: str, pages: list[list[int]], headers: dict[str, str]
+) -> None:
+    seen, url = [], f"?page=1&page_size=5{narrowed}"
+    while url:
+        body = get(url, headers).json()
+        seen.append([entry["id"] for entry in body["results"]])
+        last, url = body, (body["next"] or "").partition("audit")[2]
+    assert seen == pages
+    assert "before=" not in last["previous"]
+    assert ids(last["previous"].partition("audit")[2], headers) == pages[-2]
+
+
+def test_the_kinds_of_targets_are_those_that_are_written() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path for room in ("dockmesh", "tokens", "metrics") for path in (root / room).rglob("*.py")]
+    written = {
+        kind for path in sources for kind in re.findall(r'\btarget_kind="(\w+)"', path.read_text("utf-8"))
+    }
+    assert sorted(written) == list(TARGET_KINDS)
+
+
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize(
     ("query", "expected"),
     [
         ("action=token.created", [10, 7, 4, 1]),
@@ -122,7 +154,17 @@ def test_filters_narrow_what_is_shown(query: str, expected: list[int], headers: 
         ("before=99999999999999999999", "before"),
         ("page_size=many", "page_size"),
         ("nonsense=1", "nonsense"),
+        ("page_size=0", "page_size"),
+        ("page_size=501", "page_size"),
+        ("page=0", "page"),
+        ("page=last", "page"),
         ("page=2", "page"),
+        ("page=99999999999999999999", "page"),
+        ("page=1000000000000&page_size=500", "page"),
+        ("page=1&before=5", "page"),
+        ("page=2&actor=nobody", "page"),
+        ("actor_kind=robot", "actor_kind"),
+        ("target_kind=hosts", "target_kind"),
         ("actor=a%00b", "actor"),
         ("target=a%ED%A0%80b%07", "target"),
     ],

@@ -150,6 +150,7 @@ def test_scheduled_runs_start_at_their_time(host: Host, time: Clock) -> None:
 
 def test_a_run_missed_while_the_host_was_away_is_made_up_once(host: Host, time: Clock) -> None:
     make_job(host, schedule="0 * * * *")
+    seen(host, time.now)
     time.set("2026-11-22 18:30")  # six runs were due, the host is silent since 12:00
     services.start_due()
     assert not BackupRun.objects.exists()

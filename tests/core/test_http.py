@@ -4,6 +4,7 @@ import ipaddress
 import logging
 
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
@@ -47,8 +48,18 @@ def connection_closed(request: HttpRequest) -> HttpResponse:
     raise InterfaceError("connection already closed")
 
 
+def refused(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("a mistake of ours")
+
+
 urlpatterns = [
     path("show", show),
+    path("refused", refused),
+    path("broken", broken),
     path("api/v1/away", database_away),
     path("page", connection_closed),
 ]
@@ -96,6 +107,28 @@ def test_an_unavailable_database_is_503_without_a_traceback(
     assert b"10.9.8.7" not in answer.content
     assert not any(record.exc_info for record in caplog.records)
     assert "the database is unavailable" in caplog.text
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_a_refused_request_is_not_logged_twice_and_a_failed_one_has_its_traceback(client: Client) -> None:
+    client.raise_request_exception = False
+    logged: list[logging.LogRecord] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append(record)
+
+    handler = Keeping()
+    logging.getLogger("django").addHandler(handler)
+    try:
+        for where in ("/no/such/page", "/api/v1/no/such", "/refused"):
+            assert 400 <= client.get(where).status_code < 500
+        assert logged == []
+        assert client.get("/broken").status_code == 500
+    finally:
+        logging.getLogger("django").removeHandler(handler)
+    assert [(record.levelname, record.name) for record in logged] == [("ERROR", "django.request")]
+    assert logged[0].exc_info
 
 
 def test_the_address_is_the_peers_without_settings(rf: RequestFactory) -> None:

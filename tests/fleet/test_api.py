@@ -61,6 +61,13 @@ def names(answer: Any) -> list[str]:
     return [row["name"] for row in answer["results"]]
 
 
+def test_a_host_that_never_reported_was_never_seen(viewer: Api, agent: AgentClient) -> None:
+    [host] = viewer.get("hosts")["results"]
+    assert (host["status"], host["last_seen_at"]) == ("online", None)
+    agent.beat(heartbeat(1))
+    assert viewer.get(f"hosts/{agent.host.pk}")["last_seen_at"] is not None
+
+
 def test_hosts_are_listed_with_what_is_known_of_them(viewer: Api, agent: AgentClient) -> None:
     agent.beat(heartbeat(1, containers=[container("a"), container("b", state="exited", exit_code=3)]))
     answer = viewer.get("hosts")
@@ -142,6 +149,10 @@ def test_a_host_is_renamed_and_labelled_and_that_is_audited(api: Api, agent: Age
         ({"labels": {"a": 5}}, "labels.a"),
         ({"labels": []}, "labels"),
         ({"address": "http://x"}, "address"),
+        ({"address": "x:9100"}, "address"),
+        ({"address": "9999-12-31T23:59:59-14:00"}, "address"),
+        ({"address": "[::1]"}, "address"),
+        ({"address": 'fe80::1%e"th'}, "address"),
         ({"address": "a b"}, "address"),
         ({"node_exporter_port": 0}, "node_exporter_port"),
         ({"node_exporter_port": 65536}, "node_exporter_port"),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dockmesh.audit.models import AuditEntry
-from dockmesh.core import clock
-from dockmesh.fleet import commands, services
+from dockmesh.core import clock, strictjson
+from dockmesh.fleet import commands, documents, services
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
 from tests.fleet.conftest import AgentClient, both_ways, statements
 from tests.fleet.factories import container, heartbeat
@@ -31,13 +31,22 @@ def status(answer: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["heartbeat", "heartbeat-unchanged", "heartbeat-docker-down", "heartbeat-progress"]
+    "name",
+    ["heartbeat", "heartbeat-unchanged", "heartbeat-docker-down", "heartbeat-progress", "heartbeat-utf8"],
 )
 def test_the_golden_documents_are_taken(agent: AgentClient, name: str) -> None:
     document = json.loads((GOLDEN / f"{name}.json").read_text())
     answer = agent.beat(document)
     assert answer.status_code == 200, answer.content
     assert set(answer.json()) == {"status", "heartbeat_interval_seconds", "server_time", "commands"}
+
+
+@pytest.mark.parametrize("name", ["heartbeat-unchanged", "heartbeat-docker-down", "heartbeat-utf8"])
+def test_what_agents_send_is_read_the_quick_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    monkeypatch.setattr(strictjson, "loads", lambda *_, **__: pytest.fail("read the slow way"))
+    raw = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    assert documents.read_heartbeat(raw).sequence == document["sequence"]
 
 
 def test_the_first_inventory_fills_the_host(agent: AgentClient) -> None:

@@ -73,6 +73,24 @@ def test_what_an_offline_host_has_is_unknown(browser: Client, agent: AgentClient
     assert "web-a" not in text(browser, "/containers/?state=running")
 
 
+def test_a_host_that_never_reported_is_not_given_a_time_at_which_it_did(
+    browser: Client, agent: AgentClient
+) -> None:
+    path = f"/hosts/{agent.host.pk}/"
+    assert "never reported" in words(text(browser, "/hosts/"))
+    page = words(text(browser, path))
+    assert "Waiting for its first heartbeat" in page
+    assert "Last seen never reported" in page
+    assert "Containers show here with the first heartbeat." in page
+    assert "never reported" in text(browser, "/")
+    HostPulse.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
+    assert "has not reported since" in words(text(browser, path))
+    assert "its agent has not reported yet" in words(text(browser, "/"))
+    agent.beat(heartbeat(1))
+    for each in ("/hosts/", path, "/"):
+        assert "never reported" not in text(browser, each)
+
+
 def test_a_degraded_host_says_what_docker_said(browser: Client, agent: AgentClient) -> None:
     agent.beat(heartbeat(1, docker={"reachable": False, "error": "no socket <here>"}, inventory=None))
     page = text(browser, f"/hosts/{agent.host.pk}/")

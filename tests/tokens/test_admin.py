@@ -70,7 +70,11 @@ def test_changes_and_deletions_go_through_the_services(admin: Client) -> None:
 def test_many_are_deleted_one_by_one_with_their_audit_entries(admin: Client) -> None:
     tokens = [token_with(name=f"t{number}")[0].pk for number in range(3)]
     fields = {"action": "delete_selected", "_selected_action": tokens, "post": "yes"}
-    assert admin.post("/admin/tokens/apitoken/", fields).status_code == 302
+    asked = admin.post("/admin/tokens/apitoken/", {**fields, "post": ""})
+    assert "Are you sure" in asked.content.decode()
+    assert actions() == []
+    page = admin.post("/admin/tokens/apitoken/", fields, follow=True)
+    assert "Deleted 3 API tokens." in page.content.decode()
     assert actions() == ["token.deleted"] * 3
 
 
@@ -118,10 +122,27 @@ def test_the_ceiling_holds_in_admin_too() -> None:
         ("user/add/", {"username": "eve", "password": "correct horse battery", "role": admin_role.pk}),
     ):
         assert client.post(f"/admin/tokens/{path}", fields).status_code in (400, 403), path
+    client.post(f"/admin/tokens/apitoken/{token.pk}/delete/", {"post": "yes"})
+    many = {"action": "delete_selected", "_selected_action": [token.pk], "post": "yes"}
+    page = client.post("/admin/tokens/apitoken/", many, follow=True).content.decode()
+    assert "don&#x27;t hold" in page
+    assert "Deleted" not in page
+    assert not LogEntry.objects.exists()
+    client.post(f"/admin/tokens/role/{above.pk}/delete/", {"post": "yes"})
+    assert ApiToken.objects.filter(pk=token.pk).exists()
+    assert Role.objects.filter(pk=above.pk).exists()
     assert not ApiToken.objects.filter(name__in=["a", "mine"]).exists()
     assert not Role.objects.filter(name__in=["big", "mine"]).exists()
     assert not User.objects.filter(username="eve").exists()
     assert set(actions()) == {"permission.refused"}
+    assert (
+        client.post(
+            "/admin/tokens/apitoken/", {"action": "revoke_selected", "_selected_action": [token.pk]}
+        ).status_code
+        == 302
+    )
+    token.refresh_from_db()
+    assert token.revoked_at is not None
 
 
 def test_users_are_made_and_disabled_and_never_deleted(admin: Client) -> None:

@@ -191,6 +191,31 @@ def test_nobody_changes_or_rotates_a_token_above_themselves_but_may_revoke_it(
     assert limited("POST", f"tokens/{made['id']}/revoke").status_code == 200
 
 
+def test_nobody_disables_enables_or_deletes_a_token_above_themselves(limited: Api, admin: Api) -> None:
+    made = admin("POST", "tokens", {"name": "a", "role": "viewer"}).json()
+    path = f"tokens/{made['id']}"
+    assert limited("PATCH", path, {"is_enabled": False}).status_code == 403
+    admin("PATCH", path, {"is_enabled": False})
+    assert limited("PATCH", path, {"is_enabled": True}).status_code == 403
+    for _ in ("disabled", "revoked"):
+        refused = limited("DELETE", path)
+        assert refused.status_code == 403
+        assert refused["WWW-Authenticate"] == 'Bearer realm="dockmesh", error="insufficient_scope"'
+        assert "fleet.read" in refused.json()["detail"]
+        assert limited("POST", f"{path}/revoke").status_code == 200
+    assert ApiToken.objects.filter(pk=made["id"]).exists()
+    refusals = AuditEntry.objects.filter(action="permission.refused", actor_name="limited")
+    assert refusals.count() == 1
+    assert admin("DELETE", path).status_code == 204
+
+
+def test_nobody_deletes_a_role_that_holds_more_than_they_do(limited: Api, admin: Api) -> None:
+    role = admin("POST", "roles", {"name": "big", "permissions": ["audit.read"]}).json()
+    assert limited("DELETE", f"roles/{role['id']}").status_code == 403
+    assert Role.objects.filter(pk=role["id"]).exists()
+    assert admin("DELETE", f"roles/{role['id']}").status_code == 204
+
+
 def test_nobody_raises_a_token_to_a_role_above_themselves(limited: Api) -> None:
     role = limited("POST", "roles", {"name": "scrape", "permissions": ["metrics.read"]}).json()
     token = limited("POST", "tokens", {"name": "a", "role": "scrape"}).json()
@@ -360,21 +385,39 @@ def test_lists_are_paged_and_filtered(admin: Api) -> None:
         ("DELETE", "tokens/1", "tokens.manage"),
         ("POST", "tokens/1/rotate", "tokens.manage"),
         ("POST", "tokens/1/revoke", "tokens.manage"),
-        ("GET", "roles", "roles.manage"),
+        ("GET", "roles", "tokens.manage roles.manage"),
         ("POST", "roles", "roles.manage"),
-        ("GET", "roles/1", "roles.manage"),
+        ("GET", "roles/1", "tokens.manage roles.manage"),
         ("PATCH", "roles/1", "roles.manage"),
         ("DELETE", "roles/1", "roles.manage"),
     ],
 )
 def test_every_endpoint_needs_its_permission(method: str, path: str, needed: str) -> None:
-    others = Api(token_with(*(set(Permission) - {Permission(needed)}), name="all others")[1])
+    others = Api(token_with(*(set(Permission) - set(needed.split())), name="all others")[1])
     answer = others(method, path, {})
     assert answer.status_code == 403
     assert answer["WWW-Authenticate"] == 'Bearer realm="dockmesh", error="insufficient_scope"'
     anonymous = Client().generic(method, f"/api/v1/{path}", b"{}", content_type="application/json")
     assert anonymous.status_code == 401
     assert anonymous["WWW-Authenticate"] == 'Bearer realm="dockmesh"'
+
+
+@pytest.mark.parametrize("permission", ["tokens.manage", "roles.manage"])
+def test_whoever_makes_tokens_or_roles_sees_which_roles_there_are(permission: str) -> None:
+    one = Api(token_with(permission, name="one")[1])
+    names = [role["name"] for role in one("GET", "roles").json()["results"]]
+    assert names == ["admin", "operator", "role of one", "viewer"]
+    assert one("GET", f"roles/{Role.objects.get(name='viewer').pk}").json()["permissions"] == ["fleet.read"]
+    assert one("HEAD", "roles").status_code == 200
+
+
+def test_managing_tokens_alone_changes_no_role() -> None:
+    one = Api(token_with("tokens.manage", "fleet.read", name="one")[1])
+    role = Role.objects.get(name="role of one")
+    for method, path in (("POST", "roles"), ("PATCH", f"roles/{role.pk}"), ("DELETE", f"roles/{role.pk}")):
+        assert one(method, path, {"name": "new", "permissions": []}).status_code == 403
+    assert AuditEntry.objects.get().target_name == "roles.manage"
+    assert Role.objects.get(pk=role.pk).permissions == ["tokens.manage", "fleet.read"]
 
 
 def test_a_session_post_needs_the_csrf_token_and_a_bearer_post_does_not(admin: Api) -> None:

@@ -181,6 +181,20 @@ def test_editing_a_token_above_oneself_is_refused_and_audited(limited: Client) -
     assert AuditEntry.objects.get().action == "permission.refused"
 
 
+def test_a_token_above_oneself_can_be_revoked_and_not_deleted(limited: Client) -> None:
+    token, _ = token_with("audit.read")
+    path = f"/settings/tokens/{token.pk}"
+    assert limited.post(f"{path}/revoke/", {"name": "tok"}).status_code == 302
+    refused = limited.post(f"{path}/delete/", {"name": "tok"})
+    assert refused.status_code == 403
+    assert "audit.read" in refused.content.decode()
+    token.refresh_from_db()
+    assert token.revoked_at is not None
+    assert (
+        limited.post(f"/settings/roles/{token.role_id}/delete/", {"name": token.role.name}).status_code == 403
+    )
+
+
 def test_editing_changes_what_was_changed_and_nothing_else(browser: Client) -> None:
     expires_at = datetime.datetime(2099, 1, 1, 12, 30, 45, 123456, tzinfo=datetime.UTC)
     token, text = token_with("fleet.read", expires_at=expires_at, allowed_cidrs=["10.0.0.0/8"])

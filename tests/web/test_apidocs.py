@@ -35,7 +35,7 @@ def test_every_operation_says_which_permission_it_needs() -> None:
         f"{operation.method} {operation.path}"
         for section in apidocs.sections()
         for operation in section.operations
-        if not operation.permission and "/agents/" not in operation.path
+        if not operation.permissions and "/agents/" not in operation.path
     ]
     assert missing == []
 

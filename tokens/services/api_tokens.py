@@ -160,8 +160,13 @@ def revoke_token(*, principal: Principal, token_id: int) -> ApiToken:
 
 @service
 def delete_token(*, principal: Principal, token_id: int) -> None:
-    """Remove a token altogether; what it did stays in the audit log."""
+    """Remove a token altogether; what it did stays in the audit log.
+
+    Its role must be within the principal's own permissions: ending a token is a safety measure open to whoever
+    manages tokens, but its record is not theirs to destroy.
+    """
     token = _locked(token_id)
+    require_all(principal, token.role.permissions, deed="delete a token that may do")
     facts = _facts(token)
     token_pk, name = token.pk, token.name
     token.delete()

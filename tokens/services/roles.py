@@ -73,9 +73,10 @@ def change_role(*, principal: Principal, role_id: int, **changes: Unpack[RoleCha
 
 @service
 def delete_role(*, principal: Principal, role_id: int) -> None:
-    """Remove a custom role that no token and no user has; raises `Conflict` otherwise."""
+    """Remove a custom role within the principal's own permissions; raises `Conflict` while it is in use."""
     role = _locked(role_id)
     _refuse_built_in(role)
+    require_all(principal, role.permissions, deed="delete a role with")
     target = (role.pk, role.name)
     try:
         with transaction.atomic():

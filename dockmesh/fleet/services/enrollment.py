@@ -1,4 +1,8 @@
-"""Letting new hosts in: one-time tokens, and the exchange of one for an agent's own."""
+"""Letting hosts in: one-time tokens, and the exchange of one for an agent's own.
+
+A token is for a new host, or for one that is known already (a renewal): that one then gets a new agent token, the old
+one ends, and name, labels and history stay.
+"""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -12,6 +16,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.core.text import MAX_NAME, clean_labels, clean_name
 from dockmesh.fleet.agents import new_credential
+from dockmesh.fleet.commands import lock_pulse
 from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
 from tokens import bearer, secret
 
@@ -22,12 +27,14 @@ LONGEST_LIFETIME = datetime.timedelta(days=30)
 
 @transaction.atomic
 def create_enrollment_token(
-    *, actor: Actor, lifetime: datetime.timedelta = DEFAULT_LIFETIME
+    *, actor: Actor, lifetime: datetime.timedelta = DEFAULT_LIFETIME, host_id: int | None = None
 ) -> tuple[EnrollmentToken, str]:
-    """A token that lets one new host in, once, for at most `lifetime`; and its text, which is stored nowhere.
+    """A token that lets one host in, once, for at most `lifetime`; and its text, which is stored nowhere.
 
-    Raises `InvalidInput` for a lifetime of less than a second or more than 30 days.
+    That host is a new one, or the one with the id `host_id` with a new agent token. Raises `InvalidInput` for a
+    lifetime of less than a second or more than 30 days, and for a host that isn't there.
     """
+    host = None if host_id is None else _known(host_id)
     if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST_LIFETIME:
         raise InvalidInput("expires_in_seconds", "must be from 1 second to 30 days.")
     text = secret.generate(secret.Kind.ENROLLMENT)
@@ -38,6 +45,8 @@ def create_enrollment_token(
         pepper=digest.pepper,
         created_by=actor.name[:255],
         expires_at=clock.now() + lifetime,
+        host=host,
+        is_renewal=host is not None,
     )
     audit.record(
         actor=actor,
@@ -45,7 +54,7 @@ def create_enrollment_token(
         target_kind="enrollment_token",
         target_id=token.pk,
         target_name=token.public_id,
-        changes={"expires_at": token.expires_at.isoformat()},
+        changes={"expires_at": token.expires_at.isoformat()} | ({"host": host.name} if host else {}),
     )
     return token, str(text)
 
@@ -82,7 +91,7 @@ def authenticate_enrollment(header: str | None, *, address: str) -> EnrollmentTo
     is_right = secret.matches(text, secret.Digest(token.digest, token.pepper) if token else None)
     if token is None or not is_right:
         raise bearer.bad_token(bearer.Reason.UNKNOWN, address=address)
-    if token.used_at is not None:
+    if token.used_at is not None or (token.is_renewal and token.host_id is None):
         raise bearer.bad_token(bearer.Reason.REVOKED, address=address)
     if token.expires_at <= clock.now():
         raise bearer.bad_token(bearer.Reason.EXPIRED, address=address)
@@ -95,27 +104,63 @@ def enroll(
 ) -> tuple[Host, str]:
     """Make the host and its agent's token; of many at once with one enrollment token, one.
 
-    A name that is taken gets a number (`web`, `web-2`, …). Raises `InvalidInput` for a bad name or label,
-    `bearer.Refused` if the token has been used or has expired meanwhile.
+    A name that is taken gets a number (`web`, `web-2`, …). With a renewal the known host gets a new agent's token in
+    the place of its old one and is otherwise left as it is. Raises `InvalidInput` for a bad name or label,
+    `bearer.Refused` if the token has been used or has expired, or its host was removed, meanwhile.
     """
     name, labels = clean_name("hostname", hostname), clean_labels("labels", labels)
+    if token.is_renewal:
+        return _renew(token, name, address)
     now = clock.now()
-    # The row's lock makes all others wait; they then find the token used.
-    if not EnrollmentToken.objects.filter(pk=token.pk, used_at=None, expires_at__gt=now).update(used_at=now):
-        raise bearer.bad_token(bearer.Reason.REVOKED, address=address)
+    _use(token, now, address)
     host, agent_token = _insert(name, labels, address)
     EnrollmentToken.objects.filter(pk=token.pk).update(host=host)
     # Until its first heartbeat the host counts as last seen when it was enrolled.
     HostPulse.objects.create(host=host, last_seen_at=now)
+    _record(Action.HOST_ENROLLED, host, token, address, {"hostname": name, "labels": labels})
+    return host, agent_token
+
+
+def _use(token: EnrollmentToken, now: datetime.datetime, address: str) -> None:
+    """The row's lock makes all others wait; they then find the token used."""
+    if not EnrollmentToken.objects.filter(pk=token.pk, used_at=None, expires_at__gt=now).update(used_at=now):
+        raise bearer.bad_token(bearer.Reason.REVOKED, address=address)
+
+
+def _renew(token: EnrollmentToken, hostname: str, address: str) -> tuple[Host, str]:
+    """The host is locked before its token, as by whoever removes a host."""
+    try:
+        pulse = lock_pulse(token.host_id or 0)
+    except NotFound:
+        raise bearer.bad_token(bearer.Reason.REVOKED, address=address) from None
+    _use(token, clock.now(), address)
+    host = Host.objects.get(pk=pulse.host_id)
+    agent_token = new_credential(host)
+    host.save(update_fields=["agent_token_id", "agent_digest", "agent_pepper"])
+    _record(Action.HOST_REENROLLED, host, token, address, {"hostname": hostname})
+    return host, agent_token
+
+
+def _known(host_id: int) -> Host:
+    """The host, which can't be removed before the transaction ends."""
+    try:
+        lock_pulse(host_id)
+    except NotFound:
+        raise InvalidInput("host", "there is no such host.") from None
+    return Host.objects.get(pk=host_id)
+
+
+def _record(
+    action: Action, host: Host, token: EnrollmentToken, address: str, changes: Mapping[str, object]
+) -> None:
     audit.record(
         actor=Actor("agent", str(host.pk), host.name, address),
-        action=Action.HOST_ENROLLED,
+        action=action,
         target_kind="host",
         target_id=host.pk,
         target_name=host.name,
-        changes={"hostname": name, "labels": labels, "enrollment_token": token.public_id},
+        changes={**changes, "enrollment_token": token.public_id},
     )
-    return host, agent_token
 
 
 def _insert(name: str, labels: Mapping[str, str], address: str) -> tuple[Host, str]:

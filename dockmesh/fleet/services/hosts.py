@@ -1,5 +1,6 @@
 """Changing and removing hosts."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,8 @@ from dockmesh.fleet.commands import lock_pulse
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack
 from dockmesh.fleet.services.stacks import drop_orphaned_series, lock_series
 
-ADDRESS = re.compile(r"[0-9A-Za-z:](?:[0-9A-Za-z_.:%-]{0,253}[0-9A-Za-z.:])?\Z", re.ASCII)
+ADDRESS_TEXT = re.compile(r"[0-9A-Za-z_.:%-]{2,64}\Z", re.ASCII)
+HOST_NAME = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z_.-]{0,253}[0-9A-Za-z.])?\Z", re.ASCII)
 
 
 @transaction.atomic
@@ -84,9 +86,18 @@ def remove_host(*, actor: Actor, host_id: int) -> None:
 def _address(field: str, value: object) -> str:
     if value == "":
         return ""
-    if not isinstance(value, str) or not ADDRESS.match(value):
-        raise InvalidInput(field, "must be a host name or an IP address.")
+    if not isinstance(value, str) or not (HOST_NAME.match(value) or _is_ip(value)):
+        raise InvalidInput(field, "must be a host name or an IP address, without a port.")
     return value
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # What follows the % of an IPv6 address with a zone may be anything to Python.
+    return ADDRESS_TEXT.match(text) is not None
 
 
 def _port(field: str, value: object) -> int | None:

@@ -239,7 +239,8 @@ def sparkline(values: Sequence[float], label: str) -> SafeString:
 def host_mark(host: Any, is_link: bool = True) -> SafeString:
     """One host in a strip; `host` has id, name, status and last_seen_at."""
     tone = tone_of(host.status)
-    words = f"{host.name}: {host.status}, last seen {text.ago(host.last_seen_at, clock.now())}"
+    seen = f"last seen {text.ago(host.last_seen_at, clock.now())}" if host.last_seen_at else "never reported"
+    words = f"{host.name}: {host.status}, {seen}"
     if not is_link:
         return format_html('<i class="strip-{}" title="{}"></i>', tone, words)
     return format_html(

@@ -1,4 +1,4 @@
-"""`manage.py enrollmenttoken`: a one-time token for a new host, and nothing else on stdout."""
+"""`manage.py enrollmenttoken`: a one-time token for a host, and nothing else on stdout."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -8,27 +8,33 @@ from django.db import DatabaseError
 
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core.commandline import complain_in_one_line, parse_duration
-from dockmesh.core.errors import DomainError
+from dockmesh.core.errors import DomainError, InvalidInput
 from dockmesh.fleet import services
+from dockmesh.fleet.models import Host
 
 
 class Command(BaseCommand):
     """Prints the token."""
 
-    help = "Prints a one-time enrollment token for a new host."
+    help = "Prints a one-time enrollment token for a new host, or for a known one that shall get a new agent token."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """`--expires-in`."""
+        """`--expires-in`, `--host`."""
         complain_in_one_line(parser)
         parser.add_argument(
             "--expires-in", default="1h", metavar="1h", help="a number and one of s, m, h, d, w; at most 30d"
+        )
+        parser.add_argument(
+            "--host", metavar="NAME", help="for this known host: enrolling with it ends the agent's old token"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make it and print it; raises `CommandError`, one line, where that is not possible."""
         try:
             _, text = services.create_enrollment_token(
-                actor=SYSTEM, lifetime=parse_duration("--expires-in", options["expires_in"])
+                actor=SYSTEM,
+                lifetime=parse_duration("--expires-in", options["expires_in"]),
+                host_id=self._host_id(options["host"]),
             )
         except DomainError as error:
             raise CommandError(error.detail) from None
@@ -38,3 +44,11 @@ class Command(BaseCommand):
                 f"the database can't be used ({line}); has `migrate` or `serve` run?"
             ) from None
         self.stdout.write(text)
+
+    def _host_id(self, name: str | None) -> int | None:
+        if name is None:
+            return None
+        host_id = Host.objects.filter(name=name).values_list("pk", flat=True).first()
+        if host_id is None:
+            raise InvalidInput("--host", f"there is no host named {name!r}.")
+        return host_id

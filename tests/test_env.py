@@ -1,0 +1,146 @@
+"""The environment: what counts as set, and what refuses to start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dockmesh import env
+
+ROOT = Path(__file__).parent.parent
+LONG = "0123456789abcdef" * 3
+
+
+def read(data_dir: Path, **variables: str) -> env.Environment:
+    return env.read({"DOCKMESH_DATA_DIR": str(data_dir / "data"), **variables})
+
+
+def refusal(data_dir: Path, **variables: str) -> str:
+    with pytest.raises(env.EnvironmentVariableError) as caught:
+        read(data_dir, **variables)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+OPTIONAL = sorted(
+    env.KNOWN
+    - {"DOCKMESH_METRICS_AUTH", "DOCKMESH_DATA_DIR"}
+    - {f"DOCKMESH_{name}{end}" for name in ("SECRET_KEY", "TOKEN_PEPPER") for end in ("", "_FILE")}
+)
+
+
+# Of blanks alone a password may be.
+EMPTY = [(name, "") for name in OPTIONAL] + [(n, "  ") for n in OPTIONAL if n != "DOCKMESH_ADMIN_PASSWORD"]
+
+
+@pytest.mark.parametrize(("name", "empty"), EMPTY)
+def test_an_empty_variable_counts_as_not_set(name: str, empty: str, tmp_path: Path) -> None:
+    assert read(tmp_path, **{name: empty}) == read(tmp_path)
+
+
+def test_an_empty_data_folder_is_the_default_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert env.read({"DOCKMESH_DATA_DIR": ""}).data_dir == tmp_path / "data"
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DOCKMESH_METRICS_AUTH",
+        "DOCKMESH_SECRET_KEY",
+        "DOCKMESH_SECRET_KEY_FILE",
+        "DOCKMESH_TOKEN_PEPPER",
+        "DOCKMESH_TOKEN_PEPPER_FILE",
+    ],
+)
+def test_an_empty_secret_or_guard_refuses_to_start(name: str, empty: str, tmp_path: Path) -> None:
+    assert refusal(tmp_path, **{name: empty}).startswith(f"{name}={empty!r}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOCKMESH_METRICS_AUTH", "maybe"),
+        ("DOCKMESH_HEARTBEAT_INTERVAL", "0"),
+        ("DOCKMESH_HEARTBEAT_INTERVAL", "-5"),
+        ("DOCKMESH_HEARTBEAT_INTERVAL", "1e1"),
+        ("DOCKMESH_HOST_OFFLINE_AFTER", "soon"),
+        ("DOCKMESH_HOST_OFFLINE_AFTER", "15"),
+        ("DOCKMESH_AUDIT_RETENTION_DAYS", "-1"),
+        ("DOCKMESH_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("DOCKMESH_ALLOWED_HOSTS", "https://example.com"),
+        ("DOCKMESH_BASE_URL", "example.com"),
+        ("DOCKMESH_BASE_URL", "https://["),
+        ("DOCKMESH_BASE_URL", "https://example.com:99999"),
+        ("DOCKMESH_BASE_URL", "https://example.com/path"),
+        ("DOCKMESH_DATABASE_URL", "mysql://db/dockmesh"),
+        ("DOCKMESH_DATABASE_URL", "postgres://db"),
+        ("DOCKMESH_SECRET_KEY_FILE", "/nonexistent"),
+        ("DOCKMESH_ADMIN_PASSWORD_FILE", "/nonexistent"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_was_expected(name: str, value: str, tmp_path: Path) -> None:
+    assert refusal(tmp_path, **{name: value}).startswith(f"{name}={value!r}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOCKMESH_SECRET_KEY", "hunter2"),
+        ("DOCKMESH_SECRET_KEY", "hunter2" + " " * 40),
+        ("DOCKMESH_TOKEN_PEPPER", f"{LONG},hunter2"),
+        ("DOCKMESH_TOKEN_PEPPER", f"hunter2,{LONG}"),
+        ("DOCKMESH_DATABASE_URL", "mysql://me:hunter2@db/dockmesh"),
+        ("DOCKMESH_DATABASE_URL", "postgres://me:a@b/hunter2@db:port/dockmesh"),
+        ("DOCKMESH_DATABASE_URL", "host=db password=hunter2"),
+        ("DOCKMESH_DATABASE_URL", "mysql://db/dockmesh?password=hunter2"),
+        ("DOCKMESH_BASE_URL", "https://me:hunter2@example.com"),
+        ("DOCKMESH_AUDIT_CHECKPOINT_SINK", "https://[hunter2"),
+        ("DOCKMESH_ADMIN_PASSWORD", "hunter2"),
+    ],
+)
+def test_a_refusal_never_shows_a_secret(name: str, value: str, tmp_path: Path) -> None:
+    line = refusal(tmp_path, **{name: value})
+    assert line.startswith("DOCKMESH_")
+    assert "hunter2" not in line
+
+
+def test_a_short_secret_names_the_variable_that_it_came_from(tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_text("hunter2\n")
+    line = refusal(tmp_path, DOCKMESH_SECRET_KEY_FILE=str(short))
+    assert line == "DOCKMESH_SECRET_KEY_FILE: expected at least 32 characters"
+
+
+def test_secrets_come_from_the_variable_its_file_or_are_made_once(tmp_path: Path) -> None:
+    made = read(tmp_path)
+    assert len(made.secret_key) >= 32
+    assert read(tmp_path) == made
+    assert read(tmp_path, DOCKMESH_SECRET_KEY=f"{LONG},x").secret_key == f"{LONG},x"
+    file = tmp_path / "peppers"
+    file.write_text(f"{LONG},{LONG}1\n")
+    assert read(tmp_path, DOCKMESH_TOKEN_PEPPER_FILE=str(file)).token_peppers == (LONG, f"{LONG}1")
+    assert "is set too" in refusal(tmp_path, DOCKMESH_TOKEN_PEPPER=LONG, DOCKMESH_TOKEN_PEPPER_FILE=str(file))
+
+
+def test_the_program_ends_with_that_line_alone(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("DOCKMESH_")}
+    variables |= {"DOCKMESH_DATA_DIR": str(tmp_path), "DOCKMESH_SECRET_KEY": ""}
+    for command in ("serve", "createtoken"):
+        done = subprocess.run(
+            [sys.executable, "manage.py", command],
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith("dockmesh: DOCKMESH_SECRET_KEY='': expected at least 32 characters")
+        assert done.stderr.count("\n") == 1
