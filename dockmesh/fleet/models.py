@@ -137,8 +137,9 @@ class Container(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["host", "container_id"], name="container_is_once_on_a_host")
         ]
+        # None by state: it would be written with every change of a container, and what it finds is a scan away.
         indexes = [
-            models.Index("state", name="container_by_state"),
+            # The list of all containers, page by page.
             models.Index("name", name="container_by_name"),
         ]
 

@@ -1,8 +1,8 @@
 """A lane of its own for one path whose small requests come by the thousand: all that wait are answered at once.
 
 Handing a request to a worker thread, the WSGI protocol and a database transaction cost several times what such a
-request is about. So the lane has one thread, which takes all requests that are there whole when it gets to them,
-asks the lane's application for the bodies of all answers in one call, and sends them. While it works, the next
+request is about. So the lane has a thread or two, which take all requests that are there whole when they get to
+them, ask the lane's application for the bodies of all answers in one call, and send them. While they work, the next
 ones gather. A request that is not quite ordinary, and any that the application leaves alone, goes to a worker and
 the WSGI application like all others: there is the one place that says what is wrong with it.
 """
@@ -42,9 +42,11 @@ Application = Callable[[Sequence[Posted]], Sequence[bytes | None]]
 
 
 class Lane:
-    """Answers POST requests of `path` by `application`, with `headers` on each answer."""
+    """Answers POST requests of `path` by `application`, called by `threads` threads; `headers` are on each answer."""
 
-    def __init__(self, path: str, application: Application, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: str, application: Application, headers: Mapping[str, str], *, threads: int = 1
+    ) -> None:
         self.path = path
         self._application = application
         lines = "".join(f"{name}: {value}\r\n" for name, value in sorted(headers.items()))
@@ -54,12 +56,16 @@ class Lane:
         self._waiting: deque[Any] = deque()
         self._changed = threading.Condition()
         self._is_ending = False
-        self._thread = threading.Thread(target=self._run, name="lane", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+            for number in range(threads)
+        ]
 
     def start(self, *, leave: Callable[[Any], None], log: Callable[[str], None]) -> None:
         """Begin. `leave` takes a channel whose request is for the workers, `log` a line for each answer."""
         self._leave, self._log = leave, log
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def takes(self, request: Any) -> bool:
         """Whether a request that waitress has read is of the ordinary kind that belongs here."""
@@ -82,8 +88,9 @@ class Lane:
         """Answer what waits, and end."""
         with self._changed:
             self._is_ending = True
-            self._changed.notify()
-        self._thread.join(seconds)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(seconds)
 
     def _run(self) -> None:
         while True:

@@ -1,12 +1,13 @@
 """Bringing hosts' containers and stacks to what their agents' inventories say: read, compare, write."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from django.db import connection
 
 from dockmesh.fleet import sql
 from dockmesh.fleet.documents import ContainerEntry
@@ -27,9 +28,15 @@ class Summary:
     stack_counts: str
 
 
-_CONTAINERS = (
-    "SELECT host_id, container_id, stack_id, fingerprint FROM fleet_container WHERE host_id IN {keys}"
+# A host's marks in one value, a line each: a row for each container would cost several times as much.
+_MARKS = (
+    "SELECT host_id, {concatenated}(fingerprint || ' ' || COALESCE(stack_id, 0) || ' ' || container_id, '\n')"
+    " FROM fleet_container WHERE host_id IN {{keys}} GROUP BY host_id"
 )
+_MARKS_OF = {
+    "sqlite": _MARKS.format(concatenated="group_concat"),
+    "postgresql": _MARKS.format(concatenated="string_agg"),
+}
 _STACKS = (
     "SELECT host_id, id, name, state, is_managed, is_deploying, has_failed_deploy"
     " FROM fleet_stack WHERE host_id IN {keys}"
@@ -83,8 +90,8 @@ class _HostRows:
 
     host_id: int
     entries: Sequence[ContainerEntry]
-    stored: dict[str, tuple[int | None, str]] = field(default_factory=dict)
-    """Stack and fingerprint of each container, by its id."""
+    stored: set[str] = field(default_factory=set)
+    """The mark of each stored container: see `_mark`."""
     stacks: dict[str, _StackRow] = field(default_factory=dict)
     new: dict[str, list[ContainerEntry]] = field(default_factory=dict)
     """The containers of each stack that is not stored yet."""
@@ -124,8 +131,8 @@ def write_summaries(summaries: Mapping[int, Summary]) -> set[int]:
 
 def _read(inventories: Mapping[int, Sequence[ContainerEntry]]) -> Sequence[_HostRows]:
     hosts = {host_id: _HostRows(host_id, entries) for host_id, entries in inventories.items()}
-    for host_id, container_id, stack_id, fingerprint in sql.fetch_among(_CONTAINERS, list(hosts)):
-        hosts[host_id].stored[container_id] = (stack_id, fingerprint)
+    for host_id, marks in sql.fetch_among(_MARKS_OF[connection.vendor], list(hosts)):
+        hosts[host_id].stored = set(marks.split("\n"))
     for host_id, *columns in sql.fetch_among(_STACKS, list(hosts)):
         row = _StackRow(*columns)
         hosts[host_id].stacks[row.name] = row
@@ -178,15 +185,28 @@ def _keep_states(rows: Sequence[_StackRow], now: datetime.datetime) -> None:
 def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
     changed = []
     for host in hosts:
+        marks = set()
         for entry in host.entries:
             stack_id = host.stacks[entry.stack].id if entry.stack else None
             fingerprint = blake2b(_encode(entry), digest_size=16).hexdigest()
-            if host.stored.pop(entry.id, None) != (stack_id, fingerprint):
+            mark = _mark(fingerprint, stack_id, entry.id)
+            marks.add(mark)
+            if mark not in host.stored:
                 changed.append((host.host_id, entry.id, stack_id, fingerprint, now, *_facts(entry)))
+        _delete_gone(host, host.stored - marks)
     _CONTAINER_ROWS.upsert(changed)
-    for host in hosts:
-        if host.stored:
-            Container.objects.filter(host_id=host.host_id, container_id__in=list(host.stored)).delete()
+
+
+def _mark(fingerprint: str, stack_id: int | None, container_id: str) -> str:
+    """What differs if anything that is stored of a container does."""
+    return f"{fingerprint} {stack_id or 0} {container_id}"
+
+
+def _delete_gone(host: _HostRows, marks: Collection[str]) -> None:
+    """Delete the containers of these marks that the host has no more."""
+    gone = {mark.split(" ", 2)[2] for mark in marks}.difference(entry.id for entry in host.entries)
+    if gone:
+        Container.objects.filter(host_id=host.host_id, container_id__in=gone).delete()
 
 
 def _facts(entry: ContainerEntry) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ class Command(BaseCommand):
                 application,
                 threads=options["threads"],
                 max_body_bytes=settings.DOCKMESH_MAX_BODY_BYTES,
-                lane=Lane(heartbeat_lane.PATH, heartbeat_lane.application, HEADERS),
+                lane=_heartbeat_lane(),
             )
 
         def scheduler() -> None:
@@ -137,6 +137,13 @@ def only_one_replica() -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _heartbeat_lane() -> Lane:
+    """On PostgreSQL one thread reads heartbeats while another waits for the database; on SQLite one writes at a time."""
+    threads = 2 if connection.vendor == "postgresql" else 1
+    headers = {**HEADERS, "Cache-Control": "no-store"}
+    return Lane(heartbeat_lane.PATH, heartbeat_lane.application, headers, threads=threads)
 
 
 def _named_by_variable(error: InvalidInput) -> str:
