@@ -1,7 +1,7 @@
 """Bringing hosts' containers and stacks to what their agents' inventories say: read, compare, write."""
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -30,8 +30,8 @@ class Summary:
 
 # A host's marks in one value, a line each: a row for each container would cost several times as much.
 _MARKS = (
-    "SELECT host_id, {concatenated}(fingerprint || ' ' || COALESCE(stack_id, 0) || ' ' || container_id, '\n')"
-    " FROM fleet_container WHERE host_id IN {{keys}} GROUP BY host_id"
+    "SELECT host_id, {concatenated}(fingerprint || '\t' || container_id || '\t' || COALESCE(stack_id, 0) || '\t' || name,"
+    " '\n') FROM fleet_container WHERE host_id IN {{keys}} GROUP BY host_id"
 )
 _MARKS_OF = {
     "sqlite": _MARKS.format(concatenated="group_concat"),
@@ -41,25 +41,27 @@ _STACKS = (
     "SELECT host_id, id, name, state, is_managed, is_deploying, has_failed_deploy"
     " FROM fleet_stack WHERE host_id IN {keys}"
 )
+_CONTAINER_KEY = {"host_id": "bigint", "container_id": "text"}
+_CONTAINER_FACTS = {
+    "fingerprint": "text",
+    "changed_at": "timestamptz",
+    "image": "text",
+    "service": "text",
+    "state": "text",
+    "health": "text",
+    "exit_code": "integer",
+    "is_oom_killed": "boolean",
+    "restart_count": "integer",
+    "created_at": "timestamptz",
+    "started_at": "timestamptz",
+}
 _CONTAINER_ROWS = sql.ManyRows(
     "fleet_container",
-    key={"host_id": "bigint", "container_id": "text"},
-    values={
-        "stack_id": "bigint",
-        "fingerprint": "text",
-        "changed_at": "timestamptz",
-        "name": "text",
-        "image": "text",
-        "service": "text",
-        "state": "text",
-        "health": "text",
-        "exit_code": "integer",
-        "is_oom_killed": "boolean",
-        "restart_count": "integer",
-        "created_at": "timestamptz",
-        "started_at": "timestamptz",
-    },
+    key=_CONTAINER_KEY,
+    values={**_CONTAINER_FACTS, "stack_id": "bigint", "name": "text"},
 )
+# Without the columns that have an index, which therefore need not be written.
+_FACTS_OF_CONTAINERS = sql.ManyRows("fleet_container", key=_CONTAINER_KEY, values=_CONTAINER_FACTS)
 _STACK_STATES = sql.ManyRows(
     "fleet_stack", key={"id": "bigint"}, values={"state": "text", "state_changed_at": "timestamptz"}
 )
@@ -68,7 +70,7 @@ _SUMMARIES = sql.ManyRows(
     "fleet_host", key={"id": "bigint"}, values={"container_counts": "text", "stack_counts": "text"}
 )
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class _HostRows:
     host_id: int
     entries: Sequence[ContainerEntry]
     stored: set[str] = field(default_factory=set)
-    """The mark of each stored container: see `_mark`."""
+    """A mark for each stored container, which is another one if anything that is stored of it is."""
     stacks: dict[str, _StackRow] = field(default_factory=dict)
     new: dict[str, list[ContainerEntry]] = field(default_factory=dict)
     """The containers of each stack that is not stored yet."""
@@ -183,36 +185,45 @@ def _keep_states(rows: Sequence[_StackRow], now: datetime.datetime) -> None:
 
 
 def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
-    changed = []
+    facts: list[sql.Row] = []
+    rows: list[sql.Row] = []
     for host in hosts:
-        marks = set()
-        for entry in host.entries:
-            stack_id = host.stacks[entry.stack].id if entry.stack else None
-            fingerprint = blake2b(_encode(entry), digest_size=16).hexdigest()
-            mark = _mark(fingerprint, stack_id, entry.id)
-            marks.add(mark)
-            if mark not in host.stored:
-                changed.append((host.host_id, entry.id, stack_id, fingerprint, now, *_facts(entry)))
-        _delete_gone(host, host.stored - marks)
-    _CONTAINER_ROWS.upsert(changed)
+        marks = _marks(host)
+        # What is stored otherwise, by the container's id.
+        others = {mark.split("\t")[1]: mark.split("\t")[2:] for mark in host.stored.difference(marks)}
+        for entry, mark in zip(host.entries, marks, strict=True):
+            if mark in host.stored:
+                continue
+            fingerprint, _, stack_id, _ = mark.split("\t")
+            row = (host.host_id, entry.id, fingerprint, now, *_facts(entry))
+            if others.pop(entry.id, None) == [stack_id, entry.name]:
+                facts.append(row)
+            else:
+                rows.append((*row, int(stack_id) or None, entry.name))
+        if others:
+            Container.objects.filter(host_id=host.host_id, container_id__in=others).delete()
+    _FACTS_OF_CONTAINERS.update(facts)
+    _CONTAINER_ROWS.upsert(rows)
 
 
-def _mark(fingerprint: str, stack_id: int | None, container_id: str) -> str:
-    """What differs if anything that is stored of a container does."""
-    return f"{fingerprint} {stack_id or 0} {container_id}"
+def _marks(host: _HostRows) -> Sequence[str]:
+    """What the database makes of each container once it is stored as its entry says: see `_MARKS`."""
+    stack_ids = {row.name: row.id for row in host.stacks.values()}
+    return [
+        f"{fingerprint}\t{entry.id}\t{stack_ids.get(entry.stack or '', 0)}\t{entry.name}"
+        for entry, fingerprint in zip(host.entries, _fingerprints(host.entries), strict=True)
+    ]
 
 
-def _delete_gone(host: _HostRows, marks: Collection[str]) -> None:
-    """Delete the containers of these marks that the host has no more."""
-    gone = {mark.split(" ", 2)[2] for mark in marks}.difference(entry.id for entry in host.entries)
-    if gone:
-        Container.objects.filter(host_id=host.host_id, container_id__in=gone).delete()
+def _fingerprints(entries: Sequence[ContainerEntry]) -> Iterator[str]:
+    """Of all that an entry says, as JSON, in which no line break stands for itself."""
+    lines = _encode_lines(entries).split(b"\n")[: len(entries)]
+    return (blake2b(line, digest_size=16).hexdigest() for line in lines)
 
 
 def _facts(entry: ContainerEntry) -> tuple[Any, ...]:
-    """The columns from `name` on."""
+    """The values of `_CONTAINER_FACTS` from `image` on."""
     return (
-        entry.name,
         entry.image,
         entry.service or "",
         entry.state,
