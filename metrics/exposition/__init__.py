@@ -48,14 +48,16 @@ from metrics.exposition.filled import FilledLines
 from metrics.exposition.page import Body, Page, Section
 from metrics.exposition.pieces import Piece
 from metrics.exposition.segments import SegmentFile
-from metrics.exposition.store import TextStore
+from metrics.exposition.store import StampTexts, TextStore
 from metrics.exposition.text import (
     LineTemplate,
     escape,
     histogram_template,
     number,
+    numbers,
     sample_lines,
     state_template,
+    thousandths,
 )
 
 __all__ = [
@@ -68,10 +70,13 @@ __all__ = [
     "Piece",
     "Section",
     "SegmentFile",
+    "StampTexts",
     "TextStore",
     "escape",
     "histogram_template",
     "number",
+    "numbers",
     "sample_lines",
     "state_template",
+    "thousandths",
 ]
