@@ -43,7 +43,8 @@ class PulseColumns:
     """Whole milliseconds."""
     rtt_counts: str
     """A semicolon between the hosts."""
-    rtt_sums: Sequence[float]
+    rtt_sums: str
+    """Seconds, with all digits."""
 
 
 def offline_before(now: datetime.datetime) -> datetime.datetime:
@@ -52,16 +53,17 @@ def offline_before(now: datetime.datetime) -> datetime.datetime:
 
 
 def pulse_columns(now: datetime.datetime) -> PulseColumns:
-    """What a scrape at `now` reads of every host; two queries, to be made in one snapshot.
+    """What a scrape at `now` reads of every host; one query, and one row.
 
     This is the one read that grows with the fleet and that every scrape makes. Each row that is fetched costs
-    objects, and on SQLite another thread may take the interpreter meanwhile; so the database joins the
-    columns to texts. The sums come as numbers, since SQLite writes them with 15 digits only.
+    objects and, on SQLite, letting go of the interpreter, for which the other threads wait; so the database
+    joins the columns to texts.
     """
-    seen = {
-        "postgresql": "EXTRACT(EPOCH FROM last_seen_at)::float8",
-        # Julian day of 1970-01-01 is 2440587.5; exact to the millisecond.
-        "sqlite": "(julianday(last_seen_at) - 2440587.5) * 86400.0",
+    seen, rtt_sum = {
+        "postgresql": ("EXTRACT(EPOCH FROM last_seen_at)::float8", "rtt_sum"),
+        # Julian day of 1970-01-01 is 2440587.5; exact to the millisecond. SQLite's own text of a number has 15
+        # digits, which are too few to read back the same.
+        "sqlite": ("(julianday(last_seen_at) - 2440587.5) * 86400.0", "printf('%%!.17g', rtt_sum)"),
     }[connection.vendor]
     columns = (
         "count(*)",
@@ -72,19 +74,19 @@ def pulse_columns(now: datetime.datetime) -> PulseColumns:
         _joined("CAST(round(CASE WHEN age > 0 THEN age ELSE 0 END * 1000) AS bigint)"),
         _joined("CAST(round(clock_skew_seconds * 1000) AS bigint)"),
         _joined("rtt_counts", ";"),
+        _joined(rtt_sum),
     )
     longest = float(settings.DOCKMESH_HOST_OFFLINE_AFTER)
     (row,) = _fetched(
         f"SELECT {', '.join(columns)}"  # noqa: S608 (constants)
-        f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, %s - {seen} AS age"
+        f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, rtt_sum, %s - {seen} AS age"
         " FROM fleet_hostpulse ORDER BY host_id) AS pulses",
         [longest, longest, longest, now.timestamp()],
     )
     count, offline, degraded, *texts = row
-    ids, stamps, ages, skews, rtt_counts = (text or "" for text in texts)
-    sums = [total for (total,) in _fetched("SELECT rtt_sum FROM fleet_hostpulse ORDER BY host_id")]
+    ids, stamps, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
     return PulseColumns(
-        ids, stamps, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, sums
+        ids, stamps, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
     )
 
 

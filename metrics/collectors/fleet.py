@@ -11,7 +11,7 @@ from metrics.exposition import Piece, StampTexts, sample_lines
 
 
 class FleetCollector:
-    """Two queries for the pulses of all hosts, and one for those hosts whose text changed, if any did."""
+    """One query for the pulses of all hosts, and one for those hosts whose text changed, if any did."""
 
     name = "fleet"
     reads_database = True

@@ -6,6 +6,8 @@ No database here: ``fleet.py`` reads the rows, this file turns them into pieces.
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS
 from metrics import families as f
 from metrics.exposition import (
@@ -93,7 +95,7 @@ class HostTexts:
         ages: str,
         skews: str,
         rtt_counts: str,
-        rtt_sums: Sequence[float],
+        rtt_sums: str,
     ) -> FleetPieces:
         """Bring the lines up to date.
 
@@ -162,12 +164,13 @@ def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:
     return row.id, (_DEPLOYS.render(escape(row.name), values),)
 
 
-def _rtt_values(counts: str, sums: Sequence[float]) -> Sequence[str]:
+def _rtt_values(counts: str, sums: str) -> Sequence[str]:
     """The values of the histograms' lines: of each the buckets, the sum, and the count, which is ``+Inf``'s."""
     # Two places are kept free behind the buckets of each host.
     values = (counts.replace(";", ",,,") + ",,").split(",") if counts else []
-    if len(values) != _RTT_LINES * len(sums):
+    totals = msgspec.json.decode(f"[{sums}]", type=list[float])
+    if len(values) != _RTT_LINES * len(totals):
         raise ValueError(f"every round-trip histogram must have {_RTT_LINES - 2} counts")
-    values[_RTT_LINES - 2 :: _RTT_LINES] = numbers(sums)
+    values[_RTT_LINES - 2 :: _RTT_LINES] = numbers(totals)
     values[_RTT_LINES - 1 :: _RTT_LINES] = values[_RTT_LINES - 3 :: _RTT_LINES]
     return values

@@ -53,7 +53,7 @@ class Fleet:
     def hear(self):
         self.ages = ",".join(str(self.dice.randrange(15_000)) for _ in range(HOSTS))
         self.counts = ";".join(cumulative(self.dice, 12) for _ in range(HOSTS))
-        self.sums = [self.dice.random() for _ in range(HOSTS)]
+        self.sums = ",".join(repr(self.dice.random()) for _ in range(HOSTS))
         self.skews = ",".join(str(self.dice.randrange(1_000)) for _ in range(HOSTS))
 
     def change(self, count):

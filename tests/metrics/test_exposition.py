@@ -104,7 +104,7 @@ class Rendered:
             rows=lambda ids: [self._host(key, hosts[key]) for key in ids],
             ages=",".join(str(row["age"]) for row in hosts.values()),
             rtt_counts=";".join(cumulative(row["rtt"]) for row in hosts.values()),
-            rtt_sums=[row["rtt_sum"] for row in hosts.values()],
+            rtt_sums=",".join(repr(row["rtt_sum"]) for row in hosts.values()),
             skews=",".join("0" for _ in hosts),
         )
         deploys = self.stacks.refresh(
