@@ -27,7 +27,7 @@ from metrics.exposition import (
 # well, small enough that one changed host costs a thirtieth of a millisecond.
 _HOST_CHUNK_BITS = 5
 _STACK_CHUNK_BITS = 4
-_PULSE_GROUP_BITS = 7
+_PULSE_GROUP_BITS = 8
 
 _STACKS = state_template(f.STACKS, f.STACK_STATES)
 _CONTAINERS = state_template(f.CONTAINERS, f.CONTAINER_STATES)
@@ -164,10 +164,10 @@ def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:
     return row.id, (_DEPLOYS.render(escape(row.name), values),)
 
 
-def _rtt_values(counts: str, sums: str) -> Sequence[str]:
+def _rtt_values(counts: str, sums: str) -> Sequence[bytes]:
     """The values of the histograms' lines: of each the buckets, the sum, and the count, which is ``+Inf``'s."""
     # Two places are kept free behind the buckets of each host.
-    values = (counts.replace(";", ",,,") + ",,").split(",") if counts else []
+    values = (counts.replace(";", ",,,") + ",,").encode().split(b",") if counts else []
     totals = msgspec.json.decode(f"[{sums}]", type=list[float])
     if len(values) != _RTT_LINES * len(totals):
         raise ValueError(f"every round-trip histogram must have {_RTT_LINES - 2} counts")

@@ -28,15 +28,15 @@ def number(value: float) -> str:
     return "+Inf" if value > 0 else "-Inf"
 
 
-def numbers(values: Sequence[float]) -> list[str]:
+def numbers(values: Sequence[float]) -> list[bytes]:
     """`number` of many floats, in a sixth of the time: msgspec writes all but the tiny and the huge alike."""
-    text = msgspec.json.encode(values).decode()
-    if "e" in text or "null" in text or "0.0000" in text:
-        return [number(value) for value in values]
-    return text[1:-1].split(",") if values else []
+    text = msgspec.json.encode(values)
+    if b"e" in text or b"null" in text or b"0.0000" in text:
+        return [number(value).encode() for value in values]
+    return text[1:-1].split(b",") if values else []
 
 
-def thousandths(text: str) -> list[str]:
+def thousandths(text: str) -> list[bytes]:
     """The decimals of comma-separated whole thousandths: `1500,0` gives `1.5` and `0.0`."""
     return numbers([whole / 1000 for whole in msgspec.json.decode(f"[{text}]")])
 

@@ -443,8 +443,8 @@ def test_filled_lines_without_objects_are_empty():
 def test_a_group_whose_values_stay_keeps_its_piece():
     lines = FilledLines(1, group_bits=1)
     lines.lay_out([2, 3, 4], [["a "], ["b "], ["c "]])
-    first = lines.fill("1", lambda: ["1", "2", "3"])
-    second = lines.fill("2", lambda: ["1", "2", "4"])
+    first = lines.fill("1", lambda: [b"1", b"2", b"3"])
+    second = lines.fill("2", lambda: [b"1", b"2", b"4"])
     assert [piece.text for piece in second] == [b"a 1\nb 2\n", b"c 4\n"]
     assert second[0] is first[0]
 
@@ -452,9 +452,9 @@ def test_a_group_whose_values_stay_keeps_its_piece():
 def test_lines_that_are_laid_out_anew_are_filled_from_the_same_source():
     lines = FilledLines(1, group_bits=1)
     lines.lay_out([2], [["a "]])
-    lines.fill("1", lambda: ["1"])
+    lines.fill("1", lambda: [b"1"])
     lines.lay_out([2], [["b "]])
-    assert [piece.text for piece in lines.fill("1", lambda: ["1"])] == [b"b 1\n"]
+    assert [piece.text for piece in lines.fill("1", lambda: [b"1"])] == [b"b 1\n"]
 
 
 def test_a_round_trip_histogram_with_a_missing_count_is_refused():
@@ -467,10 +467,12 @@ def test_a_round_trip_histogram_with_a_missing_count_is_refused():
 
 @given(st.lists(st.floats() | st.integers(-(10**6), 10**9).map(lambda whole: whole / 1000)))
 def test_many_numbers_are_written_as_each_alone(values):
-    assert numbers(values) == [number(value) for value in values]
+    assert numbers(values) == [number(value).encode() for value in values]
 
 
-@pytest.mark.parametrize(("text", "wanted"), [("", []), ("0,1,1500,-20", ["0.0", "0.001", "1.5", "-0.02"])])
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("", []), ("0,1,1500,-20", [b"0.0", b"0.001", b"1.5", b"-0.02"])]
+)
 def test_thousandths_are_written_as_decimals(text, wanted):
     assert thousandths(text) == wanted
 
