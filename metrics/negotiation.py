@@ -1,6 +1,7 @@
 """Which format and encoding a client gets. Never 406: whoever asks for something else gets text 0.0.4."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -19,6 +20,7 @@ class Format:
     content_type: str
 
 
+@lru_cache(maxsize=128)
 def choose_format(accept: str) -> Format:
     """The format with the highest quality among those that we have; the first one of equals.
 
@@ -37,6 +39,7 @@ def choose_format(accept: str) -> Format:
     return best
 
 
+@lru_cache(maxsize=128)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether the client takes gzip (RFC 9110, 12.5.3); `gzip;q=0` is a no."""
     qualities = {coding: _quality(parameters) for coding, parameters in _items(accept_encoding)}

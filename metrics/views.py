@@ -22,7 +22,6 @@ from tokens.principals import Principal
 _RETRY_AFTER = {"Retry-After": "5"}
 _LONGEST_SECONDS = 30.0
 _AUTHENTICATION_SECONDS = 4.0
-_SENT_AS_FILE_BYTES = 1 << 20
 
 
 @csrf_exempt
@@ -100,9 +99,9 @@ def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:
 def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse()
-    if body.length < _SENT_AS_FILE_BYTES:
-        return HttpResponse(b"".join(body.segments))
-    # Joined, a large page would be in memory twice, and once more for each scraper in the server's buffers.
+    if len(body.segments) == 1:
+        return HttpResponse(body.segments[0])
+    # Joined, a large page would be in memory once more for each scraper in the server's buffers.
     answer = StreamingHttpResponse(body.segments)
     answer.file_to_stream = SegmentFile(body.segments)  # type: ignore[attr-defined]
     answer.block_size = 1 << 16  # type: ignore[attr-defined]

@@ -14,13 +14,11 @@ from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
-from dockmesh.core.compiled import CompiledQuery
-from dockmesh.fleet.models import Host, HostPulse, StackSeries
+from dockmesh.fleet.models import Host, HostPulse
 from dockmesh.fleet.states import HostStatus
 
 UNKNOWN = "unknown"
 
-PulseRow = tuple[int, int, datetime.datetime, bool, str, float, float]
 HostRow = tuple[int, str, str, str, str, str, str, str, str]
 StackSeriesRow = tuple[int, str, int, str, float, str, float]
 
@@ -31,16 +29,22 @@ _MANY_IDS = 500
 
 @dataclass(frozen=True)
 class PulseColumns:
-    """The pulses of all hosts in the order of their ids, as columns."""
+    """The pulses of all hosts in the order of their ids, as columns; texts are comma-separated."""
 
-    host_ids: Sequence[int]
-    versions: Sequence[int]
-    last_seen: Sequence[float]
-    """Unix seconds."""
-    are_degraded: Sequence[bool]
-    rtt_counts: Sequence[str]
-    rtt_sums: Sequence[float]
-    clock_skews: Sequence[float]
+    host_ids: str
+    stamps: str
+    """Of each host a number that changes with what `host_rows` gives for it; odd while it is offline."""
+    online: int
+    degraded: int
+    offline: int
+    ages: str
+    """Whole milliseconds since each host was last seen, never negative."""
+    clock_skews: str
+    """Whole milliseconds."""
+    rtt_counts: str
+    """A semicolon between the hosts."""
+    rtt_sums: str
+    """Seconds, with all digits."""
 
 
 def offline_before(now: datetime.datetime) -> datetime.datetime:
@@ -48,41 +52,49 @@ def offline_before(now: datetime.datetime) -> datetime.datetime:
     return now - datetime.timedelta(seconds=settings.DOCKMESH_HOST_OFFLINE_AFTER)
 
 
-def pulse_rows() -> list[PulseRow]:
-    """(host id, version, last seen at, is degraded, rtt counts, rtt sum, clock skew) of every host; one query.
+def pulse_columns(now: datetime.datetime) -> PulseColumns:
+    """What a scrape at `now` reads of every host; one query, and one row.
 
-    `version` rises with every change of what `host_rows` gives for the host or of `is degraded`.
+    This is the one read that grows with the fleet and that every scrape makes. Each row that is fetched costs
+    objects and, on SQLite, letting go of the interpreter, for which the other threads wait; so the database
+    joins the columns to texts.
     """
-    return list(
-        HostPulse.objects.order_by("host_id").values_list(
-            "host_id",
-            "version",
-            "last_seen_at",
-            "is_degraded",
-            "rtt_counts",
-            "rtt_sum",
-            "clock_skew_seconds",
-        )
+    seen, rtt_sum = {
+        "postgresql": ("EXTRACT(EPOCH FROM last_seen_at)::float8", "rtt_sum"),
+        # Julian day of 1970-01-01 is 2440587.5; exact to the millisecond. SQLite's own text of a number has 15
+        # digits, which are too few to read back the same.
+        "sqlite": ("(julianday(last_seen_at) - 2440587.5) * 86400.0", "printf('%%!.17g', rtt_sum)"),
+    }[connection.vendor]
+    columns = (
+        "count(*)",
+        "count(*) FILTER (WHERE age > %s)",
+        "count(*) FILTER (WHERE is_degraded AND NOT age > %s)",
+        _joined("host_id"),
+        _joined("version * 2 + CAST(age > %s AS integer)"),
+        _joined("CAST(round(CASE WHEN age > 0 THEN age ELSE 0 END * 1000) AS bigint)"),
+        _joined("CAST(round(clock_skew_seconds * 1000) AS bigint)"),
+        _joined("rtt_counts", ";"),
+        _joined(rtt_sum),
+    )
+    longest = float(settings.DOCKMESH_HOST_OFFLINE_AFTER)
+    (row,) = _fetched(
+        f"SELECT {', '.join(columns)}"  # noqa: S608 (constants)
+        f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, rtt_sum, %s - {seen} AS age"
+        " FROM fleet_hostpulse ORDER BY host_id) AS pulses",
+        [longest, longest, longest, now.timestamp()],
+    )
+    count, offline, degraded, *texts = row
+    ids, stamps, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
+    return PulseColumns(
+        ids, stamps, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
     )
 
 
-def pulse_columns() -> PulseColumns:
-    """What a scrape reads of every host: the pulses as columns; one query.
-
-    By a plain cursor, since this is the one read that grows with the fleet and every scrape makes it.
-    """
-    seen = {
-        "postgresql": "EXTRACT(EPOCH FROM last_seen_at)::float8",
-        # Julian day of 1970-01-01 is 2440587.5; exact to the millisecond.
-        "sqlite": "(julianday(last_seen_at) - 2440587.5) * 86400.0",
-    }[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT host_id, version, {seen}, is_degraded, rtt_counts, rtt_sum, clock_skew_seconds"  # noqa: S608 (constants)
-            " FROM fleet_hostpulse ORDER BY host_id"
-        )
-        rows = cursor.fetchall()
-    return PulseColumns(*zip(*rows, strict=True)) if rows else PulseColumns((), (), (), (), (), (), ())
+def _joined(expression: str, separator: str = ",") -> str:
+    """The aggregate that joins the values to a text, in the order in which the subquery has them."""
+    if connection.vendor == "postgresql":
+        return f"string_agg(({expression})::text, '{separator}')"
+    return f"group_concat({expression}, '{separator}')"
 
 
 _HOSTS = (
@@ -99,12 +111,13 @@ def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:
     return _chosen(_HOSTS, host_ids)
 
 
-_series_versions = CompiledQuery(lambda: StackSeries.objects.order_by("id").values_list("id", "version"))
-
-
-def stack_series_versions() -> dict[int, int]:
-    """id → version of every stack name's series, in the order of the ids; one query."""
-    return dict(_series_versions.rows())
+def stack_series_versions() -> tuple[str, str]:
+    """The ids and the versions of all stack names' series, comma-separated, in the order of the ids; one query."""
+    ((ids, versions),) = _fetched(
+        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
+        " FROM (SELECT id, version FROM fleet_stackseries ORDER BY id) AS series"
+    )
+    return ids or "", versions or ""
 
 
 _SERIES = (
@@ -130,7 +143,7 @@ def _chosen(select: str, ids: Collection[int] | None) -> list[Any]:
     return _fetched(f"{select} WHERE id IN ({places}) ORDER BY id", list(ids))
 
 
-def _fetched(statement: str, params: Sequence[int] = ()) -> list[Any]:
+def _fetched(statement: str, params: Sequence[float] = ()) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, list(params))
         return list(cursor.fetchall())

@@ -6,6 +6,7 @@ from dockmesh.fleet import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
+from metrics.exposition import StampTexts
 
 
 class DeploysCollector:
@@ -16,11 +17,12 @@ class DeploysCollector:
 
     def __init__(self) -> None:
         self.texts = StackTexts()
+        self._stamps = StampTexts()
 
     def collect(self, scrape: Scrape) -> Found:
         """The histograms are kept by the transaction that ends a deploy."""
-        versions = selectors.stack_series_versions()
-        return {f.DEPLOY_DURATION: self.texts.refresh(stamps=versions, rows=_rows)}
+        stamps = self._stamps.read(*selectors.stack_series_versions())
+        return {f.DEPLOY_DURATION: self.texts.refresh(stamps=stamps, rows=_rows)}
 
 
 def _rows(series_ids: Collection[int]) -> Iterable[StackRow]:

@@ -7,7 +7,7 @@ from dockmesh.fleet.states import HostStatus
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import HostRow, HostTexts
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import Piece, StampTexts, sample_lines
 
 
 class FleetCollector:
@@ -18,26 +18,22 @@ class FleetCollector:
 
     def __init__(self) -> None:
         self.texts = HostTexts()
+        self._stamps = StampTexts()
 
     def collect(self, scrape: Scrape) -> Found:
         """Offline is a matter of the scrape's moment: nobody has to notice it for it to be shown."""
-        now = scrape.now.timestamp()
-        offline_before = selectors.offline_before(scrape.now).timestamp()
-        pulses = selectors.pulse_columns()
-        are_offline = [seen < offline_before for seen in pulses.last_seen]
-        stamps = dict(zip(pulses.host_ids, zip(pulses.versions, are_offline, strict=True), strict=True))
+        pulses = selectors.pulse_columns(scrape.now)
+        stamps = self._stamps.read(pulses.host_ids, pulses.stamps)
         found = self.texts.refresh(
             stamps=stamps,
-            rows=lambda ids: _rows(ids, {key for key, (_, is_offline) in stamps.items() if is_offline}),
-            ages=["%.3f" % max(now - seen, 0.0) for seen in pulses.last_seen],  # noqa: UP031 (twice as fast)
+            rows=lambda ids: _rows(ids, {key for key in ids if int(stamps[key]) % 2}),
+            ages=pulses.ages,
+            skews=pulses.clock_skews,
             rtt_counts=pulses.rtt_counts,
             rtt_sums=pulses.rtt_sums,
-            skews=["%.3f" % skew for skew in pulses.clock_skews],  # noqa: UP031 (twice as fast)
         )
-        offline = sum(are_offline)
-        degraded = sum(map(_is_degraded, pulses.are_degraded, are_offline))
         return {
-            f.HOSTS: [_statuses(len(stamps) - offline - degraded, offline, degraded)],
+            f.HOSTS: [_statuses(pulses.online, pulses.offline, pulses.degraded)],
             f.STACKS: found.stacks,
             f.CONTAINERS: found.containers,
             f.LAST_SEEN: found.last_seen,
@@ -45,10 +41,6 @@ class FleetCollector:
             f.HOST_INFO: found.info,
             f.CLOCK_SKEW: found.skew,
         }
-
-
-def _is_degraded(is_degraded: bool, is_offline: bool) -> bool:
-    return bool(is_degraded) and not is_offline
 
 
 def _statuses(online: int, offline: int, degraded: int) -> Piece:

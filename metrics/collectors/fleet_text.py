@@ -6,6 +6,8 @@ No database here: ``fleet.py`` reads the rows, this file turns them into pieces.
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS
 from metrics import families as f
 from metrics.exposition import (
@@ -15,15 +17,17 @@ from metrics.exposition import (
     escape,
     histogram_template,
     number,
+    numbers,
     sample_lines,
     state_template,
+    thousandths,
 )
 
 # A chunk of stacks is about 40 kB of text and a chunk of hosts about 30 kB: large enough to compress
 # well, small enough that one changed host costs a thirtieth of a millisecond.
 _HOST_CHUNK_BITS = 5
 _STACK_CHUNK_BITS = 4
-_PULSE_GROUP_BITS = 7
+_PULSE_GROUP_BITS = 8
 
 _STACKS = state_template(f.STACKS, f.STACK_STATES)
 _CONTAINERS = state_template(f.CONTAINERS, f.CONTAINER_STATES)
@@ -78,7 +82,7 @@ class HostTexts:
     def __init__(self) -> None:
         self.store = TextStore(3, chunk_bits=_HOST_CHUNK_BITS)
         self._names: dict[int, str] = {}
-        self._laid_out: list[tuple[int, str]] = []
+        self._is_laid_out = False
         self._last_seen = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
         self._skew = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
         self._rtt = FilledLines(_RTT_LINES, group_bits=_PULSE_GROUP_BITS)
@@ -88,31 +92,34 @@ class HostTexts:
         *,
         stamps: Mapping[int, Hashable],
         rows: Callable[[Collection[int]], Iterable[HostRow]],
-        ages: Sequence[str],
-        rtt_counts: Sequence[str],
-        rtt_sums: Sequence[float],
-        skews: Sequence[str],
+        ages: str,
+        skews: str,
+        rtt_counts: str,
+        rtt_sums: str,
     ) -> FleetPieces:
         """Bring the lines up to date.
 
-        ``stamps`` are in ascending order of the hosts' ids, and the four sequences are in that order
-        too. ``rows`` gives the rows of the hosts whose stamp is new; it must know all of them.
+        ``stamps`` are in ascending order of the hosts' ids, and the four columns are in that order too, as
+        ``PulseColumns`` has them. ``rows`` gives the rows of the hosts whose stamp is new; it must know all of
+        them.
         """
-        self.store.refresh(stamps, lambda ids: self._render(rows(ids)))
-        self._lay_out(stamps)
+        if self.store.refresh(stamps, lambda ids: self._render(rows(ids))):
+            self._lay_out(stamps)
         return FleetPieces(
             stacks=self.store.pieces(0),
             containers=self.store.pieces(1),
             info=self.store.pieces(2),
-            last_seen=self._last_seen.fill([ages]),
-            skew=self._skew.fill([skews]),
-            rtt=self._rtt.fill(_histogram_columns(rtt_counts, rtt_sums)),
+            last_seen=self._last_seen.fill(ages, lambda: thousandths(ages)),
+            skew=self._skew.fill(skews, lambda: thousandths(skews)),
+            rtt=self._rtt.fill((rtt_counts, rtt_sums), lambda: _rtt_values(rtt_counts, rtt_sums)),
         )
 
     def _render(self, rows: Iterable[HostRow]) -> Iterable[tuple[int, Sequence[bytes]]]:
         for row in rows:
             name = escape(row.name)
-            self._names[row.id] = name
+            if self._names.get(row.id) != name:
+                self._names[row.id] = name
+                self._is_laid_out = False
             yield (
                 row.id,
                 (
@@ -123,17 +130,15 @@ class HostTexts:
             )
 
     def _lay_out(self, stamps: Mapping[int, Hashable]) -> None:
-        names = self._names
-        if len(names) != len(stamps):
-            names = self._names = {key: names[key] for key in stamps}
-        wanted = [(key, names[key]) for key in stamps]
-        if wanted == self._laid_out:
+        if len(self._names) != len(stamps):
+            self._names = {key: self._names[key] for key in stamps}
+        elif self._is_laid_out:
             return
-        keys = list(stamps)
-        self._last_seen.lay_out(keys, [[_LAST_SEEN % name] for _, name in wanted])
-        self._skew.lay_out(keys, [[_SKEW % name] for _, name in wanted])
-        self._rtt.lay_out(keys, [_RTT.prefixes(name) for _, name in wanted])
-        self._laid_out = wanted
+        keys, names = list(stamps), [self._names[key] for key in stamps]
+        self._last_seen.lay_out(keys, [[_LAST_SEEN % name] for name in names])
+        self._skew.lay_out(keys, [[_SKEW % name] for name in names])
+        self._rtt.lay_out(keys, [_RTT.prefixes(name) for name in names])
+        self._is_laid_out = True
 
 
 class StackTexts:
@@ -159,11 +164,13 @@ def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:
     return row.id, (_DEPLOYS.render(escape(row.name), values),)
 
 
-def _histogram_columns(counts: Sequence[str], sums: Sequence[float]) -> Sequence[Sequence[str]]:
-    """One list for each line of a histogram: the buckets, the sum, and the count, which is ``+Inf``'s."""
-    buckets = _RTT_LINES - 2
-    flat = ",".join(counts).split(",") if counts else []
-    if len(flat) != buckets * len(counts):
-        raise ValueError(f"every round-trip histogram must have {buckets} counts")
-    columns = [flat[i::buckets] for i in range(buckets)]
-    return [*columns, list(map(number, sums)), columns[-1]]
+def _rtt_values(counts: str, sums: str) -> Sequence[bytes]:
+    """The values of the histograms' lines: of each the buckets, the sum, and the count, which is ``+Inf``'s."""
+    # Two places are kept free behind the buckets of each host.
+    values = (counts.replace(";", ",,,") + ",,").encode().split(b",") if counts else []
+    totals = msgspec.json.decode(f"[{sums}]", type=list[float])
+    if len(values) != _RTT_LINES * len(totals):
+        raise ValueError(f"every round-trip histogram must have {_RTT_LINES - 2} counts")
+    values[_RTT_LINES - 2 :: _RTT_LINES] = numbers(totals)
+    values[_RTT_LINES - 1 :: _RTT_LINES] = values[_RTT_LINES - 3 :: _RTT_LINES]
+    return values

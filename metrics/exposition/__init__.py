@@ -13,7 +13,8 @@ change hands over the very same object, and nothing is done for it.
 ``family.py``     what a family is: name, type, help; its HELP and TYPE lines in both formats
 ``text.py``       escaping, numbers, single lines, and templates for the lines of one object
 ``pieces.py``     ``Piece``, and how pieces become one gzip stream
-``store.py``      ``TextStore``: text of many objects, made again when an object's stamp changes
+``store.py``      ``TextStore``: text of many objects, made again when an object's stamp changes;
+                  ``StampTexts`` reads the stamps out of the database's text, if that changed
 ``filled.py``     ``FilledLines``: families whose every value is new at every scrape
 ``page.py``       ``Page``: sections to body, in text 0.0.4 or OpenMetrics, gzip or not, filtered or not
 ``segments.py``   ``SegmentFile``: a body as a file, so that the server sends it without a copy
@@ -32,6 +33,10 @@ TYPE lines (a counter's family is called without ``_total`` in OpenMetrics) and 
 lines are the same bytes: label values are escaped alike, ``le`` is written as ``60.0``, whole numbers
 stay whole. So heads are pieces of their own, and everything else is shared.
 
+**Columns.** What every scrape needs of every object comes from the database as one text for each column
+(``selectors.pulse_columns``): a text that is equal to the last one is not even split. Values that are new are
+split in one go and put into a group's lines by one ``%``; floats are written by the column (``numbers``).
+
 **Chunks.** Objects are grouped by ``id >> bits``. A larger group compresses better, a smaller one
 costs less when one of its objects changes. Grouping by id and not by position means that a removed
 object disturbs its own group only.
@@ -48,14 +53,16 @@ from metrics.exposition.filled import FilledLines
 from metrics.exposition.page import Body, Page, Section
 from metrics.exposition.pieces import Piece
 from metrics.exposition.segments import SegmentFile
-from metrics.exposition.store import TextStore
+from metrics.exposition.store import StampTexts, TextStore
 from metrics.exposition.text import (
     LineTemplate,
     escape,
     histogram_template,
     number,
+    numbers,
     sample_lines,
     state_template,
+    thousandths,
 )
 
 __all__ = [
@@ -68,10 +75,13 @@ __all__ = [
     "Piece",
     "Section",
     "SegmentFile",
+    "StampTexts",
     "TextStore",
     "escape",
     "histogram_template",
     "number",
+    "numbers",
     "sample_lines",
     "state_template",
+    "thousandths",
 ]

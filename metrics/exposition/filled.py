@@ -1,6 +1,6 @@
 """Families whose every value is new at every scrape: labels are kept, values are filled in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from metrics.exposition.pieces import Piece
@@ -8,56 +8,60 @@ from metrics.exposition.pieces import Piece
 
 @dataclass(slots=True)
 class _Group:
+    """Where its values are among all of them, its lines with places for them, and what is there now."""
+
     start: int
     end: int
-    prefixes: list[str]
-    values: list[Sequence[str]]
+    lines: bytes
+    values: tuple[bytes, ...]
     piece: Piece | None
 
 
 class FilledLines:
     """The same number of lines for each object, each a kept prefix and a fresh value.
 
-    The text of a group is one ``join`` over a list in which prefixes and values take turns; values
-    come in as columns (one list for each line of an object), so that they are put in place by slices
-    and no Python code runs for a single line.
+    The lines of a group are kept as one format string, so that its text is one ``%``: no Python code runs for
+    a single line, and memory is read from its beginning to its end.
     """
 
     def __init__(self, lines: int, *, group_bits: int) -> None:
         self._lines = lines
         self._bits = group_bits
         self._groups: list[_Group] = []
+        self._source: object = None
 
     def lay_out(self, keys: Sequence[int], prefixes: Sequence[Sequence[str]]) -> None:
         """Take the objects, in the order in which their values will come, and their lines' prefixes."""
         self._groups = []
+        self._source = None
         start = 0
         while start < len(keys):
             number = keys[start] >> self._bits
             end = start
-            flat: list[str] = []
+            lines: list[str] = []
             while end < len(keys) and keys[end] >> self._bits == number:
-                flat += prefixes[end]
+                lines += (prefix.replace("%", "%%") + "%b\n" for prefix in prefixes[end])
                 end += 1
-            # Each line's end stands before the next line's prefix; the last one is added by `fill`.
-            flat[1:] = ["\n" + prefix for prefix in flat[1:]]
-            self._groups.append(_Group(start, end, flat, [], None))
+            self._groups.append(
+                _Group(start * self._lines, end * self._lines, "".join(lines).encode(), (), None)
+            )
             start = end
 
-    def fill(self, columns: Sequence[Sequence[str]]) -> list[Piece]:
-        """The pieces with these values: ``columns[i][n]`` belongs to line ``i`` of object ``n``."""
-        return [self._fill_group(group, columns) for group in self._groups]
+    def fill(self, source: object, read: Callable[[], Sequence[bytes]]) -> list[Piece]:
+        """The pieces with the values that ``read`` makes of ``source``: all of the first object, of the second, …
 
-    def _fill_group(self, group: _Group, columns: Sequence[Sequence[str]]) -> Piece:
-        values = [column[group.start : group.end] for column in columns]
-        # Scrapes that follow each other closely (several Prometheus servers) find most groups unchanged.
-        if group.piece is None or values != group.values:
-            step = 2 * self._lines
-            out = [""] * (2 * len(group.prefixes))
-            out[0::2] = group.prefixes
-            for line, column in enumerate(values):
-                out[1 + 2 * line :: step] = column
-            out.append("\n")
-            group.values = values
-            group.piece = Piece.of("".join(out))
-        return group.piece
+        While the source is equal to the last one, nothing is read.
+        """
+        if self._source is None or source != self._source:
+            values = read()
+            for group in self._groups:
+                _fill(group, tuple(values[group.start : group.end]))
+            self._source = source
+        return [group.piece for group in self._groups if group.piece is not None]
+
+
+def _fill(group: _Group, values: tuple[bytes, ...]) -> None:
+    # Scrapes that follow each other closely (several Prometheus servers) find most groups unchanged.
+    if group.piece is None or values != group.values:
+        group.values = values
+        group.piece = Piece(group.lines % values)

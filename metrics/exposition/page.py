@@ -8,6 +8,9 @@ from metrics.exposition.family import Family
 from metrics.exposition.pieces import Piece, gzip_stream
 
 _END = Piece.of("# EOF\n")
+# A body up to this size is joined once, for all who share it: each segment would be a call to the kernel for
+# each of them. A larger one would be in memory twice.
+_JOINED_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What goes over the wire."""
+    """What goes over the wire; one segment unless it is large."""
 
     segments: Sequence[bytes]
     length: int
@@ -40,7 +43,7 @@ class Page:
         with self._lock:
             if key not in self._bodies:
                 pieces = list(self._pieces(openmetrics, names))
-                self._bodies[key] = _compressed(pieces) if gzip else _plain(pieces)
+                self._bodies[key] = _body(gzip_stream(pieces) if gzip else [piece.text for piece in pieces])
             return self._bodies[key]
 
     def _pieces(self, openmetrics: bool, names: frozenset[str] | None) -> Iterator[Piece]:
@@ -53,11 +56,8 @@ class Page:
             yield _END
 
 
-def _compressed(pieces: Sequence[Piece]) -> Body:
-    segments = gzip_stream(pieces)
-    return Body(segments, sum(map(len, segments)))
-
-
-def _plain(pieces: Sequence[Piece]) -> Body:
-    segments = [piece.text for piece in pieces if piece.text] or [b""]
-    return Body(segments, sum(map(len, segments)))
+def _body(segments: Sequence[bytes]) -> Body:
+    length = sum(map(len, segments))
+    if length <= _JOINED_BYTES:
+        return Body([b"".join(segments)], length)
+    return Body([segment for segment in segments if segment], length)

@@ -26,6 +26,25 @@ class _Chunk:
         return dict(zip(self.keys, zip(*columns, strict=True), strict=True))
 
 
+class StampTexts:
+    """Object → stamp, out of two comma-separated texts; while these stay, the same dictionary again."""
+
+    def __init__(self) -> None:
+        self._keys_text = self._stamps_text = ""
+        self._keys: list[int] = []
+        self._stamps: Mapping[int, str] = {}
+
+    def read(self, keys: str, stamps: str) -> Mapping[int, str]:
+        """The stamps of all objects; the texts are in the same order."""
+        if keys != self._keys_text:
+            self._keys = [int(key) for key in keys.split(",")] if keys else []
+        elif stamps == self._stamps_text:
+            return self._stamps
+        self._stamps = dict(zip(self._keys, stamps.split(",") if stamps else [], strict=True))
+        self._keys_text, self._stamps_text = keys, stamps
+        return self._stamps
+
+
 class TextStore:
     """Keeps, for each object, one text in each of ``columns`` families, within pieces.
 
@@ -48,7 +67,7 @@ class TextStore:
         their texts; an object it leaves out has no text. If it fails, the store stays as it was.
         Answers whether anything changed.
         """
-        if stamps == self._stamps:
+        if stamps is self._stamps or stamps == self._stamps:
             return False
         known = self._stamps
         wanted = [key for key, stamp in stamps.items() if known.get(key) != stamp]

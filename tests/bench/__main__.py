@@ -18,8 +18,6 @@ from typing import Any
 
 from tests.bench.sizes import SIZES
 
-PEERS = {"tiny": "pushgateway ordinary", "S": "pushgateway ordinary", "M": "pushgateway ordinary"}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)

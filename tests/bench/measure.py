@@ -112,7 +112,7 @@ class Bench:
         for number in range(rounds + 1):
             for case, clients in (("gzip", scrapers), ("plain", readers)):
                 self.pass_time()
-                for who, client in clients.items():
+                for who, client in _turned(clients, by=number):
                     if who == "ordinary" and number > max(3, rounds // 4):
                         continue
                     before = processor_seconds(pids[who])
@@ -208,6 +208,13 @@ class Bench:
                 if number:
                     self.figures.add("history", name, answer.seconds * 1e3)
             self.server.stop()
+
+
+def _turned(clients: dict[str, Client], *, by: int) -> list[tuple[str, Client]]:
+    """Another one first in each round: whoever comes first finds the machine as the writes have left it."""
+    order = list(clients.items())
+    first = by % len(order)
+    return order[first:] + order[:first]
 
 
 def _all_at_once(clients: Sequence[Client]) -> None:

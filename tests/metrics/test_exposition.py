@@ -23,9 +23,12 @@ from metrics.exposition import (
     Piece,
     Section,
     SegmentFile,
+    StampTexts,
     TextStore,
     number,
+    numbers,
     sample_lines,
+    thousandths,
 )
 from metrics.exposition.pieces import gzip_stream
 from tests.metrics import twin
@@ -48,7 +51,7 @@ HOSTS = st.fixed_dictionaries(
         "info": st.lists(names, min_size=5, max_size=5),
         "rtt": st.lists(st.integers(0, 10**6), min_size=12, max_size=12),
         "rtt_sum": seconds,
-        "age": seconds,
+        "age": st.integers(0, 10**13),  # milliseconds
     }
 )
 STACKS = st.fixed_dictionaries(
@@ -99,10 +102,10 @@ class Rendered:
         pieces = self.hosts.refresh(
             stamps={key: repr({**row, "rtt": 0, "rtt_sum": 0, "age": 0}) for key, row in hosts.items()},
             rows=lambda ids: [self._host(key, hosts[key]) for key in ids],
-            ages=[number(row["age"]) for row in hosts.values()],
-            rtt_counts=[cumulative(row["rtt"]) for row in hosts.values()],
-            rtt_sums=[row["rtt_sum"] for row in hosts.values()],
-            skews=["0.000"] * len(hosts),
+            ages=",".join(str(row["age"]) for row in hosts.values()),
+            rtt_counts=";".join(cumulative(row["rtt"]) for row in hosts.values()),
+            rtt_sums=",".join(repr(row["rtt_sum"]) for row in hosts.values()),
+            skews=",".join("0" for _ in hosts),
         )
         deploys = self.stacks.refresh(
             stamps={key: repr(row) for key, row in stacks.items()},
@@ -155,7 +158,7 @@ def twin_families(hosts, stacks):
         f.STACKS: lines(f.STACKS, states("stacks", f.STACK_STATES)),
         f.CONTAINERS: lines(f.CONTAINERS, states("containers", f.CONTAINER_STATES)),
         f.LAST_SEEN: lines(
-            f.LAST_SEEN, lambda name, row: [twin.TwinSample(name, {"host": row["name"]}, row["age"])]
+            f.LAST_SEEN, lambda name, row: [twin.TwinSample(name, {"host": row["name"]}, row["age"] / 1000)]
         ),
         f.DEPLOY_DURATION: [
             sample
@@ -362,7 +365,7 @@ def _fleet(hosts=1000, stacks=3000, seed=1):
                 "info": ["0.1.0", "24.0.7", "linux", "x86_64", "6.1"],
                 "rtt": [dice.randrange(99) for _ in range(12)],
                 "rtt_sum": dice.random(),
-                "age": dice.random(),
+                "age": dice.randrange(99_999),
             }
             for key in range(1, hosts + 1)
         },
@@ -434,7 +437,55 @@ def test_an_object_that_vanished_between_two_reads_has_no_text():
 def test_filled_lines_without_objects_are_empty():
     lines = FilledLines(1, group_bits=3)
     lines.lay_out([], [])
-    assert lines.fill([[]]) == []
+    assert lines.fill("", list) == []
+
+
+def test_a_group_whose_values_stay_keeps_its_piece():
+    lines = FilledLines(1, group_bits=1)
+    lines.lay_out([2, 3, 4], [["a "], ["b "], ["c "]])
+    first = lines.fill("1", lambda: [b"1", b"2", b"3"])
+    second = lines.fill("2", lambda: [b"1", b"2", b"4"])
+    assert [piece.text for piece in second] == [b"a 1\nb 2\n", b"c 4\n"]
+    assert second[0] is first[0]
+
+
+def test_lines_that_are_laid_out_anew_are_filled_from_the_same_source():
+    lines = FilledLines(1, group_bits=1)
+    lines.lay_out([2], [["a "]])
+    lines.fill("1", lambda: [b"1"])
+    lines.lay_out([2], [["b "]])
+    assert [piece.text for piece in lines.fill("1", lambda: [b"1"])] == [b"b 1\n"]
+
+
+def test_a_round_trip_histogram_with_a_missing_count_is_refused():
+    hosts, _ = _fleet(2, 0)
+    product = Rendered()
+    hosts[1]["rtt"].pop()
+    with pytest.raises(ValueError, match="must have 12 counts"):
+        product.page(hosts, {})
+
+
+@given(st.lists(st.floats() | st.integers(-(10**6), 10**9).map(lambda whole: whole / 1000)))
+def test_many_numbers_are_written_as_each_alone(values):
+    assert numbers(values) == [number(value).encode() for value in values]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("", []), ("0,1,1500,-20", [b"0.0", b"0.001", b"1.5", b"-0.02"])]
+)
+def test_thousandths_are_written_as_decimals(text, wanted):
+    assert thousandths(text) == wanted
+
+
+def test_stamps_stay_the_same_object_while_their_texts_stay():
+    texts = StampTexts()
+    assert texts.read("", "") == {}
+    first = texts.read("1,2", "5,6")
+    assert first == {1: "5", 2: "6"}
+    assert texts.read("1,2", "5,6") is first
+    assert texts.read("1,2", "5,7") == {1: "5", 2: "7"}
+    assert texts.read("1,3", "5,7") == {1: "5", 3: "7"}
+    assert texts.read("", "") == {}
 
 
 @given(

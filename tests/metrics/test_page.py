@@ -136,6 +136,24 @@ def test_a_changed_host_is_shown_by_the_next_scrape():
     assert value("dockmesh_containers_total", host="a", state="dead") == 1
 
 
+def test_hosts_and_stacks_stand_in_the_order_of_their_ids_whatever_was_written_last():
+    hosts = [fleets.host(f"host-{number}", rtt_sum=number / 3) for number in range(40)]
+    stacks = [StackSeries.objects.create(name=f"stack-{number}") for number in range(40)]
+    for row in (*hosts[:7], hosts[30]):
+        fleets.change(row, container_counts="0,5,0,0,0,0,0,0")
+        HostPulse.objects.filter(pk=row.pk).update(rtt_sum=1000 + row.pk / 3)
+    for series in stacks[:7]:
+        StackSeries.objects.filter(pk=series.pk).update(version=2, success_sum=4.5)
+    found = values()
+    sums = {
+        dict(key[1:])["host"]: at for key, at in found.items() if key[0] == "dockmesh_agent_rtt_seconds_sum"
+    }
+    assert sums == {pulse.host.name: pulse.rtt_sum for pulse in HostPulse.objects.order_by("pk")}
+    assert list(sums) == [row.name for row in hosts]
+    shown = [dict(key[1:])["stack"] for key in found if key[0] == "dockmesh_deploy_duration_seconds_sum"]
+    assert list(dict.fromkeys(shown)) == [series.name for series in stacks]
+
+
 def test_a_renamed_host_leaves_no_series_behind():
     row = fleets.host("old")
     assert 'host="old"' in page()

@@ -271,7 +271,7 @@ def test_a_collector_that_fails_takes_only_its_own_families_away(
 def test_a_failed_query_leaves_the_other_collectors_a_working_transaction(settings, monkeypatch):
     settings.DOCKMESH_METRICS_AUTH = False
 
-    def ask_for_nonsense():
+    def ask_for_nonsense(_now):
         with connection.cursor() as cursor:
             cursor.execute("SELECT no_such_column FROM fleet_hostpulse")
 
