@@ -4,16 +4,19 @@ A rendering shows what was committed when it began. A scrape may take it if it a
 arrived later, something may have been committed in between that its client already knows of, and it needs
 a rendering that begins from now on. So of any number of scrapers at once two renderings are made at most:
 one that the first of them began, and one for all who came while that was under way, however few threads
-there are to serve them.
+there are to serve them. Mostly it is one, since a rendering waits a moment for those who are about to ask.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
+
+GATHER_SECONDS = 0.005
 
 
 class TimedOut(Exception):
@@ -37,13 +40,34 @@ class Flight(Generic[Result]):
         self._changed = Condition()
         self._is_running = False
         self._last: _Flown[Result] | None = None
+        self._coming = 0  # who is in `coming`, and how many of them ask already
+        self._asking = 0
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Around what somebody does before asking for a result, and the asking: renderings wait a moment for it."""
+        with self._changed:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming -= 1
+                self._changed.notify_all()
 
     def result(self, *, since: float, timeout_seconds: float) -> Result:
         """What `make` gives in a call that began after `since` (by `time.monotonic`).
 
         Raises what `make` raises, or `TimedOut`.
         """
-        flown = self._await(since, time.monotonic() + timeout_seconds) or self._lead()
+        with self._changed:
+            self._asking += 1
+            self._changed.notify_all()
+        try:
+            flown = self._await(since, time.monotonic() + timeout_seconds) or self._lead()
+        finally:
+            with self._changed:
+                self._asking -= 1
         if flown.error is not None:
             raise flown.error
         return flown.result  # type: ignore[return-value]
@@ -66,6 +90,8 @@ class Flight(Generic[Result]):
             return self._last
 
     def _lead(self) -> _Flown[Result]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._asking >= self._coming, GATHER_SECONDS)
         began, result, error = time.monotonic(), None, None
         try:
             result = self._make()

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from django.db import Error
 
@@ -50,6 +51,10 @@ class Renderer:
         Raises `DatabaseAway`, or `metrics.flight.TimedOut`.
         """
         return self._flight.result(since=since, timeout_seconds=timeout_seconds)
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Around what a scrape does before it asks for its page, and the asking: others' pages wait a moment for it."""
+        return self._flight.coming()
 
     def rest(self) -> None:
         """Give back the memory of bodies that nobody waits for; called now and then."""

@@ -30,16 +30,14 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
     start = time.monotonic()
     if request.method not in ("GET", "HEAD"):
         return problem_answer(405, "GET or HEAD.", headers={"Allow": "GET, HEAD"})
-    try:
-        principal = _authenticated(request)
-    except bearer.Refused as refused:
-        return _refusal(request, refused)
-    except Error:
-        return _unavailable("The database is not available.")
     timeout = _timeout_seconds(request)
     try:
-        page = _page(_arrival(request, start), timeout)
-    except rendering.DatabaseAway:
+        with rendering.renderer.coming():
+            principal = _authenticated(request)
+            page = _page(_arrival(request, start), timeout)
+    except bearer.Refused as refused:
+        return _refusal(request, refused)
+    except (Error, rendering.DatabaseAway):
         return _unavailable("The database is not available.")
     except TimedOut:
         return _unavailable("No answer would be ready before the scrape times out.")

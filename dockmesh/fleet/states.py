@@ -1,5 +1,6 @@
 """The closed sets of states, in the order in which summaries and /metrics have them, and what makes a state."""
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
@@ -115,7 +116,5 @@ def container_counts(states: Iterable[str]) -> str:
 
 
 def _counts(states: Iterable[str], known: tuple[str, ...]) -> str:
-    counted = dict.fromkeys(known, 0)
-    for state in states:
-        counted[state] += 1
-    return ",".join(map(str, counted.values()))
+    counted = Counter(states)
+    return ",".join([str(counted[state]) for state in known])

@@ -181,7 +181,18 @@ class Channel(HTTPChannel):
         """The lane has this answer to the first request: send it, and look for the next request."""
         self.requests[0].ready_answer = answer
         self.service()
+
+    def service(self) -> None:
+        """Answer the first request; in a worker's or the lane's thread."""
+        super().service()
         self.server.poller.look_at(self)
+
+    def write_soon(self, data: Any) -> int:
+        """Send, or keep for later what the client does not take now."""
+        size: int = super().write_soon(data)
+        if self.total_outbufs_len:
+            self.server.poller.look_at(self)
+        return size
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
         self.request_began = time.monotonic()
@@ -230,7 +241,6 @@ class Dispatcher(ThreadedTaskDispatcher):
 
     def add_to_workers(self, task: Channel) -> None:
         """The same, past the lane."""
-        task.server.poller.add_busy(task)
         if task.requests and getattr(task.requests[0], "path", "") in self._probe_paths:
             self._probes.add_task(task)
         else:

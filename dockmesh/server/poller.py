@@ -18,8 +18,8 @@ _READ = select.EPOLLIN | select.EPOLLPRI
 class Poller:
     """Hands events to waitress's dispatchers, those of `dispatchers` (by file descriptor).
 
-    `pull_trigger` ends the wait of `turn`. All methods but `wake`, `look_at`, `add_busy` and `forget` belong to
-    the thread that calls `turn`.
+    `pull_trigger` ends the wait of `turn`. All methods but `wake`, `look_at` and `forget` belong to the thread that
+    calls `turn`.
     """
 
     def __init__(self, dispatchers: dict[int, Any], pull_trigger: Callable[[], None]) -> None:
@@ -29,17 +29,12 @@ class Poller:
         self._to_look_at: deque[Any] = deque()
         self._epoll = select.epoll()
         self._armed: dict[int, int] = {}  # what epoll waits for on each
-        self._busy: set[Any] = set()
 
     def turn(self, seconds: float) -> None:
         """Wait for events, `seconds` at most, and hand them on."""
         self._is_awake = False  # before looking: whoever has something new from now on wakes us
         while self._to_look_at:
             self.update(self._to_look_at.popleft())
-        for channel in list(self._busy):
-            if not channel.requests:
-                self._busy.discard(channel)
-            self.update(channel)
         for descriptor, events in self._epoll.poll(seconds):
             dispatcher = self._dispatchers.get(descriptor)
             if dispatcher is not None:
@@ -74,13 +69,9 @@ class Poller:
             self._pull_trigger()
 
     def look_at(self, channel: Any) -> None:
-        """What the channel waits for has changed, once."""
+        """Another thread has changed what the channel waits for."""
         self._to_look_at.append(channel)
         self.wake()
-
-    def add_busy(self, channel: Any) -> None:
-        """A worker thread has this channel: look at it at every turn until its requests are answered."""
-        self._busy.add(channel)
 
     def forget(self, descriptor: int) -> None:
         """To be called before the descriptor is closed."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tests.bench import fleet
 from tests.bench.client import Client
 
-CONNECTIONS = 16
+CONNECTIONS = 64  # that wait for an answer at the same time; a fleet has one for each host
 CHANGED_SHARE = 10  # one container of so many is changed in a changed heartbeat
 RHYTHM_SECONDS = 15.0
 SCRAPE_SECONDS = 5.0

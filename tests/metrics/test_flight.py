@@ -1,10 +1,12 @@
 """Scrapes that arrive together share one rendering, and none sees what is older than itself."""
 
+import itertools
 import threading
 import time
 
 import pytest
 
+from metrics import flight as flight_module
 from metrics.flight import Flight, TimedOut
 
 
@@ -107,3 +109,48 @@ def test_an_old_result_is_let_go():
     assert ask(flight, since=arrived) == 0
     flight.forget(older_than_seconds=0)
     assert ask(flight, since=arrived) == 1
+
+
+def start_coming(flight, results):
+    """Asks as a scrape does; returns when it is there."""
+
+    def run():
+        with flight.coming():
+            results.append(ask(flight))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not flight._asking:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return thread
+
+
+def test_a_rendering_waits_for_who_is_about_to_ask(monkeypatch):
+    monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
+    calls = itertools.count(1)
+    flight = Flight(lambda: next(calls))
+    results = []
+    with flight.coming():
+        first = start_coming(flight, results)
+        results.append(ask(flight))
+    first.join(10)
+    assert results == [1, 1]
+
+
+def test_it_does_not_wait_for_who_is_turned_away(monkeypatch):
+    monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
+    flight = Flight(lambda: "made")
+    results = []
+    with flight.coming():
+        first = start_coming(flight, results)
+        assert results == []
+    first.join(5)
+    assert results == ["made"]
+
+
+def test_it_waits_for_a_moment_only():
+    flight = Flight(lambda: "made")
+    with flight.coming(), flight.coming():
+        assert ask(flight) == "made"
