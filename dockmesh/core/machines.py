@@ -54,6 +54,11 @@ class RequestMetrics(PrometheusAfterMiddleware):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._children: dict[tuple[Any, ...], Any] = {}
+        # There from the start, so that somebody who tries paths makes no series.
+        nothing = {"view": "<unnamed view>", "method": "GET"}
+        self.label_metric(self.metrics.requests_latency_by_view_method, None, **nothing)
+        self.label_metric(self.metrics.responses_by_status, None, status="404")
+        self.label_metric(self.metrics.responses_by_status_view_method, None, status="404", **nothing)
 
     def label_metric(self, metric: Any, request: Any, response: Any = None, **labels: Any) -> Any:
         """The metric's child with these labels."""

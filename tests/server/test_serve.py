@@ -98,6 +98,24 @@ def test_a_heartbeat_of_the_lane_is_answered_and_logged_as_by_the_endpoint(serve
     ]
 
 
+def test_random_paths_make_at_most_two_series(server: DockmeshServer) -> None:
+    token = server.createtoken("prometheus", permissions=["metrics.read"])
+
+    def series() -> set[str]:
+        request = urllib.request.Request(server.url + "/metrics", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+
+    series()  # the second one shows the first
+    before = series()
+    for number in range(200):
+        assert get(f"{server.url}/{number}/nothing")[0] == 404
+        assert get(f"{server.url}/api/v1/{number}")[0] == 404
+    time.sleep(1.5)  # counts of the API are written once a second
+    assert len(series() - before) <= 2
+
+
 def test_sigint_stops_it_too(server: DockmeshServer) -> None:
     assert server.process is not None
     server.process.send_signal(signal.SIGINT)
