@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
@@ -20,3 +22,19 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("DOCKMESH_TEST_REQUIRE_ALL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Calls of Python and of C functions, which are the same in every run."""
+    count = 0
+
+    def profile(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count

@@ -5,7 +5,6 @@ and one host in a hundred changed. The limits are what was measured, and a fifth
 """
 
 import random
-import sys
 import tracemalloc
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from metrics import families as f
 from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
 from metrics.exposition import Page, Section
+from tests.support import calls_of
 
 HOSTS, STACKS = 1000, 3000
 CALLS = 5_350
@@ -92,22 +92,6 @@ def fleet():
     fleet.hear()
     fleet.change(HOSTS // 100)
     return fleet
-
-
-def calls_of(function):
-    """Calls of Python and of C functions, which are the same in every run."""
-    count = 0
-
-    def profile(_frame, event, _argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_a_scrape_of_120_000_lines_takes_few_calls(fleet):

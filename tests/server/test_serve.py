@@ -102,7 +102,9 @@ def test_random_paths_make_at_most_two_series(server: DockmeshServer) -> None:
     token = server.createtoken("prometheus", permissions=["metrics.read"])
 
     def series() -> set[str]:
-        request = urllib.request.Request(server.url + "/metrics", headers={"Authorization": f"Bearer {token}"})
+        request = urllib.request.Request(
+            server.url + "/metrics", headers={"Authorization": f"Bearer {token}"}
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
