@@ -5,12 +5,13 @@ the one place that refuses.
 """
 
 import functools
+import logging
 import time
 from collections.abc import Sequence
 
 import msgspec
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import Error, close_old_connections
 from django.http.request import split_domain_port, validate_host
 from msgspec import UNSET
 
@@ -22,15 +23,24 @@ from dockmesh.fleet.documents import read_heartbeat
 from dockmesh.server.lane import Posted
 from tokens import bearer, secret
 
+logger = logging.getLogger(__name__)
+
 PATH = "/api/v1/agents/heartbeat"
 
 _encode = msgspec.json.Encoder().encode
 
 
 def application(requests: Sequence[Posted]) -> Sequence[bytes | None]:
-    """What the server calls, in the lane's thread: `answer` on a database connection that is not too old."""
+    """What the server calls, in the lane's thread: `answer` on a database connection that is not too old.
+
+    While the database is away, all requests are left to the endpoint, which says so.
+    """
     close_old_connections()
-    return answer(requests)
+    try:
+        return answer(requests)
+    except Error as error:
+        logger.warning("%d heartbeats could not be taken together: %s", len(requests), error)
+        return [None] * len(requests)
 
 
 def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:

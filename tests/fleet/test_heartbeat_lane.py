@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 from prometheus_client import REGISTRY
@@ -145,6 +146,21 @@ def test_an_error_leaves_nothing_behind(agent: AgentClient, monkeypatch: pytest.
     with pytest.raises(RuntimeError):
         heartbeat_lane.answer([agent.posted(whole(2, container("b")))])
     assert everything() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_leaves_all_to_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = AgentClient(*make_host())
+    known(agent)
+
+    def fail(*_: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr("dockmesh.fleet.services.together._PULSES.update", fail)
+    assert heartbeat_lane.application([agent.posted(heartbeat(2))]) == [None]
+    monkeypatch.undo()
+    (answer,) = heartbeat_lane.application([agent.posted(heartbeat(2))])
+    assert answer is not None
 
 
 @pytest.mark.parametrize("count", [1, 20])
