@@ -1,4 +1,7 @@
-"""Counts what is answered without Django's handler, as its middleware would have counted it."""
+"""Counts what is answered without Django's handler, as its middleware would have counted it.
+
+Its seconds begin when the request was there whole: the wait for the others of its batch is part of them.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -59,8 +59,12 @@ def authenticate(header: str | None, *, address: str) -> Agent:
 
 
 def lock_agents(tokens: Sequence[secret.TokenText]) -> list[Agent | None]:
-    """The agents that have these tokens, their pulses locked; None for a token that is not right. One query."""
-    statement = _QUERY + (" ORDER BY h.id" + sql.for_update("p"))
+    """The agents that have these tokens, their pulses locked; one query.
+
+    None for a token that is not right, and where somebody else has locked the pulse: one host must not hold up the
+    others.
+    """
+    statement = _QUERY + (" ORDER BY h.id" + sql.for_update("p", skip_locked=True))
     rows = {row[0]: row for row in sql.fetch_among(statement, [token.public_id for token in tokens])}
     found = [rows.get(token.public_id) for token in tokens]
     return [

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dockmesh.core import strictjson
-from dockmesh.core.errors import InvalidInput, Unprocessable
+from dockmesh.core.errors import DomainError, InvalidInput, Unprocessable
 
 MAX_CONTAINERS = 5000
 MAX_RTTS = 1000
@@ -134,15 +134,31 @@ _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 def read_heartbeat(raw: bytes) -> Heartbeat:
     """The heartbeat in `raw`; raises `InvalidInput` naming the field, `Unprocessable` for too many containers."""
+    heartbeat = _read_plain(raw)
+    if heartbeat is None:
+        _read_slowly(raw)
+        heartbeat = _typed(raw, _heartbeat_decoder)
+        _check_inventory(heartbeat.inventory, is_ascii=False)
+    return heartbeat
+
+
+def read_plain_heartbeat(raw: bytes) -> Heartbeat | None:
+    """The heartbeat in `raw` if it is right and has the quick form; None for what needs another look."""
+    try:
+        return _read_plain(raw)
+    except DomainError:
+        return None
+
+
+def _read_plain(raw: bytes) -> Heartbeat | None:
     try:
         heartbeat = _heartbeat_decoder.decode(raw)
         is_plain = _is_free_of_doubt(raw) and _encode(heartbeat) == raw
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        is_plain = False
+        return None
     if not is_plain:
-        _read_slowly(raw)
-        heartbeat = _typed(raw, _heartbeat_decoder)
-    _check_inventory(heartbeat.inventory, is_ascii=is_plain and raw.isascii())
+        return None
+    _check_inventory(heartbeat.inventory, is_ascii=raw.isascii())
     return heartbeat
 
 

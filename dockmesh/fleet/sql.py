@@ -41,9 +41,12 @@ def run(statement: str, values: Sequence[Any]) -> int:
         return int(cursor.rowcount)
 
 
-def for_update(alias: str) -> str:
-    """The end of a SELECT that locks the rows of `alias`; on SQLite, whose transactions lock it all, nothing."""
-    return f" FOR UPDATE OF {alias}" if connection.features.has_select_for_update_of else ""
+def for_update(alias: str, *, skip_locked: bool = False) -> str:
+    """The end of a SELECT that locks the rows of `alias`, and leaves out those that somebody else has locked if
+    `skip_locked`; on SQLite, whose transactions lock it all, nothing."""
+    if not connection.features.has_select_for_update_of:
+        return ""
+    return f" FOR UPDATE OF {alias}" + (" SKIP LOCKED" if skip_locked else "")
 
 
 def placeholders(count: int) -> str:

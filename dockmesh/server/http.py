@@ -187,6 +187,19 @@ class Channel(HTTPChannel):
         super().service()
         self.server.poller.look_at(self)
 
+    def handle_close(self) -> None:
+        """Close the connection; the loop's thread alone may do that, others ask it to."""
+        if self.server.poller.is_own_thread():
+            super().handle_close()
+        else:
+            self.will_close = True
+            self.server.poller.look_at(self)
+
+    def cancel(self) -> None:
+        """Give up what it waits for, and have it closed."""
+        super().cancel()
+        self.server.poller.look_at(self)
+
     def write_soon(self, data: Any) -> int:
         """Send, or keep for later what the client does not take now."""
         size: int = super().write_soon(data)
@@ -359,7 +372,6 @@ class HTTPServer:
 
     def _logged(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The application, with one line in the log for each answer."""
-        began = time.monotonic()
         status = ""
         size = ""
 
@@ -384,7 +396,7 @@ class HTTPServer:
                     path=path,
                     status=status or 500,
                     size=size,
-                    seconds=time.monotonic() - began,
+                    seconds=time.monotonic() - environ["dockmesh.arrived"],
                 )
             )
 

@@ -101,7 +101,14 @@ class Lane:
                     self._changed.wait()
                 count = min(len(self._waiting), MOST_AT_ONCE)
                 channels = [self._waiting.popleft() for _ in range(count)]
-            self._answer(channels)
+            try:
+                self._answer(channels)
+            except Exception:
+                # Whatever it was, the thread goes on: without it nobody would be answered any more.
+                logger.exception("The lane of %s failed", self.path)
+                for channel in channels:
+                    if channel.requests:
+                        channel.cancel()
 
     def _answer(self, channels: Sequence[Any]) -> None:
         posted = [_posted(channel) for channel in channels]

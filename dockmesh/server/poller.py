@@ -6,6 +6,7 @@ connected each request costs more than a millisecond. This one asks only those t
 
 import contextlib
 import select
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ _READ = select.EPOLLIN | select.EPOLLPRI
 class Poller:
     """Hands events to waitress's dispatchers, those of `dispatchers` (by file descriptor).
 
-    `pull_trigger` ends the wait of `turn`. All methods but `wake`, `look_at` and `forget` belong to the thread that
+    `pull_trigger` ends the wait of `turn`. All methods but `is_own_thread`, `wake`, `look_at` and `forget` belong to the thread that
     calls `turn`.
     """
 
@@ -27,11 +28,13 @@ class Poller:
         self._pull_trigger = pull_trigger
         self._is_awake = False  # or will be: there is no need to pull the trigger again
         self._to_look_at: deque[Any] = deque()
+        self._thread = 0
         self._epoll = select.epoll()
         self._armed: dict[int, int] = {}  # what epoll waits for on each
 
     def turn(self, seconds: float) -> None:
         """Wait for events, `seconds` at most, and hand them on."""
+        self._thread = threading.get_ident()
         self._is_awake = False  # before looking: whoever has something new from now on wakes us
         while self._to_look_at:
             self.update(self._to_look_at.popleft())
@@ -61,6 +64,10 @@ class Poller:
         """The same for all of them."""
         for dispatcher in list(self._dispatchers.values()):
             self.update(dispatcher)
+
+    def is_own_thread(self) -> bool:
+        """Whether it is the thread that calls `turn` which asks."""
+        return threading.get_ident() == self._thread
 
     def wake(self) -> None:
         """Let `turn` come back soon."""

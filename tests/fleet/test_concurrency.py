@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from dockmesh.audit.services import SYSTEM
 from dockmesh.fleet import commands, heartbeat_lane, services
@@ -110,6 +110,32 @@ def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
     )
     assert_summaries_are_true()
     assert set(HostPulse.objects.values_list("sequence", flat=True)) == {9}
+
+
+def test_a_host_that_is_locked_does_not_hold_up_the_others() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the whole database for whoever writes")
+    held, free = agents(2)
+    for client in (held, free):
+        assert client.beat(heartbeat(1, containers=[])).status_code == 200
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            services.lock_host(held.host.pk)
+            is_held.set()
+            assert is_over.wait(30)
+
+    def others() -> list[bool]:
+        assert is_held.wait(30)
+        try:
+            answers = heartbeat_lane.answer([held.posted(heartbeat(2)), free.posted(heartbeat(2))])
+        finally:
+            is_over.set()
+        return [answer is None for answer in answers]
+
+    _, are_left = at_once(hold, others)
+    assert are_left == [True, False]
 
 
 def test_heartbeats_of_one_host_at_once_leave_the_newest() -> None:

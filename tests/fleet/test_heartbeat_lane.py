@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,8 @@ def test_plain_ones_are_taken(agent: AgentClient) -> None:
         heartbeat(2, host_id=1),
         heartbeat(2, host={"name": "web"}),
         {**heartbeat(2), "protocol": 2},
+        {**heartbeat(2), "unknown": 1},
+        json.dumps(heartbeat(2)).encode(),  # with blanks: not the quick form
         b"{",
     ],
     ids=lambda body: str(body)[:200],

@@ -53,6 +53,8 @@ class Running:
             self.gate.wait(10)
         if any(request.body == b"fail" for request in requests):
             raise RuntimeError("not for the client")
+        if any(request.body == b"too few" for request in requests):
+            return []
         return [None if request.body == b"leave" else b"<" + request.body + b">" for request in requests]
 
     def application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -415,6 +417,26 @@ def test_a_client_of_the_lane_that_leaves_harms_nobody(running: Running) -> None
     first.sendall(quick(b"again"))
     assert read_answer(first)[2] == b"<again>"
     first.close()
+
+
+def test_a_lane_that_fails_badly_closes_the_connection_and_goes_on(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(quick(b"too few"))
+        assert sock.recv(1) == b""
+    with running.connect() as sock:
+        sock.sendall(quick(b"next"))
+        assert read_answer(sock)[2] == b"<next>"
+
+
+def test_a_connection_is_closed_by_the_loop_whoever_wants_it(running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(quick(b"a"))
+        read_answer(sock)
+        channels = running.server._server.active_channels
+        (channel,) = channels.values()
+        channel.handle_close()  # from this thread, which is not the loop's
+        assert sock.recv(1) == b""
+        wait_for(lambda: not channels)
 
 
 def test_stopping_finishes_what_the_lane_has(running: Running) -> None:

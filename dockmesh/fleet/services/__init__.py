@@ -1,7 +1,7 @@
 """Writing the fleet. Every transaction that writes a host's rows locks its pulse first.
 
-The order of locks, the same everywhere: pulse, then rows of that host, then `StackSeries` by name, then the
-audit log's head.
+The order of locks, the same everywhere: pulses by host id, then rows of those hosts, then `StackSeries` by name,
+then the audit log's head.
 """
 
 from dockmesh.fleet.commands import lock_pulse as lock_host

@@ -104,7 +104,8 @@ def apply_inventories(
 ) -> dict[int, Summary]:
     """Write what differs from the containers of each host (by its id); the caller has locked the hosts.
 
-    The number of queries depends neither on how many hosts there are nor on how many containers differ.
+    The number of queries depends neither on how many hosts there are nor on how many containers differ; only a host
+    that has lost containers costs one more.
     """
     hosts = _read(inventories) if inventories else ()
     gone = [row for host in hosts for row in _sort_into_stacks(host)]
