@@ -184,8 +184,10 @@ class Channel(HTTPChannel):
 
     def service(self) -> None:
         """Answer the first request; in a worker's or the lane's thread."""
-        super().service()
-        self.server.poller.look_at(self)
+        try:
+            super().service()
+        finally:
+            self.server.poller.look_at(self)
 
     def handle_close(self) -> None:
         """Close the connection; the loop's thread alone may do that, others ask it to."""
@@ -321,7 +323,8 @@ class HTTPServer:
         )
         self._server.channel_class = Channel
         self._server.poller = self._poller = Poller(self._server._map, self._server.pull_trigger)
-        self._server.pull_trigger = self._poller.wake
+        # waitress's threads wake its loop before all is as it will be; ours say what to look at, and when.
+        self._server.pull_trigger = _nothing
         if lane is not None:
             lane.start(leave=self._dispatcher.add_to_workers, log=log)
         self._next_sweep = 0.0
@@ -344,7 +347,7 @@ class HTTPServer:
             self._stop_began = time.monotonic()
             self._on_drain()
             self._server.is_draining = True
-            self._server.pull_trigger()
+            self._poller.wake()
 
     def _sweep(self, now: float) -> None:
         """Once in a while: close what is overdue, and what waitress itself found idle for too long."""
@@ -409,6 +412,10 @@ class _NoBody:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(())
+
+
+def _nothing() -> None:
+    pass
 
 
 def _close_idle(server: Any, *, even_unfinished: bool = False) -> None:
