@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
-GATHER_SECONDS = 0.005
+# How long a rendering waits for others: at most, and after the last that came.
+GATHER_SECONDS = 0.010
+QUIET_SECONDS = 0.001
 
 
 class TimedOut(Exception):
@@ -40,7 +42,8 @@ class Flight(Generic[Result]):
         self._changed = Condition()
         self._is_running = False
         self._last: _Flown[Result] | None = None
-        self._coming = 0  # who is in `coming`, and how many of them ask already
+        self._came = 0  # how many have ever been in `coming`, are there now, and ask already
+        self._coming = 0
         self._asking = 0
 
     @contextmanager
@@ -48,6 +51,7 @@ class Flight(Generic[Result]):
         """Around what somebody does before asking for a result, and the asking: renderings wait a moment for it."""
         with self._changed:
             self._coming += 1
+            self._came += 1
         try:
             yield
         finally:
@@ -89,9 +93,21 @@ class Flight(Generic[Result]):
                     raise TimedOut
             return self._last
 
-    def _lead(self) -> _Flown[Result]:
+    def _gather(self) -> None:
+        """Wait for those on their way, and for more as long as they come: the server may be reading their requests.
+
+        Nobody waits who is alone.
+        """
+        deadline = time.monotonic() + GATHER_SECONDS
+        came = -1
         with self._changed:
-            self._changed.wait_for(lambda: self._asking >= self._coming, GATHER_SECONDS)
+            while self._coming > 1 and came != self._came and time.monotonic() < deadline:
+                came = self._came
+                self._changed.wait_for(lambda: self._asking >= self._coming, deadline - time.monotonic())
+                self._changed.wait_for(lambda: came != self._came, QUIET_SECONDS)  # noqa: B023 (used at once)
+
+    def _lead(self) -> _Flown[Result]:
+        self._gather()
         began, result, error = time.monotonic(), None, None
         try:
             result = self._make()

@@ -204,9 +204,12 @@ class Bench:
             client = Client(self.server.url, {**PROMETHEUS, **self.headers})
             for number in range(rounds + 1):
                 self.pass_time()
+                before = processor_seconds(self.web_pid())
                 answer = client.get()
                 if number:
                     self.figures.add("history", name, answer.seconds * 1e3)
+                    spent = processor_seconds(self.web_pid()) - before
+                    self.figures.add("history, processor", name, spent * 1e3)
             self.server.stop()
 
 
