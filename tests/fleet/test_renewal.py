@@ -66,7 +66,8 @@ def test_the_host_keeps_name_labels_and_history_and_the_old_token_ends(agent: Ag
     assert answer.status_code == 201
     assert answer["Cache-Control"] == "no-store"
     body = answer.json()
-    assert set(body) == {"host", "agent_token", "heartbeat_interval_seconds"}
+    assert set(body) == {"host", "agent_token", "is_renewal", "heartbeat_interval_seconds"}
+    assert body["is_renewal"] is True
     assert body["host"] == {"id": agent.host.pk, "name": "web"}
     assert agent.beat(heartbeat(7)).status_code == 401
     renewed = AgentClient(agent.host, body["agent_token"])
@@ -139,7 +140,9 @@ def test_a_host_that_is_none_is_400_by_its_name(host: Any) -> None:
 def test_without_a_host_it_is_for_a_new_one(agent: AgentClient) -> None:
     made = ask({"host": None}, "fleet.manage").json()
     assert (made["host"], made["is_renewal"]) == (None, False)
-    assert enroll(made["token"]).json()["host"]["id"] != agent.host.pk
+    answer = enroll(made["token"]).json()
+    assert answer["host"]["id"] != agent.host.pk
+    assert answer["is_renewal"] is False
 
 
 def test_making_a_renewal_needs_fleet_manage(agent: AgentClient) -> None:
