@@ -19,12 +19,17 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.web.apidocs import openapi
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 from tests.tokens.support import bearer, token_with, user_with
 from tokens import secret
+from tokens.permissions import BUILT_IN_ROLES, Permission
 
 pytestmark = pytest.mark.django_db
+
+
+MAY_RENEW = ("fleet.manage", "stacks.deploy", "backups.manage")
 
 
 def renewal(host: Host, seconds: int = 3600) -> str:
@@ -41,12 +46,12 @@ def enroll(token: str, **body: Any) -> Any:
     )
 
 
-def ask(body: Any, *permissions: str) -> Any:
+def ask(body: Any, *permissions: str, name: str = "tok") -> Any:
     return Client().post(
         "/api/v1/enrollment-tokens",
         data=json.dumps(body),
         content_type="application/json",
-        headers=bearer(token_with(*permissions)[1]),
+        headers=bearer(token_with(*permissions, name=name)[1]),
     )
 
 
@@ -54,7 +59,7 @@ def test_the_host_keeps_name_labels_and_history_and_the_old_token_ends(agent: Ag
     agent.beat(heartbeat(5, containers=[container("a")]))
     Host.objects.update(labels={"env": "prod"}, address="10.0.0.5")
     before = Host.objects.values().get()
-    made = ask({"host": agent.host.pk}, "fleet.manage")
+    made = ask({"host": agent.host.pk}, *MAY_RENEW)
     assert made.status_code == 201
     assert made["Cache-Control"] == "no-store"
     assert made.json()["host"] == {"id": agent.host.pk, "name": "web"}
@@ -131,7 +136,7 @@ def test_a_renewal_of_a_removed_host_lets_no_new_one_in(agent: AgentClient) -> N
 
 @pytest.mark.parametrize("host", [0, -1, 999_999, 2**63, 2**63 - 1, "web", True, 1.5, [1]])
 def test_a_host_that_is_none_is_400_by_its_name(host: Any) -> None:
-    answer = ask({"host": host}, "fleet.manage")
+    answer = ask({"host": host}, *MAY_RENEW)
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["host"]
     assert not EnrollmentToken.objects.exists()
@@ -145,16 +150,55 @@ def test_without_a_host_it_is_for_a_new_one(agent: AgentClient) -> None:
     assert answer["is_renewal"] is False
 
 
-def test_making_a_renewal_needs_fleet_manage(agent: AgentClient) -> None:
-    answer = ask({"host": agent.host.pk}, "fleet.read", "tokens.manage", "stacks.deploy")
-    assert answer.status_code == 403
+@pytest.mark.parametrize("lacking", MAY_RENEW)
+def test_by_rest_it_takes_each_of_the_three_permissions(agent: AgentClient, lacking: str) -> None:
+    held = [each for each in Permission if each != lacking]
+    for host in (agent.host.pk, "web", "no such host"):
+        answer = ask({"host": host}, *held, name=f"tok {host}")
+        assert answer.status_code == 403
+        assert answer["Content-Type"] == "application/problem+json"
+        assert 'error="insufficient_scope"' in answer["WWW-Authenticate"]
+        entry = AuditEntry.objects.get(action="permission.refused", actor_name=f"tok {host}")
+        assert entry.changes == {"refused": lacking, "path": "/api/v1/enrollment-tokens"}
+    assert not EnrollmentToken.objects.exists()
+
+
+def test_by_rest_every_permission_that_lacks_is_named(agent: AgentClient) -> None:
+    answer = ask({"host": agent.host.pk}, "fleet.manage")
+    assert answer.json()["detail"].endswith("also takes stacks.deploy and backups.manage.")
+    refused = AuditEntry.objects.get(action="permission.refused")
+    assert refused.changes["refused"] == "stacks.deploy, backups.manage"
+
+
+def test_for_a_new_host_fleet_manage_is_enough() -> None:
+    assert ask({}, "fleet.manage").status_code == 201
+
+
+@pytest.mark.parametrize("lacking", MAY_RENEW)
+def test_on_the_pages_it_takes_each_of_the_three_permissions(agent: AgentClient, lacking: str) -> None:
     client = Client()
-    client.force_login(user_with("fleet.read"))
+    client.force_login(user_with(*(each for each in Permission if each != lacking)))
     path = f"/hosts/{agent.host.pk}/credential/"
     assert client.get(path).status_code == 403
     assert client.post(path, {"lifetime": "3600"}).status_code == 403
-    assert "/credential/" not in client.get(f"/hosts/{agent.host.pk}/").content.decode()
+    assert path not in client.get(f"/hosts/{agent.host.pk}/").content.decode()
     assert not EnrollmentToken.objects.exists()
+    entry = AuditEntry.objects.get(action="permission.refused")
+    assert entry.changes == {"refused": lacking, "path": path}
+
+
+def test_a_session_needs_them_by_rest_too(agent: AgentClient) -> None:
+    client = Client()
+    client.force_login(user_with("fleet.read", "fleet.manage"))
+    body = json.dumps({"host": agent.host.pk})
+    assert client.post("/api/v1/enrollment-tokens", body, "application/json").status_code == 403
+    assert not EnrollmentToken.objects.exists()
+
+
+def test_the_built_in_operator_may_renew_and_the_schema_says_what_it_takes() -> None:
+    assert set(MAY_RENEW) <= BUILT_IN_ROLES["operator"]
+    text = openapi()["paths"]["/api/v1/enrollment-tokens"]["post"]["description"]
+    assert "`stacks.deploy` and `backups.manage`" in text
 
 
 def test_a_bad_enrollment_leaves_the_token_unused(agent: AgentClient) -> None:
@@ -177,7 +221,7 @@ def test_the_command_makes_one_for_the_host_of_that_name(
 def test_the_page_shows_the_token_once_and_turns_green(agent: AgentClient) -> None:
     agent.beat(heartbeat(1))
     browser = Client()
-    browser.force_login(user_with("fleet.read", "fleet.manage"))
+    browser.force_login(user_with("fleet.read", *MAY_RENEW))
     path = f"/hosts/{agent.host.pk}/credential/"
     assert f'href="{path}"' in browser.get(f"/hosts/{agent.host.pk}/").content.decode()
     assert "keeps its name, labels and history" in browser.get(path).content.decode()
