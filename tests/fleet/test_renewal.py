@@ -6,6 +6,7 @@ import datetime
 import html
 import json
 import re
+import subprocess
 import threading
 from typing import Any
 
@@ -14,10 +15,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 
+from dockmesh.agent.config import parse
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
+from dockmesh.fleet.installing import renewal_commands
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.web.apidocs import openapi
 from tests.fleet.conftest import AgentClient
@@ -296,3 +299,20 @@ def test_renewing_and_removing_at_once_wait_for_each_other() -> None:
             thread.join()
         assert codes[0] in (201, 401)
         assert not Host.objects.exists()
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("own", [{}, {"XDG_STATE_HOME": "/xdg"}])
+def test_by_hand_the_credential_goes_from_where_the_agent_of_that_user_keeps_it(
+    uid: int, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines are run by a shell in which `id` and `rm` only tell."""
+    [lines] = [lines for title, _, lines in renewal_commands("https://d", "dme_x") if title == "By hand"]
+    told = f'id() {{ echo {uid}; }}; rm() {{ echo "$2"; }}; python() {{ :; }}\n{lines}'
+    monkeypatch.setenv("HOME", "/home/ann")
+    done = subprocess.run(
+        ["/bin/sh", "-c", told], capture_output=True, text=True, check=True, env={"HOME": "/home/ann", **own}
+    )
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    settings = parse(["run", "--server=https://d"], own)
+    assert done.stdout.strip() == str(settings.state_dir / "credential.json")
