@@ -47,8 +47,7 @@ def run(settings: Settings) -> int:
         credential = state.load_credential()
         journal = Journal(state.path / "journal.sqlite3")
         if credential is None:
-            credential = first_enrollment(settings, state, client, stopping)
-            journal.forget_all()
+            credential = first_enrollment(settings, state, client, stopping, journal.forget_all)
         if credential is not None:
             _work(settings, state, client, credential, journal, stopping)
         journal.close()
@@ -85,7 +84,6 @@ def _work(
         watcher=watcher,
         runner=runner,
         reporter=reporter,
-        journal=journal,
         stopping=stopping,
         agent=agent,
     )

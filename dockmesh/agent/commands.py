@@ -41,6 +41,7 @@ class Run:
     payload: Mapping[str, Any]
     cancelled: threading.Event
     output: Output = field(default_factory=Output)
+    is_forgotten: bool = False
     started: float = 0.0
     deadline: float = 0.0
 
@@ -91,6 +92,9 @@ class CommandRunner:
         if not isinstance(command, dict) or not isinstance(command.get("id"), int):
             log.error("The server sent a command without an id; it is ignored")
             return
+        with self._guard:
+            if command["id"] in self._running:
+                return  # Also where that one is forgotten: this one is offered again.
         payload = command.get("payload")
         run = Run(
             command_id=command["id"],
@@ -112,6 +116,8 @@ class CommandRunner:
         with self._guard:
             self._offered.clear()
             for run in [*self._running.values(), *self._waiting]:
+                if run.is_forgotten:
+                    continue
                 known = self._reported.get(run.command_id, 0)
                 text, self._offered[run.command_id] = run.output.since(known, limit=MAX_PROGRESS_BYTES)
                 report.append(Progress(run.command_id, text, now - run.started if run.started else 0.0))
@@ -123,6 +129,19 @@ class CommandRunner:
             for command_id, position in self._offered.items():
                 if command_id in self._running:
                     self._reported[command_id] = position
+
+    def forget_all(self) -> None:
+        """After the enrollment as a new host: nothing that was handed out before is begun or reported any more.
+
+        What runs already is let run to its end, since half a deploy is worse than a whole one.
+        """
+        with self._guard:
+            self._waiting.clear()
+            self._reported.clear()
+            self._offered.clear()
+            for run in self._running.values():
+                run.is_forgotten = True
+            self._journal.forget_all()
 
     def stop(self, timeout: float) -> None:
         """Stop what runs; each ends as a failure in the journal. Gives up waiting after `timeout` seconds."""
@@ -152,7 +171,9 @@ class CommandRunner:
     def _carry_out(self, run: Run) -> None:
         run.started = time.monotonic()
         result = self._result(run)
-        self._journal.finish(run.command_id, result)
+        with self._guard:
+            if not run.is_forgotten:
+                self._journal.finish(run.command_id, result)
         log.info(
             "Command %d (%s) ended as %s after %.1f s%s",
             run.command_id, run.kind, result["result"], result["duration_seconds"],

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 
 from dockmesh.agent.backoff import Backoff
 from dockmesh.agent.client import Answer, ServerClient
@@ -16,17 +17,21 @@ _TOKEN = re.compile(r"dme_[0-9A-Za-z]{12}_[0-9A-Za-z]{40}_[0-9A-Za-z]{6}")
 
 
 def first_enrollment(
-    settings: Settings, state: StateDir, client: ServerClient, stopping: Stopping
+    settings: Settings,
+    state: StateDir,
+    client: ServerClient,
+    stopping: Stopping,
+    forget: Callable[[], None],
 ) -> Credential | None:
     """Enrol this host, trying for as long as the server can't be reached; None if stopped meanwhile.
 
-    Raises StartError where another try would not help: no token, token refused, certificate not trusted.
+    `forget` as with `enroll`. Raises StartError where another try would not help: no token, token refused, certificate not trusted.
     """
     token = _checked(settings, state)
     backoff = Backoff()
     while not stopping.is_set:
         try:
-            return enroll(settings, state, client, token)
+            return enroll(settings, state, client, token, forget)
         except TlsError as error:
             raise StartError(str(error), code=EXIT_TLS) from None
         except ServerError as error:
@@ -44,12 +49,22 @@ def first_enrollment(
     return None
 
 
-def enroll(settings: Settings, state: StateDir, client: ServerClient, token: str) -> Credential:
-    """One try; saves the credential. Raises ServerError."""
+def enroll(
+    settings: Settings, state: StateDir, client: ServerClient, token: str, forget: Callable[[], None]
+) -> Credential:
+    """One try; saves the credential. Raises ServerError.
+
+    `forget` is called unless the server says that this is a host it knows (a renewal): commands of another host, or
+    of a server that counts anew, must neither hide this one's nor be reported to it.
+    """
     body: dict[str, object] = {"hostname": settings.name}
     if settings.labels:
         body["labels"] = dict(settings.labels)
-    credential = _credential(settings.server, client.post("enroll", body, token=token), token)
+    answer = client.post("enroll", body, token=token)
+    credential = _credential(settings.server, answer, token)
+    # Before the credential is there to be used, so that a stop in between leaves no foreign journal with it.
+    if answer.body.get("is_renewal") is not True:
+        forget()
     state.save_credential(credential)
     log.info("Enrolled at %s as host %r", credential.server, credential.host_name)
     return credential

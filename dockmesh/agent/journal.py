@@ -90,7 +90,7 @@ class Journal:
         return [row[0] for row in rows]
 
     def forget_all(self) -> None:
-        """After a new enrollment: the old host's commands are nobody's any more, and ids may come again."""
+        """After the enrollment as a new host: the old commands are nobody's any more, and ids may come again."""
         with self._guard:
             self._db.execute("DELETE FROM command")
 

@@ -16,7 +16,6 @@ from dockmesh.agent.document import AgentInfo, HeartbeatState, Snapshot, heartbe
 from dockmesh.agent.engine import EngineWatcher
 from dockmesh.agent.enroll import enroll
 from dockmesh.agent.errors import ServerError, StartError
-from dockmesh.agent.journal import Journal
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
@@ -61,7 +60,6 @@ class Heartbeats:
         watcher: EngineWatcher,
         runner: CommandRunner,
         reporter: Reporter,
-        journal: Journal,
         stopping: Stopping,
         agent: AgentInfo,
     ) -> None:
@@ -72,7 +70,6 @@ class Heartbeats:
         self._watcher = watcher
         self._runner = runner
         self._reporter = reporter
-        self._journal = journal
         self._stopping = stopping
         self._agent = agent
         self._sent = _Sent()
@@ -195,15 +192,13 @@ class Heartbeats:
             log.warning("%s", error)
             token = ""
         if token and not self._credential.was_enrolled_with(token):
-            former = self._credential.host_id
             try:
-                self._credential = enroll(self._settings, self._state, self._client, token)
+                self._credential = enroll(
+                    self._settings, self._state, self._client, token, self._runner.forget_all
+                )
             except ServerError as error:
                 log.error("Enrolling again failed: %s", error)
             else:
-                if self._credential.host_id != former:
-                    # The old host's results would be reported under the new one's name.
-                    self._journal.forget_all()
                 self._sent = _Sent()
                 return 0.0
         wait = REFUSED_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

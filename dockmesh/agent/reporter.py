@@ -56,18 +56,20 @@ class Reporter:
 
     def _report_all(self) -> float | None:
         """Send every result that is not acknowledged. Gives the seconds to wait, None for until woken."""
+        # Before the journal is read: what a new enrollment has made nobody's goes out under no new token.
+        token = self._token()
         for command_id, result in self._journal.unacknowledged():
             try:
-                self._report(command_id, result)
+                self._report(command_id, result, token)
             except ServerError as error:
                 log.warning("The result of command %d can't be reported: %s", command_id, error)
                 return self._backoff.failed(retry_after=error.retry_after)
             self._backoff.succeeded()
         return None
 
-    def _report(self, command_id: int, result: JSON) -> None:
+    def _report(self, command_id: int, result: JSON, token: str) -> None:
         try:
-            self._client.post(f"commands/{command_id}/result", result, token=self._token())
+            self._client.post(f"commands/{command_id}/result", result, token=token)
         except ServerError as error:
             if error.status not in _FINAL:
                 raise

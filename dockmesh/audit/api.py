@@ -13,8 +13,8 @@ from dockmesh.audit import filters, selectors
 from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.serializers import EntryOutput, EntryPageOutput
-from dockmesh.core.api import Paging, refuse_unknown, size_of_page
-from dockmesh.core.errors import InvalidInput, NotFound
+from dockmesh.core.api import Paging, no_such_page, refuse_unknown, size_of_page
+from dockmesh.core.errors import NotFound
 
 FILTERS = [
     OpenApiParameter("action", str, many=True, enum=[action.value for action in Action]),
@@ -112,7 +112,7 @@ class EntryExport(APIView):
 def _numbered(request: Request, wanted: selectors.Filters, size: int, number: int) -> dict[str, Any]:
     entries, has_more = selectors.numbered_page(wanted, size=size, number=number)
     if number > 1 and not entries:
-        raise InvalidInput("page", "is after the last one.")
+        raise no_such_page(request.query_params)
     return _body(
         wanted,
         entries,

@@ -8,6 +8,7 @@ from django.http import QueryDict
 from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
 from dockmesh.audit.selectors import Filters
 from dockmesh.core import strictjson
+from dockmesh.core.api import number_of_page
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.moments import parse_moment
 from dockmesh.core.text import whole_number
@@ -15,7 +16,6 @@ from dockmesh.core.text import whole_number
 TEXTS = ("actor", "actor_kind", "actor_id", "target", "target_kind", "target_id")
 NAMES = ("action", *TEXTS, "since", "until")
 PLACES = ("before", "after")
-MOST_PAGES = 10**12
 
 
 def filters_of(params: QueryDict) -> Filters:
@@ -48,12 +48,11 @@ def place(params: QueryDict, name: str) -> int | None:
 
 def page_number(params: QueryDict) -> int | None:
     """The page counted from the newest entry; None where it isn't given. Not together with a place."""
-    text = params.get("page")
-    if text is None:
+    if "page" not in params:
         return None
     if any(params.get(name) for name in PLACES):
         raise InvalidInput("page", f"can't be given together with {' or '.join(PLACES)}.")
-    return whole_number("page", text, least=1, most=MOST_PAGES)
+    return number_of_page(params)
 
 
 def _optional(params: QueryDict, name: str, read: Callable[[str, str], Any]) -> Any:

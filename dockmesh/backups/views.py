@@ -230,7 +230,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "run": found,
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
-        "host_seen_at": found.job.host.pulse.last_seen_at if found.job else None,
+        "pulse": found.job.host.pulse if found.job else None,
         "may_restore": _may_manage(request) and found.job_id is not None,
     }
     return _page(request, "backups/run.html", "backups/parts/run.html", context)

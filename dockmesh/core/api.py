@@ -20,9 +20,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from dockmesh.core import strictjson
-from dockmesh.core.errors import DomainError, Forbidden, InvalidInput
+from dockmesh.core.errors import DomainError, Forbidden, InvalidInput, NotFound
 from dockmesh.core.problems import CONTENT_TYPE, problem
-from dockmesh.core.text import whole_number
+from dockmesh.core.text import counting_number
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,15 @@ class Metadata(SimpleMetadata):
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
+# More than any collection has; a page is counted no further.
+MOST_PAGES = 10**12
 
 
 class Paging(PageNumberPagination):
     """`?page=2&page_size=100`: 50 rows a page, 500 at most; answers `count`, `next`, `previous`, `results`.
 
-    A page or a size that isn't there is 400 by its name, never another one in silence.
+    A page after the last is 404; one that is no number from 1, or such a size, is 400 by its name. A size above the
+    maximum is the maximum.
     """
 
     page_size = PAGE_SIZE
@@ -97,8 +100,10 @@ class Paging(PageNumberPagination):
 
     def get_page_number(self, request: Request, paginator: Any) -> int:
         """The page asked for; there is always a first one."""
-        text = request.query_params.get(self.page_query_param, "1")
-        return whole_number(self.page_query_param, text, least=1, most=paginator.num_pages)
+        number = number_of_page(request.query_params)
+        if number > paginator.num_pages:
+            raise no_such_page(request.query_params)
+        return number
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         """With the bounds."""
@@ -107,16 +112,30 @@ class Paging(PageNumberPagination):
         return [
             {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
             for name, text, schema in (
-                ("page", "Which page; one after the last is 400.", number),
-                ("page_size", f"Rows a page: {PAGE_SIZE}, at most {MAX_PAGE_SIZE}.", size),
+                ("page", "Which page; one after the last is 404.", number),
+                (
+                    "page_size",
+                    f"Rows a page, {PAGE_SIZE} if left out; more than {MAX_PAGE_SIZE} is {MAX_PAGE_SIZE}.",
+                    size,
+                ),
             )
         ]
 
 
 def size_of_page(params: Mapping[str, str]) -> int:
-    """`?page_size=`, from 1 to `MAX_PAGE_SIZE`; `PAGE_SIZE` where it isn't given."""
+    """`?page_size=`, from 1; `PAGE_SIZE` where it isn't given, and `MAX_PAGE_SIZE` where it is above that."""
     text = params.get("page_size")
-    return PAGE_SIZE if text is None else whole_number("page_size", text, least=1, most=MAX_PAGE_SIZE)
+    return PAGE_SIZE if text is None else counting_number("page_size", text, cap=MAX_PAGE_SIZE)
+
+
+def number_of_page(params: Mapping[str, str]) -> int:
+    """`?page=`, from 1, which it is where it isn't given; raises `InvalidInput` for what is no such number."""
+    return counting_number("page", params.get("page", "1"), cap=MOST_PAGES)
+
+
+def no_such_page(params: Mapping[str, str]) -> NotFound:
+    """What to raise where `number_of_page` is after the last one."""
+    return NotFound(f"There is no page {params['page'].lstrip('0')[:20]}.")
 
 
 class StrictSerializer(serializers.Serializer[Any]):

@@ -40,6 +40,15 @@ def whole_number(field: str, text: str, *, least: int, most: int) -> int:
     raise InvalidInput(field, f"must be a whole number from {least} to {most}.")
 
 
+def counting_number(field: str, text: str, *, cap: int) -> int:
+    """The number from 1 that the text of a query string is, ASCII digits and nothing else; one above `cap` is `cap`."""
+    digits = text.lstrip("0")
+    if not (digits and text.isascii() and text.isdigit()):
+        raise InvalidInput(field, "must be a whole number, at least 1.")
+    # A text of thousands of digits is never made a number.
+    return cap if len(digits) > len(str(cap)) else min(int(digits), cap)
+
+
 def clean_text(field: str, value: object, *, most: int) -> str:
     """A text of several lines: no control characters but tab and line ends, at most `most` characters."""
     if not isinstance(value, str):

@@ -260,7 +260,7 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
         "deploy": found,
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
         "env_names": names_in(found.env_file_sealed),
-        "host_seen_at": found.stack.host.pulse.last_seen_at if found.stack else None,
+        "pulse": found.stack.host.pulse if found.stack else None,
         "may_roll_back": _may_deploy(request)
         and found.stack_id is not None
         and found.operation == Deploy.Operation.UP

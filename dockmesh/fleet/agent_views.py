@@ -68,6 +68,7 @@ def enroll(request: HttpRequest) -> HttpResponse:
         {
             "host": {"id": host.pk, "name": host.name},
             "agent_token": agent_token,
+            "is_renewal": token.is_renewal,
             "heartbeat_interval_seconds": settings.DOCKMESH_HEARTBEAT_INTERVAL,
         },
         status=201,

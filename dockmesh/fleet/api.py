@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from dockmesh.core.api import Lookup, filtered, id_or_name
 from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.core.text import LABEL_NAME
-from dockmesh.fleet import selectors, services
+from dockmesh.fleet import renewal, selectors, services
 from dockmesh.fleet.discovery import target_groups
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.serializers import (
@@ -28,7 +28,7 @@ from dockmesh.fleet.serializers import (
 )
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens.permissions import Permission
-from tokens.principals import actor_of
+from tokens.principals import actor_of, principal_of
 
 
 def _host(host_id: int) -> Host:
@@ -182,8 +182,12 @@ class EnrollmentTokens(generics.GenericAPIView[EnrollmentToken]):
         """A token that lets one host in, once. It is in this answer and never shown again.
 
         With `host` it is for that host: enrolling with it gives the host a new agent token, the old one ends at
-        once, and name, labels and history stay.
+        once, and name, labels and history stay. Since the host's commands then go to whoever enrols with it, that
+        needs the permissions `stacks.deploy` and `backups.manage` too.
         """
+        principal, data = principal_of(request), request.data
+        if principal is not None and isinstance(data, dict) and data.get("host") is not None:
+            renewal.require(principal, path=request.path)
         body = EnrollmentTokenBody(data=request.data)
         body.is_valid(raise_exception=True)
         token, text = services.create_enrollment_token(

@@ -55,8 +55,10 @@ def renewal_commands(base_url: str, token: str) -> list[Command]:
         ),
         (
             "By hand",
-            "Stop the agent first. Its folder is this one unless --state-dir says another.",
-            "rm -f ~/.local/state/dockmesh-agent/credential.json\n"
+            "Stop the agent first, and paste this as the user who runs it: the folder is another one for root. With a"
+            " --state-dir of your own, remove credential.json there and give the option again.",
+            'if [ "$(id -u)" = 0 ]; then state=/var/lib; else state="${XDG_STATE_HOME:-$HOME/.local/state}"; fi\n'
+            'rm -f "$state/dockmesh-agent/credential.json"\n'
             f"python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
         ),
         (

@@ -126,7 +126,8 @@ class EnrollmentTokenBody(StrictSerializer):
         required=False,
         allow_null=True,
         default=None,
-        help_text="A known host that shall get a new agent token, by id or name; for a new host leave it out.",
+        help_text="A known host that shall get a new agent token, by id or name, which needs `stacks.deploy` and"
+        " `backups.manage` too; for a new host leave it out.",
     )
 
 

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,10 +12,10 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from dockmesh.core import scrapeconfig
-from dockmesh.core.errors import DomainError
+from dockmesh.core.errors import DomainError, Forbidden
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.fleet import installing, pages, selectors, services
+from dockmesh.fleet import installing, pages, renewal, selectors, services
 from dockmesh.fleet.forms import AddHostForm, HostForm
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.states import ContainerState, HostStatus
@@ -97,6 +98,7 @@ def host(request: HttpRequest, pk: int) -> HttpResponse:
         "is_clock_off": abs(found.pulse.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
         "clock_skew": abs(found.pulse.clock_skew_seconds),
         "may_manage": _may_manage(request),
+        "may_renew": not renewal.lacking(principal_of(request)),
     }
     return _page(request, "fleet/host.html", "fleet/parts/host.html", context)
 
@@ -117,6 +119,7 @@ def add_host(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_MANAGE)
 def renew_host(request: HttpRequest, pk: int) -> HttpResponse:
     """Make an enrollment token that gives this host a new agent token, and show it once in the commands."""
+    _require_renewal(request)
     found = get_object_or_404(Host, pk=pk)
     form = AddHostForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -228,6 +231,15 @@ def _live_url(table: Table) -> str:
 def _may_manage(request: HttpRequest) -> bool:
     principal = principal_of(request)
     return principal is not None and principal.has(Permission.FLEET_MANAGE)
+
+
+def _require_renewal(request: HttpRequest) -> None:
+    principal = principal_of(request)
+    assert principal is not None
+    try:
+        renewal.require(principal, path=request.path)
+    except Forbidden as error:
+        raise PermissionDenied(error.detail) from None
 
 
 def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, object]) -> HttpResponse:

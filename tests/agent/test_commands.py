@@ -183,3 +183,32 @@ def test_a_stop_ends_what_runs_and_what_waits_as_failures(make_runner: Any, jour
     ended = results(runner, journal)
     assert ended[1]["error"] == "stopped with the agent"
     assert ended[2]["error"] == "agent stopped before it began"
+
+
+def test_what_was_handed_out_before_an_enrollment_as_a_new_host_is_nobodys(
+    make_runner: Any, journal: Journal
+) -> None:
+    """Neither its progress nor its result goes out under the same id of the new server."""
+    may_end, ran = threading.Event(), []
+
+    def work(run: Run) -> dict[str, Any]:
+        ran.append(run.payload["of"])
+        assert may_end.wait(5)
+        return {}
+
+    runner = make_runner({"work": work})
+    runner.submit(command(1, of="old", lock="a"))
+    runner.submit(command(2, of="old", lock="a"))
+    runner.forget_all()
+    assert runner.progress() == []
+    # Not taken while the old one runs under its id: it is offered again.
+    runner.submit(command(1, of="new", lock="a"))
+    assert runner.progress() == []
+    runner.submit(command(3, of="new", lock="a"))
+    assert [each.command_id for each in runner.progress()] == [3]
+    assert ran == ["old"]
+    may_end.set()
+    assert set(results(runner, journal)) == {3}
+    runner.submit(command(1, of="new", lock="a"))
+    assert set(results(runner, journal)) == {1, 3}
+    assert ran == ["old", "new", "new"]

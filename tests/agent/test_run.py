@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 from dockmesh.agent.__main__ import main
+from dockmesh.agent.client import ServerClient
+from dockmesh.agent.config import parse
+from dockmesh.agent.enroll import enroll
+from dockmesh.agent.state import StateDir
 from tests.integration.agent_process import REPOSITORY, AgentProcess
 from tests.integration.stubserver import AGENT_TOKEN, ENROLLMENT_TOKEN, Request, StubServer
 
@@ -325,37 +329,90 @@ def test_a_result_is_sent_again_until_the_server_has_it(server: StubServer, star
     assert agent.stop() == 0
 
 
-@pytest.mark.parametrize("host_id", [1, 2])
-def test_results_survive_a_new_token_of_the_same_host_and_no_other(
-    server: StubServer, start_agent: StartAgent, tmp_path: Path, host_id: int
-) -> None:
-    is_away = True
+class Renewals:
+    """Enrollment with `FRESH_TOKEN` answers as told; results of commands get 503 while `is_away`."""
 
-    def reply(request: Request) -> Any:
+    def __init__(self, server: StubServer, **told: Any) -> None:
+        self.is_away = True
+        self._server, self._told = server, told
+        server.reply, server.interval = self.reply, 1
+        server.commands = [{"id": 5, "kind": "old", "payload": {}}]
+
+    def reply(self, request: Request) -> Any:
         if request.path == "enroll" and request.token == FRESH_TOKEN:
-            host = {"id": host_id, "name": "node-1"}
-            body = {"host": host, "agent_token": AGENT_TOKEN, "heartbeat_interval_seconds": 1}
+            self._server.agent_tokens.add(AGENT_TOKEN)
+            self._server.commands = [{"id": 5, "kind": "new", "payload": {}}]
+            self.is_away = False
+            host = {"id": 1, "name": "node-1"}
+            body = {"host": host, "agent_token": AGENT_TOKEN, "heartbeat_interval_seconds": 1, **self._told}
             return 201, body, {}
-        return (503, {}, {}) if request.path == "commands/5/result" and is_away else None
+        return (503, {}, {}) if request.path == "commands/5/result" and self.is_away else None
 
-    server.reply, server.interval = reply, 1
-    server.commands = [{"id": 5, "kind": "nonsense", "payload": {}}]
+
+def is_of(kind: str) -> Callable[[Request], bool]:
+    """Whether it is the result of the command 5 of this kind, which no agent knows."""
+    error = f"this agent does not carry out {kind!r}"
+    return lambda request: request.path == "commands/5/result" and request.body["error"] == error
+
+
+def expect(server: StubServer, answered: Request, *, is_kept: bool) -> None:
+    """Since the enrollment: the old result and not the new command, or the other way round."""
+    wanted, other = ("old", "new") if is_kept else ("new", "old")
+    server.wait_for(is_of(wanted), after=answered.at)
+    time.sleep(1.5)
+    assert [r for r in server.requests if r.at > answered.at and is_of(other)(r)] == []
+
+
+@pytest.mark.parametrize(
+    ("told", "is_kept"),
+    [({"is_renewal": True}, True), ({"is_renewal": False}, False), ({}, False)],
+)
+def test_the_journal_stays_with_the_renewal_of_a_host_by_a_restart_and_goes_otherwise(
+    server: StubServer, start_agent: StartAgent, told: dict[str, Any], is_kept: bool
+) -> None:
+    """The host has the id 1 either way, as with a server that was set up anew."""
+    Renewals(server, **told)
+    agent = start_agent(NO_DOCKER)
+    server.wait_for(is_of("old"))
+    agent.stop()
+    (agent.state_dir / "credential.json").unlink()
+    start_agent(NO_DOCKER, f"--enrollment-token={FRESH_TOKEN}")
+    expect(server, server.wait_for(lambda r: r.token == FRESH_TOKEN), is_kept=is_kept)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_kept"),
+    [({"is_renewal": True}, True), ({"is_renewal": False}, False), ({}, False)],
+)
+def test_the_journal_stays_with_the_renewal_of_a_host_while_it_runs_and_goes_otherwise(
+    server: StubServer, start_agent: StartAgent, tmp_path: Path, told: dict[str, Any], is_kept: bool
+) -> None:
+    Renewals(server, **told)
     token_file = tmp_path / "token"
     token_file.write_text(ENROLLMENT_TOKEN)
     start_agent(NO_DOCKER, "--enrollment-token=", f"--enrollment-token-file={token_file}")
-    server.wait_for(lambda r: r.path == "commands/5/result")
+    server.wait_for(is_of("old"))
     token_file.write_text(FRESH_TOKEN)
-    server.commands = []
     server.agent_tokens.clear()
-    again = server.wait_for(lambda r: r.path == "enroll" and r.token == FRESH_TOKEN)
-    is_away = False
-    server.agent_tokens.add(AGENT_TOKEN)
-    if host_id == 1:
-        server.wait_for(lambda r: r.path == "commands/5/result", after=again.at)
-    else:
-        time.sleep(3)
-        late = [r for r in server.requests if r.path == "commands/5/result" and r.at > again.at + 0.5]
-        assert late == []
+    expect(server, server.wait_for(lambda r: r.token == FRESH_TOKEN), is_kept=is_kept)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_kept"), [(True, True), (False, False), (None, False), (1, False), ("true", False)]
+)
+def test_only_true_is_a_renewal(server: StubServer, tmp_path: Path, told: object, is_kept: bool) -> None:
+    Renewals(server, is_renewal=told)
+    settings = parse(["run", f"--server={server.url}", f"--state-dir={tmp_path}", "--name=a"], {})
+    state, forgotten = StateDir(tmp_path), []
+
+    def forget() -> None:
+        # Not yet there: after a stop in between the agent would go on with the old journal.
+        forgotten.append(state.load_credential())
+
+    enroll(settings, state, ServerClient(server.url, ca_file=None), FRESH_TOKEN, forget)
+    assert forgotten == ([] if is_kept else [None])
+    assert state.load_credential() is not None
+    state.close()
 
 
 def test_a_monitor_only_agent_carries_out_nothing(server: StubServer, start_agent: StartAgent) -> None:

@@ -7,7 +7,7 @@ from django.test import Client
 
 from dockmesh.backups import services
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.fleet.models import Host
+from dockmesh.fleet.models import Host, HostPulse
 from tests.deploys.conftest import ANN
 from tests.deploys.support import fetch, progress, report
 from tests.deploys.test_pages import text
@@ -135,3 +135,11 @@ def test_a_viewer_looks_and_touches_nothing(host: Host) -> None:
 def test_what_is_not_there_is_404(db: None, keeper: Client) -> None:
     for path in ("/backups/1/", "/backups/1/change/", "/backups/1/restore/", "/backups/runs/1/"):
         assert keeper.get(path).status_code == 404
+
+
+def test_a_queued_run_tells_when_its_host_was_last_seen_if_ever(host: Host, keeper: Client) -> None:
+    run = services.run_now(actor=ANN, job_id=make(host).pk)
+    HostPulse.objects.update(sequence=-1)
+    assert "that host is waiting for its first heartbeat." in text(keeper.get(f"/backups/runs/{run.pk}/"))
+    HostPulse.objects.update(sequence=0)
+    assert "that host was last seen just now" in text(keeper.get(f"/backups/runs/{run.pk}/"))

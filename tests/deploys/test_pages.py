@@ -9,7 +9,7 @@ from django.test import Client
 
 from dockmesh.deploys import services
 from dockmesh.deploys.models import Deploy, StackFiles
-from dockmesh.fleet.models import Host, Stack
+from dockmesh.fleet.models import Host, HostPulse, Stack
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, progress, report
 from tests.tokens.support import user_with
@@ -226,3 +226,11 @@ def test_the_admin_shows_no_env_file(host: Host) -> None:
         assert page.status_code == 200
         assert b"ealed" not in page.content
     assert client.get("/admin/deploys/deploy/add/").status_code == 403
+
+
+def test_a_queued_deploy_tells_when_its_host_was_last_seen_if_ever(host: Host, viewer: Client) -> None:
+    deploy = services.request_deploy(actor=ANN, stack_id=make(host).pk)
+    HostPulse.objects.update(sequence=-1)
+    assert "that host is waiting for its first heartbeat." in text(viewer.get(f"/deploys/{deploy.pk}/"))
+    HostPulse.objects.update(sequence=0)
+    assert "that host was last seen just now" in text(viewer.get(f"/deploys/{deploy.pk}/"))

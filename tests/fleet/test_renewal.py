@@ -6,6 +6,7 @@ import datetime
 import html
 import json
 import re
+import subprocess
 import threading
 from typing import Any
 
@@ -14,17 +15,24 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 
+from dockmesh.agent.config import parse
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
+from dockmesh.fleet.installing import renewal_commands
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.web.apidocs import openapi
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 from tests.tokens.support import bearer, token_with, user_with
 from tokens import secret
+from tokens.permissions import BUILT_IN_ROLES, Permission
 
 pytestmark = pytest.mark.django_db
+
+
+MAY_RENEW = ("fleet.manage", "stacks.deploy", "backups.manage")
 
 
 def renewal(host: Host, seconds: int = 3600) -> str:
@@ -41,12 +49,12 @@ def enroll(token: str, **body: Any) -> Any:
     )
 
 
-def ask(body: Any, *permissions: str) -> Any:
+def ask(body: Any, *permissions: str, name: str = "tok") -> Any:
     return Client().post(
         "/api/v1/enrollment-tokens",
         data=json.dumps(body),
         content_type="application/json",
-        headers=bearer(token_with(*permissions)[1]),
+        headers=bearer(token_with(*permissions, name=name)[1]),
     )
 
 
@@ -54,7 +62,7 @@ def test_the_host_keeps_name_labels_and_history_and_the_old_token_ends(agent: Ag
     agent.beat(heartbeat(5, containers=[container("a")]))
     Host.objects.update(labels={"env": "prod"}, address="10.0.0.5")
     before = Host.objects.values().get()
-    made = ask({"host": agent.host.pk}, "fleet.manage")
+    made = ask({"host": agent.host.pk}, *MAY_RENEW)
     assert made.status_code == 201
     assert made["Cache-Control"] == "no-store"
     assert made.json()["host"] == {"id": agent.host.pk, "name": "web"}
@@ -66,7 +74,8 @@ def test_the_host_keeps_name_labels_and_history_and_the_old_token_ends(agent: Ag
     assert answer.status_code == 201
     assert answer["Cache-Control"] == "no-store"
     body = answer.json()
-    assert set(body) == {"host", "agent_token", "heartbeat_interval_seconds"}
+    assert set(body) == {"host", "agent_token", "is_renewal", "heartbeat_interval_seconds"}
+    assert body["is_renewal"] is True
     assert body["host"] == {"id": agent.host.pk, "name": "web"}
     assert agent.beat(heartbeat(7)).status_code == 401
     renewed = AgentClient(agent.host, body["agent_token"])
@@ -130,7 +139,7 @@ def test_a_renewal_of_a_removed_host_lets_no_new_one_in(agent: AgentClient) -> N
 
 @pytest.mark.parametrize("host", [0, -1, 999_999, 2**63, 2**63 - 1, "web", True, 1.5, [1]])
 def test_a_host_that_is_none_is_400_by_its_name(host: Any) -> None:
-    answer = ask({"host": host}, "fleet.manage")
+    answer = ask({"host": host}, *MAY_RENEW)
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == ["host"]
     assert not EnrollmentToken.objects.exists()
@@ -139,19 +148,60 @@ def test_a_host_that_is_none_is_400_by_its_name(host: Any) -> None:
 def test_without_a_host_it_is_for_a_new_one(agent: AgentClient) -> None:
     made = ask({"host": None}, "fleet.manage").json()
     assert (made["host"], made["is_renewal"]) == (None, False)
-    assert enroll(made["token"]).json()["host"]["id"] != agent.host.pk
+    answer = enroll(made["token"]).json()
+    assert answer["host"]["id"] != agent.host.pk
+    assert answer["is_renewal"] is False
 
 
-def test_making_a_renewal_needs_fleet_manage(agent: AgentClient) -> None:
-    answer = ask({"host": agent.host.pk}, "fleet.read", "tokens.manage", "stacks.deploy")
-    assert answer.status_code == 403
+@pytest.mark.parametrize("lacking", MAY_RENEW)
+def test_by_rest_it_takes_each_of_the_three_permissions(agent: AgentClient, lacking: str) -> None:
+    held = [each for each in Permission if each != lacking]
+    for host in (agent.host.pk, "web", "no such host"):
+        answer = ask({"host": host}, *held, name=f"tok {host}")
+        assert answer.status_code == 403
+        assert answer["Content-Type"] == "application/problem+json"
+        assert 'error="insufficient_scope"' in answer["WWW-Authenticate"]
+        entry = AuditEntry.objects.get(action="permission.refused", actor_name=f"tok {host}")
+        assert entry.changes == {"refused": lacking, "path": "/api/v1/enrollment-tokens"}
+    assert not EnrollmentToken.objects.exists()
+
+
+def test_by_rest_every_permission_that_lacks_is_named(agent: AgentClient) -> None:
+    answer = ask({"host": agent.host.pk}, "fleet.manage")
+    assert answer.json()["detail"].endswith("also takes stacks.deploy and backups.manage.")
+    refused = AuditEntry.objects.get(action="permission.refused")
+    assert refused.changes["refused"] == "stacks.deploy, backups.manage"
+
+
+def test_for_a_new_host_fleet_manage_is_enough() -> None:
+    assert ask({}, "fleet.manage").status_code == 201
+
+
+@pytest.mark.parametrize("lacking", MAY_RENEW)
+def test_on_the_pages_it_takes_each_of_the_three_permissions(agent: AgentClient, lacking: str) -> None:
     client = Client()
-    client.force_login(user_with("fleet.read"))
+    client.force_login(user_with(*(each for each in Permission if each != lacking)))
     path = f"/hosts/{agent.host.pk}/credential/"
     assert client.get(path).status_code == 403
     assert client.post(path, {"lifetime": "3600"}).status_code == 403
-    assert "/credential/" not in client.get(f"/hosts/{agent.host.pk}/").content.decode()
+    assert path not in client.get(f"/hosts/{agent.host.pk}/").content.decode()
     assert not EnrollmentToken.objects.exists()
+    entry = AuditEntry.objects.get(action="permission.refused")
+    assert entry.changes == {"refused": lacking, "path": path}
+
+
+def test_a_session_needs_them_by_rest_too(agent: AgentClient) -> None:
+    client = Client()
+    client.force_login(user_with("fleet.read", "fleet.manage"))
+    body = json.dumps({"host": agent.host.pk})
+    assert client.post("/api/v1/enrollment-tokens", body, "application/json").status_code == 403
+    assert not EnrollmentToken.objects.exists()
+
+
+def test_the_built_in_operator_may_renew_and_the_schema_says_what_it_takes() -> None:
+    assert set(MAY_RENEW) <= BUILT_IN_ROLES["operator"]
+    text = openapi()["paths"]["/api/v1/enrollment-tokens"]["post"]["description"]
+    assert "`stacks.deploy` and `backups.manage`" in text
 
 
 def test_a_bad_enrollment_leaves_the_token_unused(agent: AgentClient) -> None:
@@ -174,7 +224,7 @@ def test_the_command_makes_one_for_the_host_of_that_name(
 def test_the_page_shows_the_token_once_and_turns_green(agent: AgentClient) -> None:
     agent.beat(heartbeat(1))
     browser = Client()
-    browser.force_login(user_with("fleet.read", "fleet.manage"))
+    browser.force_login(user_with("fleet.read", *MAY_RENEW))
     path = f"/hosts/{agent.host.pk}/credential/"
     assert f'href="{path}"' in browser.get(f"/hosts/{agent.host.pk}/").content.decode()
     assert "keeps its name, labels and history" in browser.get(path).content.decode()
@@ -249,3 +299,20 @@ def test_renewing_and_removing_at_once_wait_for_each_other() -> None:
             thread.join()
         assert codes[0] in (201, 401)
         assert not Host.objects.exists()
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("own", [{}, {"XDG_STATE_HOME": "/xdg"}])
+def test_by_hand_the_credential_goes_from_where_the_agent_of_that_user_keeps_it(
+    uid: int, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines are run by a shell in which `id` and `rm` only tell."""
+    [lines] = [lines for title, _, lines in renewal_commands("https://d", "dme_x") if title == "By hand"]
+    told = f'id() {{ echo {uid}; }}; rm() {{ echo "$2"; }}; python() {{ :; }}\n{lines}'
+    monkeypatch.setenv("HOME", "/home/ann")
+    done = subprocess.run(
+        ["/bin/sh", "-c", told], capture_output=True, text=True, check=True, env={"HOME": "/home/ann", **own}
+    )
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    settings = parse(["run", "--server=https://d"], own)
+    assert done.stdout.strip() == str(settings.state_dir / "credential.json")

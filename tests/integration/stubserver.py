@@ -124,7 +124,12 @@ class StubServer:
                 return 401, {"title": "Unauthorized", "detail": "invalid token"}, {}
             self.enrollment_tokens.discard(request.token)
             host = {"id": 1, "name": request.body["hostname"]}
-            body = {"host": host, "agent_token": AGENT_TOKEN, "heartbeat_interval_seconds": self.interval}
+            body = {
+                "host": host,
+                "agent_token": AGENT_TOKEN,
+                "is_renewal": False,
+                "heartbeat_interval_seconds": self.interval,
+            }
             return 201, body, {}
         if request.token not in self.agent_tokens:
             return 401, {"title": "Unauthorized", "detail": "invalid token"}, {}
