@@ -172,6 +172,11 @@ class Channel(HTTPChannel):
     parser_class = StrictParser
     error_task_class = ProblemTask
 
+    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
+        self.request_began = time.monotonic()
+        super().__init__(server, *args, **options)
+        server.poller.update(self)
+
     @staticmethod
     def task_class(channel: HTTPChannel, request: StrictParser) -> WaitressTask:
         """What `service` has done by a worker, or by the lane."""
@@ -208,11 +213,6 @@ class Channel(HTTPChannel):
         if self.total_outbufs_len:
             self.server.poller.look_at(self)
         return size
-
-    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
-        self.request_began = time.monotonic()
-        super().__init__(server, *args, **options)
-        server.poller.update(self)
 
     def received(self, data: bytes) -> bool:
         """Take bytes from the network."""
