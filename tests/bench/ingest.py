@@ -47,14 +47,14 @@ def changed(members: Sequence[fleet.Member], url: str, count: int, dice: random.
     return requests
 
 
-def throughput(urls: Sequence[str], requests: Sequence[bytes]) -> Rate:
+def throughput(urls: Sequence[str], requests: Sequence[bytes], connections: int) -> Rate:
     """Send them all as fast as the servers answer, each on one of a few connections that are kept alive.
 
     Heartbeats of one host must not overtake each other, so each connection has its own hosts: requests come
     in turns of hosts, and so do connections.
     """
     selector = selectors.DefaultSelector()
-    queues = [list(reversed(requests[at::CONNECTIONS])) for at in range(CONNECTIONS)]
+    queues = [list(reversed(requests[at::connections])) for at in range(connections)]
     sent: dict[socket.socket, float] = {}
     start = time.perf_counter()
     for number, queue in enumerate(queues):

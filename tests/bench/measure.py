@@ -164,8 +164,9 @@ class Bench:
             server.start()
         urls = [server.url for server in servers]
         url = urls[0]
-        members = self.members[: len(self.members) // ingest.CONNECTIONS * ingest.CONNECTIONS]
-        ingest.throughput(urls, ingest.unchanged(members, url, 500))
+        connections = min(ingest.CONNECTIONS, len(self.members))
+        members = self.members[: len(self.members) // connections * connections]
+        ingest.throughput(urls, ingest.unchanged(members, url, 500), connections)
         pids = [server.children()[0] for server in servers]
         for case, requests in [
             *[("unchanged heartbeats", lambda: ingest.unchanged(members, url, 4000))] * 3,
@@ -173,7 +174,7 @@ class Bench:
         ]:
             ready = requests()
             before = sum(map(processor_seconds, pids))
-            self._note_rate(case, ingest.throughput(urls, ready))
+            self._note_rate(case, ingest.throughput(urls, ready, connections))
             spent = sum(map(processor_seconds, pids)) - before
             self.figures.add(case, "processor ms each", spent / len(ready) * 1e3)
         scraper = Client(url, {**PROMETHEUS, **self.headers})
