@@ -19,7 +19,7 @@ class AddHostForm(forms.Form):
         choices=LIFETIMES,
         initial=LIFETIMES[0][0],
         coerce=lambda value: datetime.timedelta(seconds=int(value)),
-        help_text="It lets one host in, once. Make another one for the next host.",
+        help_text="It works once, for one host.",
     )
 
 
