@@ -67,7 +67,8 @@ class ManyRows:
     """One statement that writes many rows of `table`; each row is the columns of `key`, then those of `values`.
 
     `key` and `values` map the columns to PostgreSQL's types of them. On SQLite the statement is run for each row,
-    compiled once; PostgreSQL gets all rows as one JSON text, which costs it and us less than as many parameters. Times must be in UTC.
+    compiled once; PostgreSQL gets all rows as one JSON text, which costs it and us less than as many parameters.
+    Times must be in UTC.
     """
 
     def __init__(self, table: str, *, key: Mapping[str, str], values: Mapping[str, str]) -> None:

@@ -12,36 +12,25 @@ from tests.support import require
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def measure(report, *arguments):
+    """The figures of a tiny fleet, and what was printed."""
+    command = [sys.executable, "-m", "tests.bench", "--sizes", "tiny", "--json", str(report), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(report.read_text())["sizes"]["tiny"]["figures"], done.stdout
+
+
 @pytest.mark.integration
 def test_the_benchmark_measures_everybody_on_the_same_series(tmp_path):
     require("prometheus-pushgateway")
-    report = tmp_path / "bench.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--sizes", "tiny", "--rounds", "1", "--json", str(report)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(report.read_text())["sizes"]["tiny"]["figures"]
+    figures, printed = measure(tmp_path / "bench.json", "--rounds", "1")
     assert set(figures["gzip"]) == {"dockmesh", "pushgateway", "ordinary"}
     assert set(figures["plain"]) == {"dockmesh", "pushgateway"}
     assert set(figures["processor time"]) == {"one scraper", "20 scrapers"}
-    assert "| tiny | gzip |" in done.stdout
+    assert "| tiny | gzip |" in printed
 
 
 @pytest.mark.integration
 def test_the_benchmark_measures_heartbeats(tmp_path):
-    report = tmp_path / "bench.json"
-    arguments = ["--sizes", "tiny", "--ingest", "--minutes", "0.05", "--json", str(report)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(report.read_text())["sizes"]["tiny"]["figures"]
+    figures, _ = measure(tmp_path / "bench.json", "--ingest", "--minutes", "0.05")
     assert {"unchanged heartbeats", "changed heartbeats", "rhythm: scrapes, ms"} <= set(figures)

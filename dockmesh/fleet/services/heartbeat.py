@@ -58,18 +58,19 @@ def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat) -> Answer:
     """
     now = clock.now()
     facts = facts_digest(heartbeat)
-    if _is_unchanged(agent, heartbeat, facts, now) and _touch(agent, heartbeat, now):
+    if is_unchanged(agent, heartbeat, facts, now) and _touch(agent, heartbeat, now):
         return Answer(ACCEPTED, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
     return _record_change(agent, heartbeat, facts, now)
 
 
-def _is_unchanged(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> bool:
+def is_unchanged(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> bool:
+    """Whether there is nothing in it but when the host was seen and its round trips."""
     inventory = heartbeat.inventory
     return is_plain(agent, heartbeat, facts) and (
         inventory is None
         or (
             inventory.containers is UNSET
-            and is_known(inventory, digest=agent.inventory_digest, taken_at=agent.inventory_at, now=now)
+            and _is_known(inventory, digest=agent.inventory_digest, taken_at=agent.inventory_at, now=now)
         )
     )
 
@@ -85,7 +86,7 @@ def is_plain(agent: Agent, heartbeat: Heartbeat, facts: str) -> bool:
     )
 
 
-def is_known(
+def _is_known(
     inventory: Inventory, *, digest: str, taken_at: datetime.datetime | None, now: datetime.datetime
 ) -> bool:
     """Whether the inventory's digest alone will do, going by the last whole one."""
@@ -106,16 +107,11 @@ UPDATE fleet_hostpulse
 
 def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
     """The short way; False if anything has changed since the pulse was read."""
-    counts, total = agent.rtt_counts, agent.rtt_sum
-    if heartbeat.rtt_seconds:
-        counts = observe(counts, RTT_BUCKETS, heartbeat.rtt_seconds)
-        total += sum(heartbeat.rtt_seconds)
     values = [
         now,
         heartbeat.sequence,
         (heartbeat.sent_at - now).total_seconds(),
-        counts,
-        total,
+        *with_round_trips(agent.rtt_counts, agent.rtt_sum, heartbeat),
         agent.host_id,
         agent.sequence,
         agent.boot_id,
@@ -123,6 +119,12 @@ def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
         agent.inventory_digest,
     ]
     return sql.run(_TOUCH, values) == 1
+
+
+def with_round_trips(counts: str, total: float, heartbeat: Heartbeat) -> tuple[str, float]:
+    """The host's histogram and the sum of its round trips, with those of the heartbeat."""
+    seconds = heartbeat.rtt_seconds
+    return (observe(counts, RTT_BUCKETS, seconds), total + sum(seconds)) if seconds else (counts, total)
 
 
 @dataclass(slots=True)
@@ -193,8 +195,7 @@ def _write(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, version:
         pulse.inventory_digest,
         pulse.inventory_at,
         pulse.facts_digest,
-        observe(pulse.rtt_counts, RTT_BUCKETS, heartbeat.rtt_seconds),
-        pulse.rtt_sum + sum(heartbeat.rtt_seconds),
+        *with_round_trips(pulse.rtt_counts, pulse.rtt_sum, heartbeat),
         pulse.is_degraded,
         version,
         pulse.host_id,
@@ -268,7 +269,7 @@ def _take_inventory(
     if inventory is None or not heartbeat.docker.reachable:
         return ACCEPTED, None
     if inventory.containers is UNSET:
-        known = is_known(inventory, digest=pulse.inventory_digest, taken_at=pulse.inventory_at, now=now)
+        known = _is_known(inventory, digest=pulse.inventory_digest, taken_at=pulse.inventory_at, now=now)
         return (ACCEPTED if known else INVENTORY_WANTED), None
     summary = apply_inventories({pulse.host_id: inventory.containers}, now)[pulse.host_id]
     pulse.inventory_digest = inventory.digest

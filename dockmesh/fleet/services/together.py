@@ -17,13 +17,13 @@ from dockmesh.core import clock
 from dockmesh.fleet import sql
 from dockmesh.fleet.agents import Agent, lock_agents
 from dockmesh.fleet.documents import ContainerEntry, Heartbeat
-from dockmesh.fleet.histograms import RTT_BUCKETS, observe
 from dockmesh.fleet.services.heartbeat import (
     ACCEPTED,
     Answer,
     facts_digest,
-    is_known,
     is_plain,
+    is_unchanged,
+    with_round_trips,
 )
 from dockmesh.fleet.services.inventory import apply_inventories, write_summaries
 from tokens import secret
@@ -76,15 +76,16 @@ def record_together(beats: Sequence[Beat]) -> list[Answer | None]:
 
 
 def _taken(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken | None:
-    inventory = heartbeat.inventory
-    if not is_plain(agent, heartbeat, facts_digest(heartbeat)):
-        return None
-    if inventory is None:
+    inventory, facts = heartbeat.inventory, facts_digest(heartbeat)
+    if is_unchanged(agent, heartbeat, facts, now):
         return _Taken(agent, heartbeat, None)
-    if inventory.containers is not UNSET:
-        return _Taken(agent, heartbeat, inventory.containers) if heartbeat.docker.reachable else None
-    if is_known(inventory, digest=agent.inventory_digest, taken_at=agent.inventory_at, now=now):
-        return _Taken(agent, heartbeat, None)
+    if (
+        inventory is not None
+        and inventory.containers is not UNSET
+        and heartbeat.docker.reachable
+        and is_plain(agent, heartbeat, facts)
+    ):
+        return _Taken(agent, heartbeat, inventory.containers)
     return None
 
 
@@ -109,8 +110,5 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
 def _heard(each: _Taken, now: datetime.datetime) -> sql.Row:
     """The host's id, and the values of `_HEARD`."""
     agent, heartbeat = each.agent, each.heartbeat
-    counts, total = agent.rtt_counts, agent.rtt_sum
-    if heartbeat.rtt_seconds:
-        counts = observe(counts, RTT_BUCKETS, heartbeat.rtt_seconds)
-        total += sum(heartbeat.rtt_seconds)
+    counts, total = with_round_trips(agent.rtt_counts, agent.rtt_sum, heartbeat)
     return agent.host_id, now, (heartbeat.sent_at - now).total_seconds(), heartbeat.sequence, counts, total
