@@ -1,6 +1,7 @@
 """Settings → API tokens and Settings → Roles."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -165,29 +166,13 @@ def token_revoke(request: HttpRequest, id: int) -> HttpResponse:
 def token_delete(request: HttpRequest, id: int) -> HttpResponse:
     """Removes a token and its record, after asking for its name."""
     token = _token(id)
-    form = ConfirmForm(request.POST or None, expected=token.name)
-    status = 200
-    if request.method == "POST":
-        status = 400
-        if form.is_valid():
-            try:
-                services.delete_token(principal=_principal(request), token_id=id)
-            except DomainError as error:
-                add_refusal(form, error)
-                status = error.status
-            else:
-                messages.success(request, f"The token {token.name} was deleted.")
-                return redirect("tokens:tokens")
-    context = {
-        "title": "Delete token",
-        "object_kind": "token",
-        "object_name": token.name,
-        "consequences": ["It ends at once and leaves this list. What it did stays in the audit log."],
-        "action_label": "Delete token",
-        "back_url": f"/settings/tokens/{id}/",
-        "form": form,
-    }
-    return render(request, "web/confirm.html", context, status=status)
+    return _deletion(
+        request,
+        token,
+        kind="token",
+        consequence="It ends at once and leaves this list. What it did stays in the audit log.",
+        delete=lambda: services.delete_token(principal=_principal(request), token_id=id),
+    )
 
 
 @require_safe
@@ -283,26 +268,39 @@ def role_edit(request: HttpRequest, id: int) -> HttpResponse:
 def role_delete(request: HttpRequest, id: int) -> HttpResponse:
     """Removes a custom role that nobody has."""
     role = _role(id)
-    form = ConfirmForm(request.POST or None, expected=role.name)
+    return _deletion(
+        request,
+        role,
+        kind="role",
+        consequence="Only a role that no token and no user has can be deleted.",
+        delete=lambda: services.delete_role(principal=_principal(request), role_id=id),
+    )
+
+
+def _deletion(
+    request: HttpRequest, found: ApiToken | Role, *, kind: str, consequence: str, delete: Callable[[], None]
+) -> HttpResponse:
+    """Asks for the name, deletes and goes back to the list; a service's refusal is shown beside the form."""
+    form = ConfirmForm(request.POST or None, expected=found.name)
     status = 200
     if request.method == "POST":
         status = 400
         if form.is_valid():
             try:
-                services.delete_role(principal=_principal(request), role_id=id)
+                delete()
             except DomainError as error:
                 add_refusal(form, error)
                 status = error.status
             else:
-                messages.success(request, f"The role {role.name} was deleted.")
-                return redirect("tokens:roles")
+                messages.success(request, f"The {kind} {found.name} was deleted.")
+                return redirect(f"tokens:{kind}s")
     context = {
-        "title": "Delete role",
-        "object_kind": "role",
-        "object_name": role.name,
-        "consequences": ["Only a role that no token and no user has can be deleted."],
-        "action_label": "Delete role",
-        "back_url": f"/settings/roles/{id}/",
+        "title": f"Delete {kind}",
+        "object_kind": kind,
+        "object_name": found.name,
+        "consequences": [consequence],
+        "action_label": f"Delete {kind}",
+        "back_url": f"/settings/{kind}s/{found.pk}/",
         "form": form,
     }
     return render(request, "web/confirm.html", context, status=status)
