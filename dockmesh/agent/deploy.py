@@ -1,24 +1,17 @@
 """Deploys: a stack's files are written into the state folder and given to Compose."""
 
-import contextlib
 import functools
-import re
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dockmesh.agent import leftovers
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
 from dockmesh.agent.output import Output, env_values
 from dockmesh.agent.process import Ended, environment, run
-from dockmesh.agent.state import write_private
-
-COMPOSE_FILE = "compose.yaml"
-ENV_FILE = ".env"
-MAX_FILE_BYTES = 1024 * 1024
-
-# What Compose takes for a project's name. It becomes a folder's name too, so nothing else may pass.
-_STACK = re.compile(r"[a-z0-9][a-z0-9_-]{0,199}")
+from dockmesh.agent.project import ENV_FILE, Project, project_of
 
 _OPERATIONS = {
     "up": ("up", "--detach", "--remove-orphans"),
@@ -27,10 +20,15 @@ _OPERATIONS = {
     "restart": ("restart",),
     "validate": ("config", "--quiet"),
 }
+# These read the files. The others find what was deployed by its labels where the files don't help.
+_NEEDS_FILES = ("up", "validate")
 
 
 class Deployer:
-    """The executor of `deploy`. Payload: operation, stack, compose_file, env_file, timeout_seconds, lock."""
+    """The executor of `deploy`.
+
+    Payload: operation, stack, compose_file or files, env_file, project_directory, timeout_seconds, lock.
+    """
 
     def __init__(self, folder: Path, *, docker_host: str) -> None:
         self._folder = folder
@@ -43,59 +41,82 @@ class Deployer:
         operation = command.text("operation", "up")
         if operation not in _OPERATIONS:
             raise CommandError(f"payload: operation is {operation!r}, not one of {', '.join(_OPERATIONS)}")
-        stack = command.text("stack")
-        if not _STACK.fullmatch(stack):
-            raise CommandError(
-                "payload: stack must be lower-case letters, digits, - and _, as Compose wants its projects"
-            )
-        compose_text, env_text = command.text("compose_file"), command.text("env_file", "") or ""
-        if max(len(compose_text.encode()), len(env_text.encode())) > MAX_FILE_BYTES:
-            raise CommandError("payload: compose_file and env_file may have at most 1 MiB each")
-        command.output = Output(secrets=env_values(env_text))
-        ended = self._run(command, operation, stack, compose_text, env_text)
-        if ended.reason or ended.exit_code != 0:
-            what = ended.reason or f"ended with exit code {ended.exit_code}"
-            raise CommandError(f"{' '.join(compose())} {operation}: {what}", exit_code=ended.exit_code)
+        project = project_of(command, self._folder, needs_files=operation in _NEEDS_FILES)
+        command.output = Output(secrets=env_values(project.env_text))
+        if operation == "restart":
+            self._restart(command, project)
+        elif operation in ("stop", "down"):
+            self._take_down(command, project, operation)
+        else:
+            # A validation must not touch the files of what runs, a relative path in it means the same though.
+            prefix = f".validate-{command.command_id}-" if operation == "validate" else ""
+            with project.written(prefix=prefix) as options:
+                _expect(operation, self._compose(command, project, [*options, *_OPERATIONS[operation]]))
         if operation == "down":
-            (self._folder / stack / COMPOSE_FILE).unlink(missing_ok=True)
-        # Gone if nothing is left in it: what containers keep in relative paths must stay.
-        with contextlib.suppress(OSError):
-            (self._folder / stack).rmdir()
+            project.forget()
+        project.tidy()
         return {"exit_code": 0}
 
-    def _run(self, command: Run, operation: str, stack: str, compose_text: str, env_text: str) -> Ended:
-        folder = self._folder / stack
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A validation must not touch the files of what runs, a relative path in it means the same though.
-        file = folder / (f".validate-{command.command_id}.yaml" if operation == "validate" else COMPOSE_FILE)
-        env_file = folder / ENV_FILE
-        try:
-            write_private(file, compose_text)
-            write_private(env_file, env_text)
-            return self._compose(command, operation, stack, file)
-        finally:
-            env_file.unlink(missing_ok=True)
-            if operation == "validate":
-                file.unlink(missing_ok=True)
+    def _restart(self, command: Run, project: Project) -> None:
+        """Restart what was deployed: with the files, which know of hooks, if they know each service that is there."""
+        there = leftovers.services(self._docker_host, project.name)
+        if project.files:
+            with project.written() as options:
+                known: list[str] = []
+                ended = self._compose(command, project, [*options, "config", "--services"], known.append)
+                if ended.exit_code == 0 and there <= set("".join(known).split()):
+                    _expect("restart", self._compose(command, project, [*options, "restart"]))
+                    return
+            command.output.line("The files don't fit what is there: it is found by its labels.")
+        _expect("restart", self._compose(command, project, [*project.named, "restart"]))
 
-    def _compose(self, command: Run, operation: str, stack: str, file: Path) -> Ended:
-        arguments = [
-            *compose(),
-            "--project-name", stack,
-            "--project-directory", str(file.parent),
-            "--file", str(file),
-            "--env-file", str(file.parent / ENV_FILE),
-            "--ansi", "never",
-            *_OPERATIONS[operation],
-        ]  # fmt: skip
+    def _take_down(self, command: Run, project: Project, operation: str) -> None:
+        """Stop or remove all of the project, whatever its files say.
+
+        With the files first, since only they know of hooks and providers; then, by the labels, whatever of the
+        project is still there: containers of a service that was renamed, of a deploy that broke off half-way.
+        """
+        if project.files:
+            with project.written() as options:
+                ended = self._compose(command, project, [*options, *_OPERATIONS[operation]])
+            if ended.reason:
+                _expect(operation, ended)
+            if ended.exit_code == 0 and not self._left(project, operation):
+                return
+            command.output.line("What is left is found by its labels.")
+        _expect(operation, self._compose(command, project, [*project.named, *_OPERATIONS[operation]]))
+        if names := self._left(project, operation):
+            raise CommandError(f"{operation}: still there: {', '.join(names[:20])}")
+
+    def _left(self, project: Project, operation: str) -> list[str]:
+        left = leftovers.running if operation == "stop" else leftovers.anything
+        return left(self._docker_host, project.name)
+
+    def _compose(
+        self,
+        command: Run,
+        project: Project,
+        arguments: Sequence[str],
+        on_output: Callable[[str], None] | None = None,
+    ) -> Ended:
+        """Run Compose; with `on_output` only its errors go into the command's output."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return run(
-            arguments,
-            env=environment({"DOCKER_HOST": self._docker_host}),
-            cwd=file.parent,
-            on_output=command.output.write,
+            [*compose(), *arguments],
+            # Files that say ${PWD} were written for their own folder.
+            env=environment({"DOCKER_HOST": self._docker_host, "PWD": str(project.directory)}),
+            cwd=self._folder,
+            on_output=on_output or command.output.write,
+            on_stderr=command.output.write if on_output else None,
             deadline=command.deadline,
             cancelled=command.cancelled,
         )
+
+
+def _expect(operation: str, ended: Ended) -> None:
+    if ended.reason or ended.exit_code != 0:
+        what = ended.reason or f"ended with exit code {ended.exit_code}"
+        raise CommandError(f"{' '.join(compose())} {operation}: {what}", exit_code=ended.exit_code)
 
 
 @functools.cache
