@@ -115,24 +115,47 @@ def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
 def container(inspected: Mapping[str, Any]) -> JSON:
     """One container of the inventory from the answer of Docker's GET /containers/{id}/json."""
     config = _mapping(inspected.get("Config"))
+    host_config = inspected.get("HostConfig")
     state = _mapping(inspected.get("State"))
     labels = _mapping(config.get("Labels"))
+    stack, service = _stack_and_service(labels)
     status = str(state.get("Status", "")).lower()
     health = str(_mapping(state.get("Health")).get("Status", ""))
     return {
         "id": clean(inspected.get("Id"), limit=64),
         "name": clean(str(inspected.get("Name") or "").removeprefix("/")),
         "image": clean(config.get("Image") or inspected.get("Image"), limit=IMAGE_BYTES),
+        "image_digest": clean(inspected.get("Image"), limit=128),
         "state": status if status in STATES else "unknown",
         "health": health if health in HEALTHS else "",
         "exit_code": _exit_code(state.get("ExitCode")),
         "oom_killed": state.get("OOMKilled") is True,
         "restart_count": min(max(_integer(inspected.get("RestartCount")), 0), _INT32_MAX),
-        "stack": clean(labels.get("com.docker.compose.project")),
-        "service": clean(labels.get("com.docker.compose.service")),
+        "restart_policy": _restart_policy(host_config) if isinstance(host_config, Mapping) else "",
+        "is_oneoff": str(labels.get("com.docker.compose.oneoff")).lower() == "true",
+        "stop_signal": clean(config.get("StopSignal"), limit=64) or ("SIGTERM" if config else ""),
+        "error": clean(state.get("Error"), limit=ERROR_BYTES),
+        "stack": stack,
+        "service": service,
         "created_at": docker_time(inspected.get("Created")),
         "started_at": docker_time(state.get("StartedAt")),
+        "finished_at": docker_time(state.get("FinishedAt")),
     }
+
+
+def _restart_policy(host_config: Mapping[str, Any]) -> str:
+    # Docker's empty name is "no".
+    return clean(_mapping(host_config.get("RestartPolicy")).get("Name"), limit=64) or "no"
+
+
+def _stack_and_service(labels: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a Compose project, else of a Swarm stack, whose services have its name before their own."""
+    project = clean(labels.get("com.docker.compose.project"))
+    if project:
+        return project, clean(labels.get("com.docker.compose.service"))
+    namespace = clean(labels.get("com.docker.stack.namespace"))
+    service = clean(labels.get("com.docker.swarm.service.name")) if namespace else ""
+    return namespace, service.removeprefix(f"{namespace}_")
 
 
 def ordered(containers: Iterable[JSON]) -> tuple[JSON, ...]:

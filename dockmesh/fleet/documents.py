@@ -3,7 +3,7 @@
 msgspec decodes and checks types and bounds in one step, but takes the last of duplicate keys and skips what it
 doesn't know unread. So a document is taken as it is only if encoding the decoded value gives the very same
 bytes: then there was no duplicate, no unknown key and no depth beyond the known shape, and the texts need one
-search for what must not be in them. Everything else (blanks, escapes, unknown keys, other orders of keys) is
+search for what must not be in them. What an agent may leave out is UNSET and so is left out again. Everything else (blanks, escapes, unknown keys, other orders of keys) is
 read once more by `strictjson`, which is slow and looks at everything. Agents send the quick form.
 """
 
@@ -36,8 +36,8 @@ class Agent(Struct, frozen=True):
     """The agent itself."""
 
     version: Short = ""
-    capabilities: Words = ()
-    repositories: Words = ()
+    capabilities: Words | UnsetType = UNSET
+    repositories: Words | UnsetType = UNSET
 
 
 class Docker(Struct, frozen=True):
@@ -58,21 +58,30 @@ class System(Struct, frozen=True):
     memory_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
-class ContainerEntry(Struct, frozen=True, rename={"is_oom_killed": "oom_killed"}):
-    """One container of the inventory."""
+class ContainerEntry(Struct, frozen=True, kw_only=True, rename={"is_oom_killed": "oom_killed"}):
+    """One container of the inventory. What agents of earlier versions don't say is UNSET: not known."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
     name: Text
     image: Text
+    # What the image was when the container was made, by the Engine's own id of it.
+    image_digest: Annotated[str, Meta(max_length=128)] | UnsetType | None = UNSET
     state: Literal["created", "running", "paused", "restarting", "removing", "exited", "dead", "unknown"]
     health: Literal["", "none", "starting", "healthy", "unhealthy"] | None = ""
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = 0
     is_oom_killed: bool = False
     restart_count: Count = 0
+    restart_policy: Short | UnsetType | None = UNSET
+    # Of `docker compose run`.
+    is_oneoff: bool | UnsetType = UNSET
+    stop_signal: Short | UnsetType | None = UNSET
+    # Why Docker could not start it.
+    error: Text | UnsetType | None = UNSET
     stack: Text | None = ""
     service: Text | None = ""
     created_at: Moment | None = None
     started_at: Moment | None = None
+    finished_at: Moment | UnsetType | None = UNSET
 
 
 class Inventory(Struct, frozen=True):

@@ -126,8 +126,16 @@ class Container(models.Model):
     exit_code = models.IntegerField(default=0)
     is_oom_killed = models.BooleanField(default=False)
     restart_count = models.PositiveIntegerField(default=0)
+    # From here on empty where the agent is of a version that doesn't say it. Known to the database too: an older
+    # replica writes containers without them.
+    restart_policy = models.CharField(max_length=64, blank=True, default="", db_default="")
+    is_oneoff = models.BooleanField(default=False, db_default=False)
+    stop_signal = models.CharField(max_length=64, blank=True, default="", db_default="")
+    error = models.CharField(max_length=1024, blank=True, default="", db_default="")
+    image_digest = models.CharField(max_length=128, blank=True, default="", db_default="")
     created_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
     changed_at = models.DateTimeField()
     # Of the inventory's entry: what a heartbeat compares instead of all the columns.
     fingerprint = models.CharField(max_length=32, default="", editable=False)

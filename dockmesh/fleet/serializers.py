@@ -98,6 +98,7 @@ class ContainerShape(serializers.ModelSerializer[Container]):
             "container_id",
             "name",
             "image",
+            "image_digest",
             "host",
             "stack",
             "service",
@@ -106,8 +107,13 @@ class ContainerShape(serializers.ModelSerializer[Container]):
             "exit_code",
             "oom_killed",
             "restart_count",
+            "restart_policy",
+            "is_oneoff",
+            "stop_signal",
+            "error",
             "created_at",
             "started_at",
+            "finished_at",
             "changed_at",
         )
 

@@ -16,14 +16,20 @@ def inspected(number: int, **changes: Any) -> dict[str, Any]:
     service = changes.get("service", "web")
     stack = changes.get("stack", "shop")
     labels = {"com.docker.compose.project": stack, "com.docker.compose.service": service} if stack else {}
+    labels |= changes.get("labels", {})
     state: dict[str, Any] = {
         "Status": changes.get("state", "running"),
         "OOMKilled": changes.get("oom_killed", False),
         "ExitCode": changes.get("exit_code", 0),
+        "Error": changes.get("error", ""),
         "StartedAt": changes.get("started_at", "2026-11-22T11:00:01.123456789Z"),
+        "FinishedAt": changes.get("finished_at", "0001-01-01T00:00:00Z"),
     }
     if "health" in changes:
         state["Health"] = {"Status": changes["health"], "FailingStreak": 0}
+    config = {"Image": changes.get("image", "nginx:1.27"), "Labels": labels}
+    if "stop_signal" in changes:
+        config["StopSignal"] = changes["stop_signal"]
     return {
         "Id": f"{number:064x}",
         "Name": changes.get("name", f"/{stack}-{service}-{number}"),
@@ -31,18 +37,38 @@ def inspected(number: int, **changes: Any) -> dict[str, Any]:
         "Image": "sha256:" + "ab" * 32,
         "RestartCount": changes.get("restart_count", 0),
         "State": state,
-        "Config": {"Image": changes.get("image", "nginx:1.27"), "Labels": labels},
+        "HostConfig": {
+            "RestartPolicy": {"Name": changes.get("restart_policy", "no"), "MaximumRetryCount": 0}
+        },
+        "Config": config,
     }
 
 
 FLEET = (
-    inspected(1, health="healthy"),
+    inspected(1, health="healthy", restart_policy="unless-stopped", stop_signal="SIGQUIT"),
     inspected(2, service="worker", image="shop/worker:3", state="restarting", exit_code=1, restart_count=7),
-    inspected(3, service="migrate", image="shop/worker:3", state="exited", exit_code=0),
+    inspected(
+        3,
+        service="migrate",
+        image="shop/worker:3",
+        state="exited",
+        exit_code=0,
+        labels={"com.docker.compose.oneoff": "True"},
+        finished_at="2026-11-22T11:00:04.5Z",
+    ),
     inspected(
         4, stack="cache", service="redis", image="redis:7", state="exited", exit_code=137, oom_killed=True
     ),
-    inspected(5, stack="", name="/tool", image="busybox", state="created", started_at="0001-01-01T00:00:00Z"),
+    inspected(
+        5,
+        stack="",
+        name="/tool",
+        image="busybox",
+        state="created",
+        started_at="0001-01-01T00:00:00Z",
+        exit_code=128,
+        error="driver failed programming external connectivity: port is already allocated",
+    ),
     inspected(6, stack="", name='/odd "quoted" \\ name', image="busybox:latest", state="paused"),
 )
 

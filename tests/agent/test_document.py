@@ -52,6 +52,10 @@ def test_the_digest_does_not_depend_on_the_order_in_which_docker_lists_container
         {"restart_count": 1},
         {"image": "nginx:1.28"},
         {"stack": "shop2"},
+        {"restart_policy": "always"},
+        {"stop_signal": "SIGINT"},
+        {"error": "no such device"},
+        {"labels": {"com.docker.compose.oneoff": "True"}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -82,6 +86,23 @@ def test_times_are_utc_and_a_container_that_never_started_has_none() -> None:
     assert document.docker_time("2026-11-22T10:59:58.123456789Z") == "2026-11-22T10:59:58.123456Z"
     for none in ("0001-01-01T00:00:00Z", "", "yesterday", None, 5):
         assert document.docker_time(none) is None
+
+
+def test_a_swarm_task_is_of_its_stack_and_its_service() -> None:
+    labels = {"com.docker.stack.namespace": "prod", "com.docker.swarm.service.name": "prod_api"}
+    item = document.container(documents.inspected(1, stack="", labels=labels))
+    assert (item["stack"], item["service"]) == ("prod", "api")
+    alone = document.container(
+        documents.inspected(1, stack="", labels={"com.docker.swarm.service.name": "api"})
+    )
+    assert (alone["stack"], alone["service"]) == ("", "")
+
+
+def test_dockers_silence_about_policy_and_signal_is_what_it_means() -> None:
+    item = document.container(documents.inspected(1, restart_policy=""))
+    assert (item["restart_policy"], item["stop_signal"]) == ("no", "SIGTERM")
+    unknown = document.container({"Id": "a" * 64, "State": {"Status": "running"}})
+    assert (unknown["restart_policy"], unknown["stop_signal"], unknown["is_oneoff"]) == ("", "", False)
 
 
 def test_odd_answers_of_docker_become_a_well_formed_container() -> None:

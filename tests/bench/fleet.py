@@ -199,15 +199,21 @@ def _containers(dice: random.Random, number: int, stacks: Sequence[str], size: S
             "id": f"{number:032x}{at:032x}",
             "name": f"{stacks[at // max(1, count // len(stacks)) % len(stacks)]}-web-{at}",
             "image": "registry.example.net/team/app:1.27",
+            "image_digest": "sha256:" + "ab" * 32,
             "state": dice.choices(["running", "exited", "paused"], [90, 8, 2])[0],
             "health": "",
             "exit_code": 0,
             "oom_killed": False,
             "restart_count": 0,
+            "restart_policy": "unless-stopped",
+            "is_oneoff": False,
+            "stop_signal": "SIGTERM",
+            "error": "",
             "stack": stacks[at // max(1, count // len(stacks)) % len(stacks)],
             "service": f"web-{at % CONTAINERS_OF_A_STACK}",
             "created_at": "2026-11-22T10:59:58.500001Z",
             "started_at": "2026-11-22T11:00:01.123456Z",
+            "finished_at": None,
         }
         for at in range(count)
     ]

@@ -45,8 +45,70 @@ def test_the_golden_documents_are_taken(agent: AgentClient, name: str) -> None:
 def test_what_agents_send_is_read_the_quick_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
     monkeypatch.setattr(strictjson, "loads", lambda *_, **__: pytest.fail("read the slow way"))
-    raw = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    assert documents.read_heartbeat(raw).sequence == document["sequence"]
+    assert documents.read_heartbeat(strict_bytes(document)).sequence == document["sequence"]
+
+
+CONTAINER = container("a", finished_at="2026-11-22T12:00:00Z", state="exited", exit_code=130)
+# What agents of the version before don't say.
+LATER = ("image_digest", "restart_policy", "is_oneoff", "stop_signal", "error", "finished_at")
+
+
+@pytest.mark.parametrize("left_out", [(), *[(name,) for name in LATER], LATER], ids=str)
+def test_agents_of_every_version_are_read_the_quick_way(
+    agent: AgentClient, left_out: tuple[str, ...]
+) -> None:
+    entry = {key: value for key, value in CONTAINER.items() if key not in left_out}
+    beat = whole(1, entry, agent={"version": "0.1.0"})
+    assert documents.read_plain_heartbeat(strict_bytes(beat)) is not None
+    assert status(agent.beat(beat)) == "accepted"
+    stored = Container.objects.values().get()
+    for name in LATER:
+        known = None if name == "finished_at" else False if name == "is_oneoff" else ""
+        assert stored[name] == known if name in left_out else str(stored[name])[:10] == str(entry[name])[:10]
+
+
+def test_how_docker_says_a_container_ended_makes_the_state_of_its_stack(agent: AgentClient) -> None:
+    stopped = container("a", state="exited", exit_code=130, health="", stop_signal="SIGINT")
+    oneoff = container("b", state="exited", exit_code=1, health="", is_oneoff=True)
+    daemon = container("c", state="exited", exit_code=0, health="", service="db", restart_policy="always")
+    agent.beat(whole(1, stopped, oneoff))
+    assert Stack.objects.get().state == "stopped"
+    agent.beat(whole(2, container("d"), oneoff, daemon))
+    assert Stack.objects.get().state == "partial"
+    agent.beat(whole(3, container("d"), container("e", state="created", health="", error="port is taken")))
+    assert Stack.objects.get().state == "error"
+    # The same by the rows, which a deploy's end goes by.
+    agent.beat(whole(4, container("d"), oneoff, daemon))
+    stack = services.set_deploy_state(stack_id=Stack.objects.get().pk, is_deploying=False)
+    assert stack.state == "partial"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"is_oneoff": "True"},
+        {"is_oneoff": None},
+        {"restart_policy": 1},
+        {"stop_signal": "x" * 65},
+        {"error": "a\nb"},
+        {"error": "x" * 1025},
+        {"image_digest": "x" * 129},
+        {"finished_at": "yesterday"},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_in_the_later_fields_is_refused_and_named(
+    agent: AgentClient, change: dict[str, Any]
+) -> None:
+    answer = agent.beat(whole(1, container("a", **change)))
+    assert answer.status_code == 400
+    assert next(iter(change)) in str(answer.json()["errors"])
+    assert not Container.objects.exists()
+
+
+def strict_bytes(document: Any) -> bytes:
+    """Without blanks, as agents send it."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def test_the_first_inventory_fills_the_host(agent: AgentClient) -> None:

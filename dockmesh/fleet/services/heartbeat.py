@@ -241,7 +241,10 @@ def _take_facts(pulse: _Pulse, heartbeat: Heartbeat, digest: str) -> bool:
     agent, docker, system = heartbeat.agent, heartbeat.docker, heartbeat.system
     new = {
         "agent_version": agent.version,
-        "agent_info": {"capabilities": list(agent.capabilities), "repositories": list(agent.repositories)},
+        "agent_info": {
+            "capabilities": list(agent.capabilities or ()),
+            "repositories": list(agent.repositories or ()),
+        },
         # A Docker that does not answer has not lost its version.
         "docker_version": docker.version or host.docker_version,
         "docker_error": docker.error,

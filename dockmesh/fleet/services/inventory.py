@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection
+from msgspec import UNSET, UnsetType
 
 from dockmesh.fleet import sql
 from dockmesh.fleet.documents import ContainerEntry
@@ -52,8 +53,14 @@ _CONTAINER_FACTS = {
     "exit_code": "integer",
     "is_oom_killed": "boolean",
     "restart_count": "integer",
+    "restart_policy": "text",
+    "is_oneoff": "boolean",
+    "stop_signal": "text",
+    "error": "text",
+    "image_digest": "text",
     "created_at": "timestamptz",
     "started_at": "timestamptz",
+    "finished_at": "timestamptz",
 }
 _CONTAINER_ROWS = sql.ManyRows(
     "fleet_container",
@@ -232,13 +239,19 @@ def _facts(entry: ContainerEntry) -> tuple[Any, ...]:
         entry.exit_code or 0,
         entry.is_oom_killed,
         entry.restart_count,
+        entry.restart_policy or "",
+        entry.is_oneoff is True,
+        entry.stop_signal or "",
+        entry.error or "",
+        entry.image_digest or "",
         _moment(entry.created_at),
         _moment(entry.started_at),
+        _moment(entry.finished_at),
     )
 
 
-def _moment(value: datetime.datetime | None) -> datetime.datetime | None:
-    """In UTC; None for Docker's "never" and for what no calendar of a database holds."""
-    if value is None or not NEVER_BEFORE <= value < NEVER_AFTER:
+def _moment(value: datetime.datetime | UnsetType | None) -> datetime.datetime | None:
+    """In UTC; None for what is not said, for Docker's "never" and for what no calendar of a database holds."""
+    if value is None or value is UNSET or not NEVER_BEFORE <= value < NEVER_AFTER:
         return None
     return value.astimezone(datetime.UTC)
