@@ -66,7 +66,7 @@ def _work(
 ) -> None:
     log.info("dockmesh-agent %s: host %r, server %s", VERSION, credential.host_name, settings.server)
     for command_id in journal.fail_interrupted():
-        log.warning("Command %d was interrupted by a restart; it ends as a failure", command_id)
+        log.warning("Command %s was interrupted by a restart; it ends as a failure", command_id)
     executors, agent = _abilities(settings, state, credential)
     watcher = EngineWatcher(settings.docker_host, on_change=stopping.wake)
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)

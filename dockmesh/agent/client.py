@@ -82,7 +82,8 @@ class ServerClient:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
-            session.headers["User-Agent"] = f"dockmesh-agent/{VERSION}"
+            # The word in brackets tells the server that commands may have UUIDs: agents before it knew numbers only.
+            session.headers["User-Agent"] = f"dockmesh-agent/{VERSION} (command-uuids)"
             self._local.session = session
         return session
 

@@ -3,10 +3,11 @@
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from dockmesh.agent.document import JSON, MAX_PROGRESS_BYTES, Progress
 from dockmesh.agent.journal import Journal, failure
@@ -36,7 +37,7 @@ class CommandError(Exception):
 class Run:
     """One command being carried out, as its executor sees it."""
 
-    command_id: int
+    command_id: str
     kind: str
     payload: Mapping[str, Any]
     cancelled: threading.Event
@@ -78,9 +79,9 @@ class CommandRunner:
         self._guard = threading.Lock()
         self._cancelled = threading.Event()
         self._waiting: deque[Run] = deque()
-        self._running: dict[int, Run] = {}
-        self._reported: dict[int, int] = {}  # command id → position of the output that the server has
-        self._offered: dict[int, int] = {}  # command id → position that the last progress() reached
+        self._running: dict[str, Run] = {}
+        self._reported: dict[str, int] = {}  # command id → position of the output that the server has
+        self._offered: dict[str, int] = {}  # command id → position that the last progress() reached
 
     @property
     def is_busy(self) -> bool:
@@ -89,12 +90,9 @@ class CommandRunner:
 
     def submit(self, command: object) -> None:
         """Take a command from the heartbeat's answer, unless it is known already."""
-        if not isinstance(command, dict) or not isinstance(command.get("id"), int):
-            log.error("The server sent a command without an id; it is ignored")
+        if not isinstance(command, dict) or not is_command_id(command.get("id")):
+            log.error("The server sent a command whose id is no UUID; it is ignored")
             return
-        with self._guard:
-            if command["id"] in self._running:
-                return  # Also where that one is forgotten: this one is offered again.
         payload = command.get("payload")
         run = Run(
             command_id=command["id"],
@@ -103,11 +101,22 @@ class CommandRunner:
             cancelled=self._cancelled,
         )
         if not self._journal.begin(run.command_id, run.kind):
+            self.asked(run.command_id)
             return
-        log.info("Command %d (%s) received", run.command_id, run.kind)
+        log.info("Command %s (%s) received", run.command_id, run.kind)
         with self._guard:
             self._waiting.append(run)
             self._start_ready()
+
+    def asked(self, command_id: object) -> None:
+        """The server has no end of this command: tell it once more, or that it is not known here.
+
+        It was told before where the server has been put back to an older copy; it is not known where that was
+        done to this host. What runs, waits or is about to be reported is in no need of it.
+        """
+        if is_command_id(command_id) and self._journal.report_again(command_id):
+            log.warning("The server asks how command %s ended", command_id)
+            self._on_change()
 
     def progress(self) -> list[Progress]:
         """What each command has written since the heartbeat that was last accepted."""
@@ -175,7 +184,7 @@ class CommandRunner:
             if not run.is_forgotten:
                 self._journal.finish(run.command_id, result)
         log.info(
-            "Command %d (%s) ended as %s after %.1f s%s",
+            "Command %s (%s) ended as %s after %.1f s%s",
             run.command_id, run.kind, result["result"], result["duration_seconds"],
             f": {result['error']}" if result["error"] else "",
         )  # fmt: skip
@@ -198,12 +207,22 @@ class CommandRunner:
             text = clean(run.output.mask(str(error)), limit=ERROR_BYTES)
             result |= {**error.details, "exit_code": error.exit_code, "error": text}
         except Exception as error:
-            log.exception("Command %d (%s) failed in an unexpected way", run.command_id, run.kind)
+            log.exception("Command %s (%s) failed in an unexpected way", run.command_id, run.kind)
             text = clean(run.output.mask(f"{type(error).__name__}: {error}"), limit=ERROR_BYTES)
             result |= {"error": text}
         result["duration_seconds"] = round(time.monotonic() - run.started, 3)
         result["output"] = run.output.text()
         return result
+
+
+def is_command_id(value: object) -> TypeGuard[str]:
+    """Whether it is a UUID as the server writes them."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return str(uuid.UUID(value)) == value
+    except ValueError:
+        return False
 
 
 def _timeout(value: object) -> float:

@@ -49,7 +49,7 @@ class Snapshot:
 class Progress:
     """A command that runs: what it has written since the last accepted heartbeat."""
 
-    command_id: int
+    command_id: str
     output: str
     elapsed_seconds: float
 

@@ -2,7 +2,7 @@
 
 A command is written down before it is begun. One that is found without a result after a restart may have
 been carried out in part, so it ends as a failure and is never repeated. A result stays until the server has
-acknowledged it.
+acknowledged it, and afterwards without its output, should the server be put back to an older copy and ask again.
 """
 
 import json
@@ -18,14 +18,23 @@ from dockmesh.agent.errors import StartError
 KEPT = 10_000
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS command (
-    id INTEGER PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS commands (
+    position INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('begun', 'finished', 'acknowledged')),
     received_at REAL NOT NULL,
     result TEXT NOT NULL DEFAULT ''
 )
 """
+# From the journal of an agent whose commands had numbers.
+_TAKE_OVER = """
+INSERT OR IGNORE INTO commands (id, kind, state, received_at, result)
+SELECT CAST(id AS TEXT), kind, state, received_at, result FROM command ORDER BY received_at
+"""
+
+NOT_KNOWN = "this agent does not have the command: it or the server was restored from an older copy"
+OUTPUT_REPORTED = "(The output was reported before.)\n"
 
 
 class Journal:
@@ -39,60 +48,96 @@ class Journal:
             self._db.execute("PRAGMA journal_mode = DELETE")
             # What is written here is on disk before the command begins.
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(_SCHEMA)
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'command'").fetchone():
+                self._db.execute(_TAKE_OVER)
+                self._db.execute("DROP TABLE command")
+            self._db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise StartError(
                 f"{path} can't be used: {error}; move it away to start with an empty journal"
             ) from None
 
-    def begin(self, command_id: int, kind: str) -> bool:
+    def begin(self, command_id: str, kind: str) -> bool:
         """Write a command down before it is carried out. False if it is known already: leave it alone."""
         with self._guard:
             cursor = self._db.execute(
-                "INSERT OR IGNORE INTO command (id, kind, state, received_at) VALUES (?, ?, 'begun', ?)",
+                "INSERT OR IGNORE INTO commands (id, kind, state, received_at) VALUES (?, ?, 'begun', ?)",
                 (command_id, kind, time.time()),
             )
             return cursor.rowcount == 1
 
-    def finish(self, command_id: int, result: JSON) -> None:
+    def finish(self, command_id: str, result: JSON) -> None:
         """Keep the result until it is acknowledged. The first one counts."""
         with self._guard:
             self._db.execute(
-                "UPDATE command SET state = 'finished', result = ? WHERE id = ? AND state = 'begun'",
+                "UPDATE commands SET state = 'finished', result = ? WHERE id = ? AND state = 'begun'",
                 (json.dumps(result), command_id),
             )
 
-    def acknowledge(self, command_id: int) -> None:
+    def acknowledge(self, command_id: str) -> None:
         with self._guard:
+            row = self._db.execute("SELECT result FROM commands WHERE id = ?", (command_id,)).fetchone()
+            if row is None or not row[0]:
+                return
+            result = json.loads(row[0])
+            if result.get("output"):
+                result["output"] = OUTPUT_REPORTED
             self._db.execute(
-                "UPDATE command SET state = 'acknowledged', result = '' WHERE id = ?", (command_id,)
+                "UPDATE commands SET state = 'acknowledged', result = ? WHERE id = ?",
+                (json.dumps(result), command_id),
             )
             self._db.execute(
-                "DELETE FROM command WHERE state = 'acknowledged' AND id NOT IN"
-                " (SELECT id FROM command ORDER BY id DESC LIMIT ?)",
+                "DELETE FROM commands WHERE state = 'acknowledged' AND position <="
+                " (SELECT max(position) FROM commands) - ?",
                 (KEPT,),
             )
 
-    def unacknowledged(self) -> list[tuple[int, JSON]]:
+    def report_again(self, command_id: str) -> bool:
+        """Whether there is a result to report that was acknowledged before, or none since the command is not known."""
+        with self._guard:
+            row = self._db.execute(
+                "SELECT state, result FROM commands WHERE id = ?", (command_id,)
+            ).fetchone()
+            if row is None:
+                # Written down, so that it is never begun either.
+                self._db.execute(
+                    "INSERT INTO commands (id, kind, state, received_at) VALUES (?, '', 'acknowledged', ?)",
+                    (command_id, time.time()),
+                )
+            elif row[0] != "acknowledged":
+                return False
+            # One that was acknowledged by an agent of before has left no result either.
+            known = json.loads(row[1]) if row and row[1] else {**failure(NOT_KNOWN), "is_known": False}
+            self._db.execute(
+                "UPDATE commands SET state = 'finished', result = ? WHERE id = ?",
+                (json.dumps({**known, "is_repeated": True}), command_id),
+            )
+            return True
+
+    def unacknowledged(self) -> list[tuple[str, JSON]]:
         """Results that the server has not acknowledged, oldest first."""
         with self._guard:
             rows = self._db.execute(
-                "SELECT id, result FROM command WHERE state = 'finished' ORDER BY id"
+                "SELECT id, result FROM commands WHERE state = 'finished' ORDER BY position"
             ).fetchall()
         return [(row[0], json.loads(row[1])) for row in rows]
 
-    def fail_interrupted(self) -> list[int]:
+    def fail_interrupted(self) -> list[str]:
         """At the start: end what an earlier run began and did not finish. Gives the commands' ids."""
         with self._guard:
-            rows = self._db.execute("SELECT id FROM command WHERE state = 'begun' ORDER BY id").fetchall()
+            rows = self._db.execute(
+                "SELECT id FROM commands WHERE state = 'begun' ORDER BY position"
+            ).fetchall()
         for (command_id,) in rows:
             self.finish(command_id, failure("agent restarted while it ran"))
         return [row[0] for row in rows]
 
     def forget_all(self) -> None:
-        """After the enrollment as a new host: the old commands are nobody's any more, and ids may come again."""
+        """After the enrollment as a new host: the old commands are nobody's any more."""
         with self._guard:
-            self._db.execute("DELETE FROM command")
+            self._db.execute("DELETE FROM commands")
 
     def close(self) -> None:
         with self._guard:

@@ -154,6 +154,9 @@ class Heartbeats:
         commands = answer.body.get("commands")
         for command in commands if isinstance(commands, list) else []:
             self._runner.submit(command)
+        asked = answer.body.get("asked")
+        for command_id in asked if isinstance(asked, list) else []:
+            self._runner.asked(command_id)
         return is_wanted
 
     def _taken(self, sent_round_trips: int) -> None:

@@ -62,16 +62,16 @@ class Reporter:
             try:
                 self._report(command_id, result, token)
             except ServerError as error:
-                log.warning("The result of command %d can't be reported: %s", command_id, error)
+                log.warning("The result of command %s can't be reported: %s", command_id, error)
                 return self._backoff.failed(retry_after=error.retry_after)
             self._backoff.succeeded()
         return None
 
-    def _report(self, command_id: int, result: JSON, token: str) -> None:
+    def _report(self, command_id: str, result: JSON, token: str) -> None:
         try:
             self._client.post(f"commands/{command_id}/result", result, token=token)
         except ServerError as error:
             if error.status not in _FINAL:
                 raise
-            log.error("The server does not take the result of command %d: %s", command_id, error)
+            log.error("The server does not take the result of command %s: %s", command_id, error)
         self._journal.acknowledge(command_id)

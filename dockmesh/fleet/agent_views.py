@@ -1,6 +1,7 @@
 """The agents' three endpoints: plain Django views, since a heartbeat has no time for more."""
 
 import logging
+import uuid
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -84,7 +85,9 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
     document = read_heartbeat(_body(request))
     _check_identity(agent, document)
     try:
-        answer = services.record_heartbeat(agent=agent, heartbeat=document)
+        answer = services.record_heartbeat(
+            agent=agent, heartbeat=document, is_numbered=_knows_numbers_only(request)
+        )
     except NotFound:
         # Removed since the token was looked up: from now on the token is unknown.
         raise bearer.bad_token(bearer.Reason.UNKNOWN, address=agent.address) from None
@@ -92,14 +95,14 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
 
 
 @agent_endpoint
-def command_result(request: HttpRequest, id: int) -> HttpResponse:
+def command_result(request: HttpRequest, id: str) -> HttpResponse:
     """`POST /api/v1/agents/commands/{id}/result`: `accepted`, or `known` for a report sent again."""
     agent = _agent(request)
     result, document = read_result(_body(request))
     try:
         is_new = commands.finish(
             host_id=agent.host_id,
-            command_id=id,
+            key=_command_key(id),
             result=commands.CommandResult(
                 is_success=result.result == "success",
                 duration_seconds=result.duration_seconds,
@@ -113,6 +116,24 @@ def command_result(request: HttpRequest, id: int) -> HttpResponse:
         refusals.note(agent.principal, why="the result of another host's command", path=request.path)
         raise
     return _json({"status": "accepted" if is_new else "known"})
+
+
+def _knows_numbers_only(request: HttpRequest) -> bool:
+    """Whether this is dockmesh's own agent of the version before, which takes no command whose id is not a number.
+
+    It sends nothing else that tells it from a program that knows the protocol as it is.
+    """
+    name = request.META.get("HTTP_USER_AGENT", "")
+    return name.startswith("dockmesh-agent/") and "command-uuids" not in name
+
+
+def _command_key(text: str) -> commands.Key:
+    if text.isascii() and text.isdigit() and len(text) <= 19:
+        return min(int(text), 2**63 - 1)
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise NotFound("There is no such command.") from None
 
 
 def _agent(request: HttpRequest) -> Agent:

@@ -7,7 +7,7 @@ from dockmesh.fleet import agent_views, api
 urlpatterns = [
     path("agents/heartbeat", agent_views.heartbeat),
     path("agents/enroll", agent_views.enroll),
-    path("agents/commands/<int:id>/result", agent_views.command_result),
+    path("agents/commands/<str:id>/result", agent_views.command_result),
     path("hosts", api.Hosts.as_view()),
     path("hosts/<int:id>", api.HostDetail.as_view()),
     path("containers", api.Containers.as_view()),

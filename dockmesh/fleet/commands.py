@@ -6,6 +6,10 @@ and ignores an id that is there already, so an offer that comes again does no ha
 acknowledged it, it is never offered again. A command whose agent falls silent, or that outlives its time,
 expires: its handler is told, a later result is refused (409).
 
+Server and agent may each have been put back to an older copy. So a command has a random UUID, which no copy counts
+up to again. A command that the agent has acknowledged and does not name any more is *asked about*: the agent
+answers with its result once more, or with `is_known: false`, and then the command ends here as well.
+
 Of the commands with the same lock only the oldest open one is handed out, and of all at most `MAX_RUNNING` at a
 time, which is what an agent carries out side by side: so a command's time begins when it is handed out.
 
@@ -18,12 +22,13 @@ import datetime
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
@@ -43,6 +48,12 @@ WARM_UP_SECONDS = 120.0
 NO_RESULT = "The agent did not report a result in time."
 NOT_FETCHED = "The host did not fetch the command in time."
 SILENT = "The host fell silent while the command ran."
+NOT_KNOWN = (
+    "Not known: the agent does not have this command. Server or agent were restored from an older copy."
+)
+
+# A command as the agent names it: by its UUID, or by the number that an agent of before the UUIDs was given.
+Key = uuid.UUID | int
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,25 @@ class CommandResult:
     output: str
     error: str
     document: Mapping[str, Any]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the agent has ever had the command; False only of one that was asked about."""
+        return self.document.get("is_known") is not False
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the agent was asked for it, and may have reported it before."""
+        return self.document.get("is_repeated") is True
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an answer hands to the agent, and the commands that it is asked about."""
+
+    offers: Sequence[dict[str, Any]]
+    asked: Sequence[uuid.UUID]
+    is_any_open: bool
 
 
 @dataclass(frozen=True)
@@ -116,8 +146,16 @@ def enqueue(
     # Locks the pulse as well, so that the flag and the queue agree.
     if not HostPulse.objects.filter(host_id=host_id).update(has_commands=True):
         raise NotFound("There is no such host.")
+    identity = uuid.uuid4()
     return AgentCommand.objects.create(
-        host_id=host_id, kind=kind, payload=dict(payload), lock=lock, timeout_seconds=timeout_seconds
+        uuid=identity,
+        # As random as it gets in what SQLite and PostgreSQL call an integer.
+        number=identity.int >> 65,
+        host_id=host_id,
+        kind=kind,
+        payload=dict(payload),
+        lock=lock,
+        timeout_seconds=timeout_seconds,
     ).pk
 
 
@@ -129,10 +167,16 @@ def cancel(command_id: int) -> bool:
     return bool(cancelled)
 
 
-def hand_out(host_id: int, *, now: datetime.datetime) -> tuple[list[dict[str, Any]], bool]:
-    """(the commands for this answer, whether any is open); the caller holds the pulse's lock."""
+def hand_out(
+    host_id: int, *, now: datetime.datetime, named: Collection[Key] = (), is_numbered: bool = False
+) -> Work:
+    """What this answer hands out; the caller holds the pulse's lock.
+
+    `named` are the commands that the agent says it has; an agent for which commands `is_numbered` gets numbers.
+    """
     rows = list(_open().filter(host_id=host_id).order_by("id"))
     offered: list[AgentCommand] = []
+    asked: list[uuid.UUID] = []
     held: set[str] = set()
     running = sum(row.status == AgentCommand.Status.HANDED_OUT for row in rows)
     for row in rows:
@@ -146,53 +190,55 @@ def hand_out(host_id: int, *, now: datetime.datetime) -> tuple[list[dict[str, An
             held.add(row.lock)
         if row.acknowledged_at is None:
             offered.append(row)
+        elif row.uuid not in named:
+            asked.append(row.uuid)
     fresh = [row.pk for row in offered if row.status == AgentCommand.Status.QUEUED]
     if fresh:
         AgentCommand.objects.filter(pk__in=fresh).update(
             status=AgentCommand.Status.HANDED_OUT, handed_out_at=now
         )
-    return [_offer(row) for row in offered], bool(rows)
+    return Work([_offer(row, is_numbered) for row in offered], () if is_numbered else asked, bool(rows))
 
 
-def note_progress(host_id: int, reports: Sequence[tuple[int, CommandProgress]]) -> None:
+def note_progress(host_id: int, reports: Sequence[tuple[Key, CommandProgress]]) -> None:
     """The agent has these commands; tell their handlers. Ids that are not this host's are left alone."""
-    rows = {
-        row.pk: row
-        for row in AgentCommand.objects.filter(
-            host_id=host_id,
-            pk__in=[command_id for command_id, _ in reports],
-            status=AgentCommand.Status.HANDED_OUT,
-        )
-    }
-    fresh = [row.pk for row in rows.values() if row.acknowledged_at is None]
+    running = AgentCommand.objects.filter(
+        _named([key for key, _ in reports]), host_id=host_id, status=AgentCommand.Status.HANDED_OUT
+    )
+    rows: dict[Key, AgentCommand] = {}
+    for row in running:
+        rows[row.uuid] = rows[row.number] = row
+    fresh = {row.pk for row in rows.values() if row.acknowledged_at is None}
     if fresh:
         AgentCommand.objects.filter(pk__in=fresh).update(acknowledged_at=clock.now())
-    for command_id, progress in reports:
-        row = rows.get(command_id)
-        handlers = _handlers.get(row.kind) if row else None
-        if row and handlers and handlers.on_progress:
-            handlers.on_progress(_command(row), progress)
+    for key, progress in reports:
+        known = rows.get(key)
+        handlers = _handlers.get(known.kind) if known else None
+        if known and handlers and handlers.on_progress:
+            handlers.on_progress(_command(known), progress)
 
 
 @transaction.atomic
-def finish(*, host_id: int, command_id: int, result: CommandResult) -> bool:
+def finish(*, host_id: int, key: Key, result: CommandResult) -> bool:
     """Take an agent's report; False if this very report was taken before.
 
     Raises `NotFound` for an unknown command, `Forbidden` for another host's, `Conflict` where another result is
     known, or the command was cancelled or has expired.
     """
     lock_pulse(host_id)
-    row = AgentCommand.objects.select_for_update().filter(pk=command_id).first()
+    row = AgentCommand.objects.select_for_update().filter(_named([key])).first()
     if row is None:
         raise NotFound("There is no such command.")
     if row.host_id != host_id:
         raise Forbidden("The command is another host's.")
     digest = _digest(result.document)
-    if row.status == AgentCommand.Status.DONE and row.result_digest == digest:
+    if row.result_digest == digest:
         return False
     if row.status != AgentCommand.Status.HANDED_OUT:
+        if result.is_repeated:
+            return False  # It crossed the report that it repeats.
         raise Conflict(f"The command is {row.status.replace('_', ' ')}: no other result is taken.")
-    row.status = AgentCommand.Status.DONE
+    row.status = AgentCommand.Status.DONE if result.is_known else AgentCommand.Status.EXPIRED
     row.finished_at = clock.now()
     # The output is the handler's to keep.
     row.result = {key: value for key, value in result.document.items() if key != "output"}
@@ -200,8 +246,10 @@ def finish(*, host_id: int, command_id: int, result: CommandResult) -> bool:
     row.save()
     _settle(host_id)
     handlers = _handlers.get(row.kind)
-    if handlers:
+    if handlers and result.is_known:
         handlers.on_result(_command(row), result)
+    elif handlers:
+        handlers.on_timeout(_command(row), NOT_KNOWN)
     return True
 
 
@@ -272,11 +320,17 @@ def _open() -> QuerySet[AgentCommand]:
     )
 
 
-def _offer(row: AgentCommand) -> dict[str, Any]:
+def _named(keys: Sequence[Key]) -> Q:
+    return Q(uuid__in=[key for key in keys if isinstance(key, uuid.UUID)]) | Q(
+        number__in=[key for key in keys if isinstance(key, int)]
+    )
+
+
+def _offer(row: AgentCommand, is_numbered: bool) -> dict[str, Any]:
     handlers = _handlers.get(row.kind)
     own = handlers.prepare(_command(row)) if handlers and handlers.prepare else row.payload
     payload = {**own, "lock": row.lock, "timeout_seconds": row.timeout_seconds}
-    return {"id": row.pk, "kind": row.kind, "payload": payload}
+    return {"id": row.number if is_numbered else row.uuid, "kind": row.kind, "payload": payload}
 
 
 def _command(row: AgentCommand) -> Command:

@@ -9,6 +9,7 @@ read once more by `strictjson`, which is slow and looks at everything. Agents se
 
 import datetime
 import re
+import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -94,7 +95,8 @@ class Inventory(Struct, frozen=True):
 class Progress(Struct, frozen=True):
     """What a running command has written since the last accepted heartbeat."""
 
-    command_id: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    # The number is that of an agent of before the UUIDs.
+    command_id: uuid.UUID | Annotated[int, Meta(ge=1, le=2**63 - 1)]
     output: Annotated[str, Meta(max_length=65_536)] = ""
     elapsed_seconds: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
 

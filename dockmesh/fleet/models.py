@@ -1,6 +1,7 @@
 """Hosts, stacks, containers, their summaries, enrollment tokens and the agents' commands."""
 
 import datetime
+import uuid
 
 from django.db import models
 from django.db.models import Q
@@ -179,7 +180,11 @@ class EnrollmentToken(models.Model):
 
 
 class AgentCommand(models.Model):
-    """Work for one agent: handed out in a heartbeat's answer, carried out at most once, reported once."""
+    """Work for one agent: handed out in a heartbeat's answer, carried out at most once, reported once.
+
+    Its primary key stays in this database, which may be put back to an older copy and then counts on from there.
+    The agents know it by `uuid`, or, those of before the UUIDs, by `number`.
+    """
 
     class Status(models.TextChoices):
         """Where the command is."""
@@ -190,6 +195,8 @@ class AgentCommand(models.Model):
         EXPIRED = "expired"
         CANCELLED = "cancelled"
 
+    uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    number = models.BigIntegerField(unique=True, editable=False)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="commands")
     kind = models.CharField(max_length=32)
     payload = models.JSONField(default=dict)

@@ -101,7 +101,9 @@ def golden() -> dict[str, dict[str, Any]]:
         containers=None,
     )
     running = document.Progress(
-        command_id=17, output="Creating network shop_default\nCreating shop-web-1\n", elapsed_seconds=2.5
+        command_id="5f1d7c7e-9a3b-4c1e-8d55-0c3a7be2f6a1",
+        output="Creating network shop_default\nCreating shop-web-1\n",
+        elapsed_seconds=2.5,
     )
     return {
         "heartbeat.json": document.heartbeat(full, state(sequence=42, rtt_seconds=(0.012, 0.0481))),

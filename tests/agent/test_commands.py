@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ def make_runner(journal: Journal) -> Iterator[Callable[[Mapping[str, Executor]],
         runner.stop(5)
 
 
-def command(command_id: int, kind: str = "work", **payload: Any) -> dict[str, Any]:
-    return {"id": command_id, "kind": kind, "payload": payload}
+def command(number: int, kind: str = "work", **payload: Any) -> dict[str, Any]:
+    return {"id": str(uuid.UUID(int=number)), "kind": kind, "payload": payload}
+
+
+def numbered(command_id: str) -> int:
+    return uuid.UUID(command_id).int
 
 
 def results(runner: CommandRunner, journal: Journal) -> dict[int, dict[str, Any]]:
@@ -39,14 +44,14 @@ def results(runner: CommandRunner, journal: Journal) -> dict[int, dict[str, Any]
     while runner.is_busy and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not runner.is_busy
-    return dict(journal.unacknowledged())
+    return {numbered(command_id): result for command_id, result in journal.unacknowledged()}
 
 
 def test_a_command_runs_once_however_often_it_is_handed_out(make_runner: Any, journal: Journal) -> None:
     ran: list[int] = []
 
     def work(run: Run) -> dict[str, Any]:
-        ran.append(run.command_id)
+        ran.append(numbered(run.command_id))
         run.output.write("done\n")
         return {"extra": 1}
 
@@ -92,15 +97,15 @@ def test_commands_with_the_same_lock_run_one_after_the_other(make_runner: Any, j
         return {}
 
     runner = make_runner({"work": work})
-    for command_id in range(1, 9):
-        runner.submit(command(command_id, lock=f"stack:{command_id % 2}"))
+    for number in range(1, 9):
+        runner.submit(command(number, lock=f"stack:{number % 2}"))
     assert {r["result"] for r in results(runner, journal).values()} == {"success"}
     assert {"stack:0", "stack:1"} in together
 
 
 def test_deploys_of_one_stack_never_overlap_even_without_a_lock() -> None:
-    one = Run(1, "deploy", {"stack": "shop", "lock": ""}, threading.Event())
-    two = Run(2, "deploy", {"stack": "shop"}, threading.Event())
+    one = Run("1", "deploy", {"stack": "shop", "lock": ""}, threading.Event())
+    two = Run("2", "deploy", {"stack": "shop"}, threading.Event())
     assert one.lock == two.lock == "stack:shop"
 
 
@@ -141,7 +146,7 @@ def test_every_way_to_fail_gives_a_result(make_runner: Any, journal: Journal) ->
 
 def test_nonsense_instead_of_a_command_is_ignored(make_runner: Any, journal: Journal) -> None:
     runner = make_runner({})
-    for nonsense in (None, 5, {}, {"id": "7"}, []):
+    for nonsense in (None, 5, {}, {"id": "7"}, {"id": 7, "kind": "work"}, {"id": "A" * 36}, []):
         runner.submit(nonsense)
     assert results(runner, journal) == {}
 
@@ -158,7 +163,7 @@ def test_progress_names_what_runs_and_what_waits(make_runner: Any, journal: Jour
     runner.submit(command(1, lock="a"))
     runner.submit(command(2, lock="a"))
     deadline = time.monotonic() + 5
-    while not (progress := {p.command_id: p for p in runner.progress()})[1].output:
+    while not (progress := {numbered(p.command_id): p for p in runner.progress()})[1].output:
         assert time.monotonic() < deadline
     assert progress[1].output == "first\n"
     assert progress[2].output == ""
@@ -188,7 +193,7 @@ def test_a_stop_ends_what_runs_and_what_waits_as_failures(make_runner: Any, jour
 def test_what_was_handed_out_before_an_enrollment_as_a_new_host_is_nobodys(
     make_runner: Any, journal: Journal
 ) -> None:
-    """Neither its progress nor its result goes out under the same id of the new server."""
+    """Neither its progress nor its result goes out to the new server."""
     may_end, ran = threading.Event(), []
 
     def work(run: Run) -> dict[str, Any]:
@@ -201,14 +206,60 @@ def test_what_was_handed_out_before_an_enrollment_as_a_new_host_is_nobodys(
     runner.submit(command(2, of="old", lock="a"))
     runner.forget_all()
     assert runner.progress() == []
-    # Not taken while the old one runs under its id: it is offered again.
-    runner.submit(command(1, of="new", lock="a"))
-    assert runner.progress() == []
     runner.submit(command(3, of="new", lock="a"))
-    assert [each.command_id for each in runner.progress()] == [3]
+    assert [numbered(each.command_id) for each in runner.progress()] == [3]
     assert ran == ["old"]
     may_end.set()
     assert set(results(runner, journal)) == {3}
-    runner.submit(command(1, of="new", lock="a"))
-    assert set(results(runner, journal)) == {1, 3}
-    assert ran == ["old", "new", "new"]
+    assert ran == ["old", "new"]
+
+
+def test_a_server_put_back_to_an_older_copy_gets_the_result_once_more_and_nothing_runs_twice(
+    make_runner: Any, journal: Journal
+) -> None:
+    ran: list[str] = []
+
+    def work(run: Run) -> dict[str, Any]:
+        ran.append(run.command_id)
+        run.output.write("much\n" * 1000)
+        return {"snapshot_id": "ab12"}
+
+    runner = make_runner({"work": work})
+    again = command(1)
+    runner.submit(again)
+    first = results(runner, journal)[1]
+    runner.submit(again)
+    assert results(runner, journal)[1] == first
+    for ask in (lambda: runner.submit(again), lambda: runner.asked(again["id"])):
+        journal.acknowledge(again["id"])
+        assert results(runner, journal) == {}
+        ask()
+        told = results(runner, journal)[1]
+        assert told == {**first, "output": "(The output was reported before.)\n", "is_repeated": True}
+    assert len(ran) == 1
+
+
+def test_what_the_server_believes_to_be_here_and_is_not_ends_as_not_known_and_is_never_begun(
+    make_runner: Any, journal: Journal
+) -> None:
+    ran: list[str] = []
+    runner = make_runner({"work": lambda run: ran.append(run.command_id) or {}})
+    lost = command(9)
+    runner.asked(lost["id"])
+    told = results(runner, journal)[9]
+    assert (told["result"], told["is_known"], told["is_repeated"]) == ("failure", False, True)
+    assert "does not have the command" in told["error"]
+    runner.submit(lost)
+    assert results(runner, journal) == {9: told}
+    assert ran == []
+
+
+def test_what_runs_is_in_no_need_of_being_asked_about(make_runner: Any, journal: Journal) -> None:
+    may_end = threading.Event()
+    runner = make_runner({"work": lambda run: {"ended": may_end.wait(5)}})
+    runner.submit(command(1))
+    for nonsense in (command(1)["id"], None, 7, "x"):
+        runner.asked(nonsense)
+    assert journal.unacknowledged() == []
+    may_end.set()
+    assert results(runner, journal)[1]["result"] == "success"

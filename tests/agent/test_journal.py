@@ -1,5 +1,6 @@
 """The journal: no command twice, no result lost."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,52 +8,54 @@ import pytest
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.journal import Journal, failure
 
+SEVEN = "5f1d7c7e-9a3b-4c1e-8d55-0c3a7be2f6a7"
+
 
 def test_a_command_is_begun_once_even_after_a_restart(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    assert journal.begin(7, "deploy")
-    assert not journal.begin(7, "deploy")
+    assert journal.begin(SEVEN, "deploy")
+    assert not journal.begin(SEVEN, "deploy")
     journal.close()
-    assert not Journal(tmp_path / "j").begin(7, "deploy")
+    assert not Journal(tmp_path / "j").begin(SEVEN, "deploy")
 
 
 def test_what_a_crash_interrupted_ends_as_a_failure_and_is_not_repeated(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    journal.begin(7, "deploy")
+    journal.begin(SEVEN, "deploy")
     journal.close()
     again = Journal(tmp_path / "j")
-    assert again.fail_interrupted() == [7]
-    assert again.unacknowledged() == [(7, failure("agent restarted while it ran"))]
+    assert again.fail_interrupted() == [SEVEN]
+    assert again.unacknowledged() == [(SEVEN, failure("agent restarted while it ran"))]
     assert again.fail_interrupted() == []
-    assert not again.begin(7, "deploy")
+    assert not again.begin(SEVEN, "deploy")
 
 
 def test_a_result_stays_until_it_is_acknowledged(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    journal.begin(7, "deploy")
-    journal.finish(7, {"result": "success"})
+    journal.begin(SEVEN, "deploy")
+    journal.finish(SEVEN, {"result": "success"})
     journal.close()
     again = Journal(tmp_path / "j")
     assert again.fail_interrupted() == []
-    assert again.unacknowledged() == [(7, {"result": "success"})]
-    again.acknowledge(7)
+    assert again.unacknowledged() == [(SEVEN, {"result": "success"})]
+    again.acknowledge(SEVEN)
     assert again.unacknowledged() == []
-    assert not again.begin(7, "deploy")
+    assert not again.begin(SEVEN, "deploy")
 
 
 def test_the_first_result_counts(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    journal.begin(7, "deploy")
-    journal.finish(7, {"result": "success"})
-    journal.finish(7, {"result": "failure"})
-    assert journal.unacknowledged() == [(7, {"result": "success"})]
+    journal.begin(SEVEN, "deploy")
+    journal.finish(SEVEN, {"result": "success"})
+    journal.finish(SEVEN, {"result": "failure"})
+    assert journal.unacknowledged() == [(SEVEN, {"result": "success"})]
 
 
-def test_after_a_new_enrollment_ids_may_come_again(tmp_path: Path) -> None:
+def test_after_a_new_enrollment_nothing_is_known(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    journal.begin(7, "deploy")
+    journal.begin(SEVEN, "deploy")
     journal.forget_all()
-    assert journal.begin(7, "deploy")
+    assert journal.begin(SEVEN, "deploy")
 
 
 def test_the_journal_is_private(tmp_path: Path) -> None:
@@ -64,3 +67,42 @@ def test_a_damaged_journal_stops_the_start_instead_of_risking_a_repetition(tmp_p
     (tmp_path / "j").write_bytes(b"no database" * 1000)
     with pytest.raises(StartError, match="can't be used"):
         Journal(tmp_path / "j")
+
+
+def test_the_journal_of_an_agent_whose_commands_had_numbers_is_taken_over(tmp_path: Path) -> None:
+    """What it had begun is not repeated, and what it had not reported is reported under its number."""
+    old = sqlite3.connect(tmp_path / "j")
+    old.execute(
+        "CREATE TABLE command (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL,"
+        " received_at REAL NOT NULL, result TEXT NOT NULL DEFAULT '')"
+    )
+    rows = [
+        (1, "deploy", "acknowledged", ""), (2, "deploy", "finished", '{"result": "success"}'), (3, "backup", "begun", "")
+    ]  # fmt: skip
+    old.executemany("INSERT INTO command VALUES (?, ?, ?, 1.0, ?)", rows)
+    old.commit()
+    old.close()
+    Journal(tmp_path / "j").close()
+    journal = Journal(tmp_path / "j")
+    assert journal.fail_interrupted() == ["3"]
+    assert journal.unacknowledged() == [
+        ("2", {"result": "success"}),
+        ("3", failure("agent restarted while it ran")),
+    ]
+    assert not journal.begin("1", "deploy")
+    journal.acknowledge("1")
+    assert journal.begin(SEVEN, "deploy")
+
+
+def test_the_journal_stays_small_and_keeps_what_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockmesh.agent.journal.KEPT", 3)
+    journal = Journal(tmp_path / "j")
+    for number in range(9):
+        journal.begin(str(number), "deploy")
+        journal.finish(str(number), failure(""))
+    for number in range(1, 9):
+        journal.acknowledge(str(number))
+    assert [command_id for command_id, _ in journal.unacknowledged()] == ["0"]
+    assert [journal.begin(str(number), "deploy") for number in (8, 7, 6, 5)] == [False, False, False, True]

@@ -51,7 +51,7 @@ def seen(host: Host, moment: datetime.datetime) -> None:
 def finish(host: Host, **how: Any) -> BackupRun:
     [command] = fetch(host)
     report(host, command["id"], **how)
-    return BackupRun.objects.get(command_id=command["id"])
+    return BackupRun.objects.get(command_id=AgentCommand.objects.get(uuid=command["id"]).pk)
 
 
 def test_a_backup_runs_and_its_end_is_what_metrics_show(host: Host, time: Clock) -> None:

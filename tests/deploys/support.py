@@ -1,5 +1,6 @@
 """Plays the agent at the level of the command queue."""
 
+import uuid
 from typing import Any
 
 from django.db import transaction
@@ -12,15 +13,15 @@ from dockmesh.fleet.models import Host
 def fetch(host: Host) -> list[dict[str, Any]]:
     """The commands that the host's next heartbeat would be answered with."""
     with transaction.atomic():
-        return commands.hand_out(host.pk, now=clock.now())[0]
+        return list(commands.hand_out(host.pk, now=clock.now()).offers)
 
 
-def progress(host: Host, command_id: int, output: str, seconds: float = 1.0) -> None:
+def progress(host: Host, command_id: uuid.UUID, output: str, seconds: float = 1.0) -> None:
     commands.note_progress(host.pk, [(command_id, commands.CommandProgress(output, seconds))])
 
 
 def report(
-    host: Host, command_id: int, *, result: str = "success", seconds: float = 7.0, **more: Any
+    host: Host, command_id: uuid.UUID, *, result: str = "success", seconds: float = 7.0, **more: Any
 ) -> bool:
     document = {
         "result": result,
@@ -32,7 +33,7 @@ def report(
     }
     return commands.finish(
         host_id=host.pk,
-        command_id=command_id,
+        key=command_id,
         result=commands.CommandResult(
             result == "success",
             seconds,

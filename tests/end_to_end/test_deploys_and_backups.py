@@ -177,7 +177,9 @@ def test_a_server_killed_in_mid_deploy_gets_the_result_once(
     deploy = asked(api, "stacks", stack, "stop")
     running(api, deploy)
     dockmesh.kill()
-    agent.wait_log("Command 2 (deploy) ended as success", seconds=30)
+    wait_for(
+        lambda: agent.log.count("(deploy) ended as success") == 2, seconds=30, what="the end of the stop"
+    )
     dockmesh.start()
     assert ended(api, deploy)["status"] == "success"
     last = ended(api, asked(api, "stacks", stack, "deploy"))

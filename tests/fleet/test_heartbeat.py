@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock, strictjson
 from dockmesh.fleet import commands, documents, services
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
 from tests.fleet.conftest import AgentClient, both_ways, statements
 from tests.fleet.factories import container, heartbeat
 
@@ -295,9 +296,8 @@ def test_round_trips_add_up(agent: AgentClient) -> None:
 
 def test_a_command_comes_with_the_next_heartbeat_and_its_result_ends_the_hurry(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
-    command = commands.enqueue(
-        host_id=agent.host.pk, kind="deploy", payload={"stack": "shop"}, lock="stack:1"
-    )
+    pk = commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={"stack": "shop"}, lock="stack:1")
+    command = str(AgentCommand.objects.get(pk=pk).uuid)
     answer = agent.beat(heartbeat(2)).json()
     assert answer["heartbeat_interval_seconds"] == 1
     assert [(each["id"], each["kind"]) for each in answer["commands"]] == [(command, "deploy")]
@@ -315,15 +315,51 @@ def test_a_command_comes_with_the_next_heartbeat_and_its_result_ends_the_hurry(a
     assert agent.beat(heartbeat(5)).json()["heartbeat_interval_seconds"] == 15
 
 
-def test_another_hosts_command_is_refused_and_audited(agent: AgentClient, other_agent: AgentClient) -> None:
-    command = commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={})
+def test_what_an_agent_named_and_does_not_name_any_more_is_asked_about_and_ends(agent: AgentClient) -> None:
     agent.beat(whole(1))
+    commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={})
+    answer = agent.beat(heartbeat(2)).json()
+    assert "asked" not in answer
+    [command] = answer["commands"]
+    named = [{"command_id": command["id"], "output": "", "elapsed_seconds": 0.5}]
+    assert "asked" not in agent.beat(heartbeat(3, progress=named)).json()
+    answer = agent.beat(heartbeat(4)).json()
+    assert (answer["commands"], answer["asked"]) == ([], [command["id"]])
+    unknown = {"result": "failure", "duration_seconds": 0.0, "is_known": False, "is_repeated": True}
+    assert agent.post(f"commands/{command['id']}/result", unknown).json() == {"status": "accepted"}
+    assert agent.beat(heartbeat(5)).json()["heartbeat_interval_seconds"] == 15
+
+
+def test_an_agent_of_the_version_before_gets_numbers(agent: AgentClient) -> None:
+    """Which it is told by its name alone: a program of somebody's own gets UUIDs whatever it is."""
+    agent.beat(whole(1))
+    pk = commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={})
+    row = AgentCommand.objects.get(pk=pk)
+    asked = [
+        agent.beat(heartbeat(sequence), headers={"User-Agent": name}).json()["commands"][0]["id"]
+        for sequence, name in enumerate(
+            ("dockmesh-agent/0.1.0", "dockmesh-agent/0.1.0 (command-uuids)", "curl/8"), start=2
+        )
+    ]
+    assert asked == [row.number, str(row.uuid), str(row.uuid)]
+    named = [{"command_id": row.number, "output": "", "elapsed_seconds": 0.5}]
+    answer = agent.beat(heartbeat(5, progress=named), headers={"User-Agent": "dockmesh-agent/0.1.0"}).json()
+    assert answer["commands"] == []
+    report = {"result": "success", "duration_seconds": 1.5}
+    assert agent.post(f"commands/{row.number}/result", report).json() == {"status": "accepted"}
+    for nonsense in ("0", "9" * 19, "x", str(row.uuid)[:-1], f"{row.uuid}0"):
+        assert agent.post(f"commands/{nonsense}/result", report).status_code == 404
+
+
+def test_another_hosts_command_is_refused_and_audited(agent: AgentClient, other_agent: AgentClient) -> None:
+    commands.enqueue(host_id=agent.host.pk, kind="deploy", payload={})
+    command = agent.beat(whole(1)).json()["commands"][0]["id"]
     report = {"result": "success", "duration_seconds": 1.5}
     assert other_agent.post(f"commands/{command}/result", report).status_code == 403
     assert AuditEntry.objects.filter(
         action="permission.refused", actor_kind="agent", actor_name="db"
     ).exists()
-    assert other_agent.post(f"commands/{command + 99}/result", report).status_code == 404
+    assert other_agent.post(f"commands/{uuid.uuid4()}/result", report).status_code == 404
 
 
 @pytest.mark.parametrize("claim", ["host_id", "host_id_text", "host", "host_object"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +27,19 @@ class Request:
     body: dict[str, Any]
     headers: dict[str, str]
     at: float = field(default_factory=time.monotonic)
+
+
+# Commands have UUIDs on the wire and small numbers in the tests.
+_ZEROS = "00000000-0000-0000-0000-"
+_NUMBERED = re.compile(f'"{_ZEROS}([0-9a-f]{{12}})"|{_ZEROS}([0-9a-f]{{12}})')
+
+
+def _with_numbers(text: str) -> str:
+    return _NUMBERED.sub(lambda found: str(int(found[1] or found[2], 16)), text)
+
+
+def _with_uuids(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**each, "id": str(uuid.UUID(int=each["id"]))} for each in commands]
 
 
 class StubServer:
@@ -48,9 +63,9 @@ class StubServer:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 request = Request(
-                    path=self.path.removeprefix("/api/v1/agents/"),
+                    path=_with_numbers(self.path.removeprefix("/api/v1/agents/")),
                     token=self.headers.get("Authorization", "").removeprefix("Bearer "),
-                    body=json.loads(self.rfile.read(length)),
+                    body=json.loads(_with_numbers(self.rfile.read(length).decode())),
                     headers=dict(self.headers),
                 )
                 status, body, headers = stub._answer(request)
@@ -150,5 +165,5 @@ class StubServer:
             "status": status,
             "heartbeat_interval_seconds": self.interval,
             "server_time": "2026-11-22T12:00:00Z",
-            "commands": commands,
+            "commands": _with_uuids(commands),
         }

@@ -12,6 +12,7 @@ is wrong for that long at most, and no wrong digest can make the server wrong fo
 
 import datetime
 import hashlib
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.db import transaction
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from dockmesh.core import clock
 from dockmesh.core.errors import NotFound
@@ -48,19 +49,21 @@ class Answer:
     heartbeat_interval_seconds: int
     server_time: datetime.datetime
     commands: Sequence[dict[str, Any]] = ()
+    asked: Sequence[uuid.UUID] | UnsetType = UNSET
+    """Commands that the agent said it had, and does not name any more."""
 
 
-def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat) -> Answer:
+def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat, is_numbered: bool = False) -> Answer:
     """Take a heartbeat that `documents.read_heartbeat` has checked, of the host that the token is of.
 
     Everything that it changes is changed in one transaction; a stale one changes nothing. Raises `NotFound`
-    if the host has been removed since its token was read.
+    if the host has been removed since its token was read. `is_numbered`: see `commands.hand_out`.
     """
     now = clock.now()
     facts = facts_digest(heartbeat)
     if is_unchanged(agent, heartbeat, facts, now) and _touch(agent, heartbeat, now):
         return Answer(ACCEPTED, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
-    return _record_change(agent, heartbeat, facts, now)
+    return _record_change(agent, heartbeat, facts, now, is_numbered)
 
 
 def is_unchanged(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> bool:
@@ -159,7 +162,9 @@ UPDATE fleet_hostpulse
 
 
 @transaction.atomic
-def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime) -> Answer:
+def _record_change(
+    agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime, is_numbered: bool
+) -> Answer:
     """The long way, with the pulse locked."""
     pulse = _lock(agent.host_id)
     if _is_stale(pulse, heartbeat):
@@ -172,9 +177,10 @@ def _record_change(agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime
         is_rendered_anew = True
     # Handlers of commands change the pulse too, so it is written before they are called.
     _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
-    work = _take_commands(pulse, heartbeat, now)
-    interval = BUSY_INTERVAL_SECONDS if pulse.has_commands else settings.DOCKMESH_HEARTBEAT_INTERVAL
-    return Answer(status, interval, now, work)
+    work = _take_commands(pulse, heartbeat, now, is_numbered)
+    if not work.is_any_open:
+        return Answer(status, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
+    return Answer(status, BUSY_INTERVAL_SECONDS, now, work.offers, work.asked or UNSET)
 
 
 def _lock(host_id: int) -> _Pulse:
@@ -280,20 +286,23 @@ def _take_inventory(
     return ACCEPTED, summary
 
 
-def _take_commands(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime) -> Sequence[dict[str, Any]]:
-    """Pass the progress on, and take what the agent has to do; `pulse.has_commands` is right afterwards."""
-    if heartbeat.progress is not UNSET:
+def _take_commands(
+    pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, is_numbered: bool
+) -> commands.Work:
+    """Pass the progress on, and take what the agent has to do."""
+    progress = () if heartbeat.progress is UNSET else heartbeat.progress
+    if progress:
         commands.note_progress(
             pulse.host_id,
             [
                 (each.command_id, commands.CommandProgress(each.output, each.elapsed_seconds))
-                for each in heartbeat.progress
+                for each in progress
             ],
         )
     if not pulse.has_commands:
-        return ()
-    work, is_any_open = commands.hand_out(pulse.host_id, now=now)
-    if not is_any_open:
+        return commands.Work((), (), False)
+    named = {each.command_id for each in progress}
+    work = commands.hand_out(pulse.host_id, now=now, named=named, is_numbered=is_numbered)
+    if not work.is_any_open:
         HostPulse.objects.filter(pk=pulse.host_id).update(has_commands=False)
-        pulse.has_commands = False
     return work

@@ -94,8 +94,8 @@ class SimulatedAgent:
     sequence: int = 0
     known_digest: str = ""
     rtt_seconds: list[float] = field(default_factory=list)
-    work: dict[int, Work] = field(default_factory=dict)
-    seen_commands: set[int] = field(default_factory=set)
+    work: dict[str, Work] = field(default_factory=dict)
+    seen_commands: set[str] = field(default_factory=set)
     advanced_at: float = field(default_factory=time.monotonic)
     interval_seconds: float = 15.0
 
@@ -137,6 +137,8 @@ class SimulatedAgent:
             self.known_digest = digest
         for command in answer["commands"]:
             self._begin(command, now)
+        for command_id in answer.get("asked", ()):
+            self._say_not_known(client, command_id)
         return str(answer["status"])
 
     def _document(self, digest: str, containers: list[dict[str, Any]], now: float) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class SimulatedAgent:
             document["progress"] = [self._progress(key, work, now) for key, work in self.work.items()]
         return document
 
-    def _progress(self, command_id: int, work: Work, now: float) -> dict[str, Any]:
+    def _progress(self, command_id: str, work: Work, now: float) -> dict[str, Any]:
         work.written += 1
         return {
             "command_id": command_id,
@@ -192,12 +194,22 @@ class SimulatedAgent:
     def _finish_work(self, client: Client, now: float) -> None:
         for command_id, work in [(key, work) for key, work in self.work.items() if work.ends <= now]:
             result = self._result(work)
-            try:
-                client.post(f"agents/commands/{command_id}/result", result, token=self.token)
-            except Refused as refused:
-                if refused.status not in (403, 404, 409):
-                    raise
+            self._report(client, command_id, result)
             del self.work[command_id]
+
+    def _say_not_known(self, client: Client, command_id: str) -> None:
+        """The server has been put back to an older copy, or this program began anew."""
+        if command_id not in self.work:
+            error = "this agent does not have the command"
+            answer = {"result": "failure", "duration_seconds": 0.0, "error": error}
+            self._report(client, command_id, {**answer, "is_known": False, "is_repeated": True})
+
+    def _report(self, client: Client, command_id: str, result: dict[str, Any]) -> None:
+        try:
+            client.post(f"agents/commands/{command_id}/result", result, token=self.token)
+        except Refused as refused:
+            if refused.status not in (403, 404, 409):
+                raise
 
     def _result(self, work: Work) -> dict[str, Any]:
         payload, lines = work.payload, []
