@@ -22,8 +22,4 @@ class Migration(migrations.Migration):
         migrations.AddField("agentcommand", "uuid", models.UUIDField(null=True)),
         migrations.AddField("agentcommand", "number", models.BigIntegerField(null=True)),
         migrations.RunPython(name_commands, migrations.RunPython.noop, elidable=False),
-        migrations.AlterField(
-            "agentcommand", "uuid", models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
-        ),
-        migrations.AlterField("agentcommand", "number", models.BigIntegerField(unique=True, editable=False)),
     ]
