@@ -1,5 +1,6 @@
 """What all tests share: the real servers, and patience."""
 
+import pytest
 from hypothesis import settings
 
 from tests.integration.browser import chromium, site, visit  # noqa: F401
@@ -12,3 +13,13 @@ from tests.integration.postgres import postgres_server  # noqa: F401  (a fixture
 # No test is about seconds: a busy machine must not fail one.
 settings.register_profile("dockmesh", deadline=None)
 settings.load_profile("dockmesh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start real servers come first: shared among processes, the longest must not begin last."""
+    slow = {
+        item.path
+        for item in items
+        if item.get_closest_marker("integration") or item.get_closest_marker("browser")
+    }
+    items.sort(key=lambda item: item.path not in slow)

@@ -137,6 +137,7 @@ def test_each_bad_token_has_its_own_reason_for_the_operator() -> None:
         str(secret.generate(secret.Kind.API)) + "\n",
         "dmt_aaaaaaaaaaaa_" + "a" * 40 + "_000000",
     ],
+    ids=["empty", "short", "long", "latin-1", "digits-that-are-none", "checksum", "line-break", "zeros"],
 )
 def test_a_text_that_is_no_token_is_refused_without_a_query(
     text: str, django_assert_num_queries: DjangoAssertNumQueries
