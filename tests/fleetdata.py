@@ -167,8 +167,8 @@ volumes:
 """
 PULLED = """Pulling web (registry.example.net/shop/web:1.7)
 Creating network "shop_default" with the default driver
-Creating shop_db_1  ... done
-Creating shop_web_1 ... done
+Creating shop-db-1  ... done
+Creating shop-web-1 ... done
 """
 
 

@@ -104,7 +104,7 @@ def test_a_volume_is_backed_up_changed_and_restored(
     assert found["hostname"] == "node-1"
 
     with docker_engine.client() as client:
-        container = client.containers.get("shop_db_1")
+        container = client.containers.get("shop-db-1")
         volume = Path(client.volumes.get("shop_rows").attrs["Mountpoint"])
         assert container.exec_run(["sh", "-c", "echo two > /data/row"]).exit_code == 0
     second = order("backup", source={"type": "volumes", "stack": "shop", "volumes": []})

@@ -63,7 +63,7 @@ def test_a_stack_is_deployed_changed_restarted_stopped_and_removed(
     up = result(server, 1)
     assert (up["result"], up["exit_code"], up["error"]) == ("success", 0, "")
     assert 0 < up["duration_seconds"] < 60
-    assert "shop_web_1" in up["output"] or "shop-web-1" in up["output"]
+    assert "shop-web-1" in up["output"]
     assert states(docker_engine) == {"web": "running", "db": "running"}
 
     server.commands = [deploy(2, compose_file({"web": "sleep 601"}))]
@@ -108,7 +108,7 @@ def test_secrets_of_the_env_file_are_used_masked_and_not_kept(
     server.commands = [deploy(1, file, env_file="PASSWORD=hunter2-hunter2\nTAG=no-such-hunter\n")]
     assert result(server, 1)["result"] == "success"
     with docker_engine.client() as client:
-        assert "PASSWORD=hunter2-hunter2" in client.containers.get("shop_web_1").attrs["Config"]["Env"]
+        assert "PASSWORD=hunter2-hunter2" in client.containers.get("shop-web-1").attrs["Config"]["Env"]
     broken = file.replace("busybox:latest", "busybox:${TAG}")
     server.commands = [deploy(2, broken, env_file="PASSWORD=hunter2-hunter2\nTAG=no-such-hunter\n")]
     failed = result(server, 2)

@@ -56,9 +56,9 @@ def test_containers_are_reported_as_docker_says(
     seen = containers(request)
     states = {name: (c["state"], c["exit_code"], c["stack"], c["service"]) for name, c in seen.items()}
     assert states == {
-        "shop_web_1": ("running", 0, "shop", "web"),
-        "shop_migrate_1": ("exited", 0, "shop", "migrate"),
-        "shop_broken_1": ("exited", 3, "shop", "broken"),
+        "shop-web-1": ("running", 0, "shop", "web"),
+        "shop-migrate-1": ("exited", 0, "shop", "migrate"),
+        "shop-broken-1": ("exited", 3, "shop", "broken"),
         "alone": ("paused", 0, "", ""),
         "ill": ("running", 0, "", ""),
         "fresh": ("created", 0, "", ""),

@@ -221,7 +221,7 @@ def test_a_volume_is_backed_up_changed_restored_and_verified(
 
     with docker_engine.client() as client:
         volume = Path(client.volumes.get("shop_rows").attrs["Mountpoint"])
-        client.containers.get("shop_db_1").exec_run(["sh", "-c", "echo two > /data/row"])
+        client.containers.get("shop-db-1").exec_run(["sh", "-c", "echo two > /data/row"])
     target = tmp_path / "restored"
     order = {"snapshot_id": first["snapshot_id"], "target_path": str(target)}
     restored = ended(api, asked(api, "backup-jobs", job, "restore", order))

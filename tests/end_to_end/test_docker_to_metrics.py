@@ -66,7 +66,7 @@ def test_the_page_follows_what_docker_does(
     assert page['dockmesh_audit_log_entries_total{action="host.enrolled"}'] == 1
 
     with docker_engine.client() as client:
-        client.containers.get("shop_web_1").kill(signal="USR1")
+        client.containers.get("shop-web-1").kill(signal="USR1")
     killed = time.monotonic()
     wait_for(lambda: scrape()[stacks("node-1", "error")] == 1, seconds=10, what="the stack in error")
     assert time.monotonic() - killed < 3, "a container that dies is on /metrics within 3 s"

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.prometheus import free_port, wait_for
 from tests.monitoring.installation import RUNS_OUT_SECONDS, Installation
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 SETTLE_SECONDS = 6.0
 
 
