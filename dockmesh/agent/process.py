@@ -70,13 +70,16 @@ def run(
                 selector.register(pipe, selectors.EVENT_READ, _Decoder(sink))
         while selector.get_map():
             stop.check()
-            ready = selector.select(_POLL_SECONDS)
+            # Asked before the pipes are: what it wrote before it ended is in them by now. The other way round,
+            # what it writes between the two is lost.
+            has_ended = child.poll() is not None
+            ready = selector.select(0 if has_ended else _POLL_SECONDS)
             for key, _ in ready:
                 data = os.read(key.fd, 65536)
                 key.data(data)
                 if not data:
                     selector.unregister(key.fileobj)
-            if not ready and child.poll() is not None:
+            if not ready and has_ended:
                 break  # a grandchild still holds the pipe; the command itself is done
         while child.poll() is None:
             stop.check()

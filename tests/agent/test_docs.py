@@ -43,6 +43,14 @@ def test_systemd_does_not_restart_what_a_restart_can_not_mend() -> None:
     assert "-m dockmesh.agent run\n" in unit
 
 
+@pytest.mark.parametrize(
+    "hides", ["PrivateTmp", "ProtectHome", "ProtectSystem", "InaccessiblePaths", "TemporaryFileSystem"]
+)
+def test_systemd_hides_no_folder_into_which_somebody_may_restore(hides: str) -> None:
+    unit = (ROOT / "packaging" / "agent" / "dockmesh-agent.service").read_text()
+    assert f"{hides}=" not in unit
+
+
 def test_the_agents_pin_is_the_servers() -> None:
     pins = [
         line.split("#")[0].strip()

@@ -1,6 +1,7 @@
 """Programs run with a time limit, in a process group of their own."""
 
 import os
+import selectors
 import subprocess
 import threading
 import time
@@ -76,6 +77,24 @@ def test_a_daemon_that_keeps_the_pipe_open_does_not_hold_the_command() -> None:
     ended, output = shell("setsid sleep 3 & echo done")
     assert (ended.exit_code, output) == (0, "done\n")
     assert time.monotonic() - started < 2
+
+
+def test_what_it_writes_at_the_very_end_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes and ends just after a look at its pipe has found nothing; a grandchild keeps the pipe open."""
+    go = tmp_path / "go"
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            ready = super().select(timeout)
+            if not ready and not go.exists():
+                go.touch()
+                child = int((tmp_path / "child").read_text())
+                os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+            return ready
+
+    monkeypatch.setattr(process.selectors, "DefaultSelector", Selector)
+    script = f"echo $$ > {tmp_path}/child; sleep 3 & while [ ! -e {go} ]; do sleep 0.01; done; echo last words; exit 7"
+    assert shell(script, seconds=10) == (Ended(7, ""), "last words\n")
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
