@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dockmesh.agent import VERSION, backup, config, deploy
+from dockmesh.agent import VERSION, compose, config, restic
 from dockmesh.agent.backup import Backups
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandRunner, Executor
@@ -104,9 +104,12 @@ def _abilities(
     executors: dict[str, Executor] = {}
     if settings.is_monitor_only:
         return executors, AgentInfo()
-    if deploy.is_available():
-        executors["deploy"] = Deployer(state.path / "stacks", docker_host=settings.docker_host)
-    if settings.repositories and not backup.is_available():
+    found, restic_version = compose.find(), restic.version()
+    # Also where there is no Compose: it says what is missing, or that has been installed since.
+    executors["deploy"] = Deployer(state.path / "stacks", docker_host=settings.docker_host)
+    if found.compose is None:
+        log.warning("%s: this agent takes no deploys", found.error)
+    if settings.repositories and not restic_version:
         log.warning("restic is not installed: this agent makes no backups")
     elif settings.repositories:
         backups = Backups(
@@ -116,8 +119,14 @@ def _abilities(
             host=credential.host_name,
         )
         executors |= backups.executors()
-    capabilities = tuple(kind for kind in ("deploy", "backup") if kind in executors)
-    return executors, AgentInfo(capabilities, tuple(sorted(settings.repositories)))
+    is_able = {"deploy": found.compose is not None, "backup": "backup" in executors}
+    capabilities = tuple(kind for kind, is_it in is_able.items() if is_it)
+    return executors, AgentInfo(
+        capabilities,
+        tuple(sorted(settings.repositories)),
+        compose_version=found.version,
+        restic_version=restic_version,
+    )
 
 
 def _log_to_stderr(*, is_verbose: bool) -> None:

@@ -21,10 +21,6 @@ _NAMED_DIFFERENCES = 5
 _HASH_BYTES = 1024 * 1024
 
 
-def is_available() -> bool:
-    return shutil.which("restic") is not None
-
-
 class Backups:
     """What the executors share: the repositories of agent.toml, and where they may work."""
 

@@ -1,12 +1,9 @@
 """Deploys: a stack's files are written into the state folder and given to Compose."""
 
-import functools
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dockmesh.agent import leftovers
+from dockmesh.agent import compose, leftovers
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
 from dockmesh.agent.output import Output, env_values
@@ -102,7 +99,7 @@ class Deployer:
         """Run Compose; with `on_output` only its errors go into the command's output."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return run(
-            [*compose(), *arguments],
+            [*compose.require().command, *arguments],
             # Files that say ${PWD} were written for their own folder.
             env=environment({"DOCKER_HOST": self._docker_host, "PWD": str(project.directory)}),
             cwd=self._folder,
@@ -116,29 +113,4 @@ class Deployer:
 def _expect(operation: str, ended: Ended) -> None:
     if ended.reason or ended.exit_code != 0:
         what = ended.reason or f"ended with exit code {ended.exit_code}"
-        raise CommandError(f"{' '.join(compose())} {operation}: {what}", exit_code=ended.exit_code)
-
-
-@functools.cache
-def compose() -> tuple[str, ...]:
-    """The Compose of this host: the plugin `docker compose`, else the program `docker-compose`."""
-    docker = shutil.which("docker")
-    if docker:
-        try:
-            done = subprocess.run(  # noqa: S603 - a fixed list
-                [docker, "compose", "version"], capture_output=True, timeout=30, check=False
-            )
-            if done.returncode == 0:
-                return ("docker", "compose")
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-    if shutil.which("docker-compose"):
-        return ("docker-compose",)
-    raise CommandError("Compose is not installed on this host: neither docker compose nor docker-compose")
-
-
-def is_available() -> bool:
-    try:
-        return bool(compose())
-    except CommandError:
-        return False
+        raise CommandError(f"compose {operation}: {what}", exit_code=ended.exit_code)

@@ -59,6 +59,9 @@ class AgentInfo:
     capabilities: Sequence[str] = ()
     repositories: Sequence[str] = ()
     version: str = VERSION
+    # Of the programs that it calls; empty where there is none, None where it has not looked.
+    compose_version: str | None = None
+    restic_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,7 @@ def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
         "boot_id": state.boot_id,
         "sequence": state.sequence,
         "sent_at": iso(state.sent_at),
-        "agent": {
-            "version": state.agent.version,
-            "capabilities": list(state.agent.capabilities),
-            "repositories": [clean(name) for name in state.agent.repositories],
-        },
+        "agent": _agent(state.agent),
         "rtt_seconds": [round(seconds, 6) for seconds in state.rtt_seconds],
         "docker": {
             "reachable": snapshot.reachable,
@@ -110,6 +109,16 @@ def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
             for item in state.progress
         ]
     return document
+
+
+def _agent(agent: AgentInfo) -> JSON:
+    said: JSON = {
+        "version": agent.version,
+        "capabilities": list(agent.capabilities),
+        "repositories": [clean(name) for name in agent.repositories],
+    }
+    programs = {"compose_version": agent.compose_version, "restic_version": agent.restic_version}
+    return said | {name: clean(value, limit=64) for name, value in programs.items() if value is not None}
 
 
 def container(inspected: Mapping[str, Any]) -> JSON:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from dockmesh.agent.config import Repository
 from dockmesh.agent.document import JSON
 from dockmesh.agent.output import Output
 from dockmesh.agent.process import Ended, environment, run
+from dockmesh.agent.text import clean
 
 # What restic answers for a repository that isn't there; from version 0.17 on the exit code says it.
 _ABSENT_TEXT = "Is there a repository at the following location"
@@ -24,8 +26,27 @@ _LOCKED_TEXT = "repository is already locked"
 _LOCKED_CODE = 11
 LOCK_WAIT_SECONDS = 900.0
 _LOCK_POLL_SECONDS = 5.0
+_ANSWER_SECONDS = 30.0
+_VERSION = re.compile(r"restic (\S+)")
 _SNAPSHOT = re.compile(r"[0-9a-f]{8,64}|latest")
 _URL_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
+
+
+def version() -> str:
+    """As restic says itself, such as `0.18.0`; empty where it is not installed or does not run."""
+    try:
+        done = subprocess.run(
+            ["restic", "version"],  # noqa: S607 - of the PATH, like every call of it
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    match = _VERSION.match(done.stdout.decode("utf-8", "replace"))
+    return clean(match[1], limit=64) if match else ""
 
 
 def job_tag(job: str) -> str:

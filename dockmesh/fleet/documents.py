@@ -39,6 +39,9 @@ class Agent(Struct, frozen=True):
     version: Short = ""
     capabilities: Words | UnsetType = UNSET
     repositories: Words | UnsetType = UNSET
+    # Of the programs that it calls: empty where there is none, absent where it does not say.
+    compose_version: Short | UnsetType = UNSET
+    restic_version: Short | UnsetType = UNSET
 
 
 class Docker(Struct, frozen=True):

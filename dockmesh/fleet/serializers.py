@@ -35,6 +35,27 @@ class HostShape(serializers.ModelSerializer[Host]):
         source="pulse.heard_at", read_only=True, allow_null=True, help_text="Null before the first heartbeat."
     )
     clock_skew_seconds = serializers.FloatField(source="pulse.clock_skew_seconds", read_only=True)
+    capabilities = serializers.ListField(
+        source="agent_info.capabilities",
+        child=serializers.CharField(),
+        read_only=True,
+        default=list,
+        help_text="What its agent carries out: `deploy`, `backup`.",
+    )
+    compose_version = serializers.CharField(
+        source="agent_info.compose_version",
+        read_only=True,
+        default=None,
+        allow_null=True,
+        help_text="Empty where the host has none, null where its agent does not say.",
+    )
+    restic_version = serializers.CharField(
+        source="agent_info.restic_version",
+        read_only=True,
+        default=None,
+        allow_null=True,
+        help_text="As `compose_version`.",
+    )
     containers = serializers.SerializerMethodField()
     stacks = serializers.SerializerMethodField()
 
@@ -53,6 +74,9 @@ class HostShape(serializers.ModelSerializer[Host]):
             "node_exporter_port",
             "cadvisor_port",
             "agent_version",
+            "capabilities",
+            "compose_version",
+            "restic_version",
             "docker_version",
             "docker_error",
             "os",

@@ -8,7 +8,13 @@ from dockmesh.agent import document
 BOOT_ID = "7d9f0a52-3c1e-4a57-9a0e-2b8f6c1d4e90"
 SENT_AT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 SYSTEM = document.System(os="linux", arch="x86_64", kernel="6.1.0-28-amd64", cpus=2, memory_bytes=25769803776)
-AGENT = document.AgentInfo(capabilities=("deploy", "backup"), repositories=("offsite",), version="0.1.0")
+AGENT = document.AgentInfo(
+    capabilities=("deploy", "backup"),
+    repositories=("offsite",),
+    version="0.1.0",
+    compose_version="2.40.3",
+    restic_version="0.18.1",
+)
 
 
 def inspected(number: int, **changes: Any) -> dict[str, Any]:

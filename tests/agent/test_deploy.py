@@ -85,14 +85,14 @@ def test_a_deploy_that_can_not_work_fails_with_composes_own_words(
     agent: AgentProcess, docker_engine: DockerEngine, server: StubServer
 ) -> None:
     server.commands = [
-        deploy(1, compose_file({"web": "sleep 600"}).replace("busybox:latest", "busybox:no-such-tag")),
+        deploy(1, compose_file({"web": "sleep 600"}).replace("busybox:latest", "127.0.0.1:1/web")),
         deploy(2, "services: [nonsense", operation="validate", lock=""),
         deploy(3, compose_file({"web": "sleep 600"}), operation="validate", lock=""),
     ]
     failed = result(server, 1)
     assert failed["result"] == "failure"
     assert failed["exit_code"] not in (0, None)
-    assert "no-such-tag" in failed["output"]
+    assert "127.0.0.1:1" in failed["output"]
     assert "up: ended with exit code" in failed["error"]
     invalid = result(server, 2)
     assert invalid["result"] == "failure"
@@ -105,16 +105,16 @@ def test_secrets_of_the_env_file_are_used_masked_and_not_kept(
     agent: AgentProcess, docker_engine: DockerEngine, server: StubServer
 ) -> None:
     file = compose_file({"web": "sleep 600"}) + "    environment:\n      PASSWORD: ${PASSWORD}\n"
-    server.commands = [deploy(1, file, env_file="PASSWORD=hunter2-hunter2\nTAG=no-such-hunter\n")]
+    server.commands = [deploy(1, file, env_file="PASSWORD=hunter2-hunter2\n")]
     assert result(server, 1)["result"] == "success"
     with docker_engine.client() as client:
         assert "PASSWORD=hunter2-hunter2" in client.containers.get("shop-web-1").attrs["Config"]["Env"]
-    broken = file.replace("busybox:latest", "busybox:${TAG}")
-    server.commands = [deploy(2, broken, env_file="PASSWORD=hunter2-hunter2\nTAG=no-such-hunter\n")]
+    broken = file + '    ports: ["${PASSWORD}:80"]\n'
+    server.commands = [deploy(2, broken, env_file="PASSWORD=hunter2-hunter2\n")]
     failed = result(server, 2)
     assert failed["result"] == "failure"
     assert "******" in failed["output"]
-    assert "no-such-hunter" not in str(failed)
+    assert "hunter2" not in str(failed)
     folder = agent.state_dir / "stacks" / "shop"
     assert not (folder / ".env").exists()
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -1,16 +1,13 @@
-"""What the agent says when Docker or the server can't be reached, and which Compose it finds."""
+"""What the agent says when Docker or the server can't be reached."""
 
 import socket
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
-from dockmesh.agent import deploy
 from dockmesh.agent.client import parse_retry_after
-from dockmesh.agent.commands import CommandError
 from dockmesh.agent.engine import connect, explain
 
 
@@ -65,37 +62,3 @@ def test_retry_after_as_a_number(value: str | None, seconds: float | None) -> No
 def test_retry_after_as_a_date() -> None:
     assert parse_retry_after(formatdate(time.time() + 30, usegmt=True)) == pytest.approx(30, abs=2)
     assert parse_retry_after(formatdate(time.time() - 30, usegmt=True)) == 0
-
-
-def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    for name, script in scripts.items():
-        path = folder / name.replace("_", "-")
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-    deploy.compose.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _forget_compose() -> Iterator[None]:
-    yield
-    deploy.compose.cache_clear()
-
-
-def test_the_plugin_is_preferred_to_the_old_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs(tmp_path, monkeypatch, docker='[ "$1" = compose ]', docker_compose="exit 0")
-    assert deploy.compose() == ("docker", "compose")
-
-
-def test_the_old_program_is_used_where_only_that_exists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    programs(tmp_path, monkeypatch, docker="exit 1", docker_compose="exit 0")
-    assert deploy.compose() == ("docker-compose",)
-
-
-def test_a_host_without_compose_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs(tmp_path, monkeypatch)
-    assert not deploy.is_available()
-    with pytest.raises(CommandError, match="neither docker compose nor docker-compose"):
-        deploy.compose()

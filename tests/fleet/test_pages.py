@@ -62,6 +62,39 @@ def test_a_host_shows_its_status_and_what_it_runs(browser: Client, agent: AgentC
         assert part in page, part
 
 
+@pytest.mark.parametrize(
+    ("said", "shown", "told"),
+    [
+        (
+            {"capabilities": ["deploy"], "compose_version": "2.40.3", "restic_version": "0.18.1"},
+            "Compose 2.40.3 restic 0.18.1 System",
+            ("2.40.3", "0.18.1"),
+        ),
+        (
+            {"capabilities": [], "compose_version": "1.29.2", "restic_version": ""},
+            "Compose 1.29.2 too old: this host takes no deploys restic not installed System",
+            ("1.29.2", ""),
+        ),
+        (
+            {"capabilities": [], "compose_version": "", "restic_version": "0.14.0"},
+            "Compose not installed: this host takes no deploys restic 0.14.0 System",
+            ("", "0.14.0"),
+        ),
+        ({"capabilities": ["deploy"], "repositories": []}, "Compose – restic – System", (None, None)),
+        ({}, "Compose – restic – System", (None, None)),
+    ],
+    ids=["new", "old compose", "no compose", "agent of the version before", "agent that says nothing"],
+)
+def test_a_host_shows_its_compose_and_its_restic(
+    said: dict[str, Any], shown: str, told: tuple[str | None, str | None], browser: Client, agent: AgentClient
+) -> None:
+    agent.beat(heartbeat(1, containers=[], agent={"version": "0.1.0", **said}))
+    assert shown in words(text(browser, f"/hosts/{agent.host.pk}/"))
+    host = browser.get(f"/api/v1/hosts/{agent.host.pk}").json()
+    assert (host["compose_version"], host["restic_version"]) == told
+    assert host["capabilities"] == said.get("capabilities", [])
+
+
 def test_what_an_offline_host_has_is_unknown(browser: Client, agent: AgentClient) -> None:
     agent.beat(heartbeat(1, containers=[container("a")]))
     HostPulse.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))

@@ -21,8 +21,11 @@ class AgentProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> AgentProcess:
+        # The CLI's configuration is where the tests' Compose is.
         clean = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DOCKMESH_", "DOCKER_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DOCKMESH_", "DOCKER_")) or name == "DOCKER_CONFIG"
         }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -24,7 +24,7 @@ from msgspec import UNSET, UnsetType
 
 from dockmesh.core import clock
 from dockmesh.core.errors import NotFound
-from dockmesh.fleet import commands, sql
+from dockmesh.fleet import commands, documents, sql
 from dockmesh.fleet.agents import Agent
 from dockmesh.fleet.documents import Heartbeat, Inventory
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
@@ -247,10 +247,7 @@ def _take_facts(pulse: _Pulse, heartbeat: Heartbeat, digest: str) -> bool:
     agent, docker, system = heartbeat.agent, heartbeat.docker, heartbeat.system
     new = {
         "agent_version": agent.version,
-        "agent_info": {
-            "capabilities": list(agent.capabilities or ()),
-            "repositories": list(agent.repositories or ()),
-        },
+        "agent_info": _agent_info(agent),
         # A Docker that does not answer has not lost its version.
         "docker_version": docker.version or host.docker_version,
         "docker_error": docker.error,
@@ -265,6 +262,13 @@ def _take_facts(pulse: _Pulse, heartbeat: Heartbeat, digest: str) -> bool:
         setattr(host, name, value)
     host.save(update_fields=list(new))
     return bool(changed & RENDERED)
+
+
+def _agent_info(agent: documents.Agent) -> dict[str, Any]:
+    """What the agent can carry out and with what; a key is absent where it does not say."""
+    info = msgspec.to_builtins(agent)
+    del info["version"]  # has a column
+    return info  # type: ignore[no-any-return]
 
 
 def _take_inventory(

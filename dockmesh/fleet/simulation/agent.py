@@ -11,6 +11,13 @@ from typing import Any
 from dockmesh.fleet.simulation.world import SimulatedHost, moment
 
 VERSION = "0.1.0"
+AGENT = {
+    "version": VERSION,
+    "capabilities": ["deploy", "backup"],
+    "repositories": ["offsite"],
+    "compose_version": "2.40.3",
+    "restic_version": "0.18.1",
+}
 # One command in so many fails.
 FAILS = 0.1
 SECONDS = {"deploy": (2.0, 20.0), "backup": (3.0, 25.0)}
@@ -153,7 +160,7 @@ class SimulatedAgent:
             "boot_id": self.boot_id,
             "sequence": self.sequence,
             "sent_at": moment(),
-            "agent": {"version": VERSION, "capabilities": ["deploy", "backup"], "repositories": ["offsite"]},
+            "agent": AGENT,
             "rtt_seconds": self.rtt_seconds,
             "docker": {
                 "reachable": not is_down,
