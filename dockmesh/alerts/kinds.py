@@ -11,12 +11,14 @@ from dockmesh.alerts import restarts
 from dockmesh.alerts.models import AlertRule
 from dockmesh.backups import selectors as backups
 from dockmesh.core.errors import InvalidInput
-from dockmesh.fleet import watch
+from dockmesh.fleet import listening, watch
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens import selectors as tokens
 
 HEALTHS = ("healthy", "unhealthy", "starting")
 DAY = 86_400
+# For the backups that were missed while the server was away.
+CATCH_UP = datetime.timedelta(hours=1)
 
 Kind = AlertRule.Kind
 
@@ -76,6 +78,11 @@ class Facts:
             known = restarts.counts_at(self.now - datetime.timedelta(seconds=window_seconds))
             self._restarts[window_seconds] = known
         return known
+
+    @cached_property
+    def listened(self) -> listening.Record:
+        """When a server listened."""
+        return listening.record(self.now)
 
     def is_unknown(self, host_id: int | None) -> bool:
         """Whether nobody knows how the subjects on this host are, since it is offline."""
@@ -241,12 +248,18 @@ def _backup_jobs(rule: AlertRule, facts: Facts) -> Iterator[tuple[backups.JobHea
 
 
 def _backup_overdue(rule: AlertRule, facts: Facts) -> Iterator[Match]:
-    limit = facts.now - datetime.timedelta(seconds=rule.parameters["overdue_seconds"])
+    longest = datetime.timedelta(seconds=rule.parameters["overdue_seconds"])
     for job, host in _backup_jobs(rule, facts):
-        if (job.last_success_at or job.created_at) <= limit:
+        if facts.now >= _due(facts, (job.last_success_at or job.created_at) + longest):
             last = f"{job.last_success_at:%Y-%m-%d %H:%M:%S UTC}" if job.last_success_at else "never"
             cause = f"The last successful run was: {last}."
             yield Match(f"backup:{job.id}", f"Backup job {job.name}", cause, host)
+
+
+def _due(facts: Facts, moment: datetime.datetime) -> datetime.datetime:
+    """The moment, or where the server was away then, some time after its return: what was missed runs then."""
+    returned_at = facts.listened.returned_at(moment)
+    return moment if returned_at is None else returned_at + CATCH_UP
 
 
 def _backup_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:

@@ -1,6 +1,7 @@
 """When containers restarted: marks of their restart counts, kept for as long as any window may reach back.
 
-Docker gives a count only, not the times. A mark is written when an evaluation sees the count risen.
+Docker gives a count only, not the times. A mark is written when an evaluation sees the count risen. What rose while
+nobody looked, or while the host was not heard, rose nobody knows when: it is not held against the container.
 """
 
 import datetime
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from dockmesh.alerts.models import RestartMark
 from dockmesh.fleet.watch import ContainerFact, HostFact
@@ -15,6 +17,8 @@ from dockmesh.fleet.watch import ContainerFact, HostFact
 LONGEST_WINDOW_SECONDS = 86_400
 # A host that came this shortly before the last look may not have reported its containers by then.
 SETTLING = datetime.timedelta(seconds=60)
+# Between two looks; after a longer pause nothing is known of the time in between.
+LONGEST_PAUSE = datetime.timedelta(minutes=2)
 # The mark of no container: when the restarts were last looked at.
 LOOKED: dict[str, Any] = {"host_id": 0, "container_id": ""}
 
@@ -24,14 +28,17 @@ def mark(*, containers: list[ContainerFact], hosts: Mapping[int, HostFact], now:
     """Write what has risen since the last look, and drop what no window reaches back to.
 
     A container without a mark had no restart at the last look, unless its host is new or nobody has looked
-    yet: then what it had before is not held against it.
+    yet: then what it had before is not held against it. A host that is silent has a mark without a container; with
+    its first report after that its containers begin anew.
     """
     looked = RestartMark.objects.filter(**LOOKED).first()
+    if looked is not None and now - looked.at > LONGEST_PAUSE:
+        RestartMark.objects.all().delete()
+        looked = None
+    returned = _forget_who_was_silent(hosts, now)
     latest: dict[tuple[int, str], int] = {}
-    for host_id, container_id, count in (
-        RestartMark.objects.exclude(**LOOKED)
-        .order_by("at", "id")
-        .values_list("host_id", "container_id", "restart_count")
+    for host_id, container_id, count in _container_marks().values_list(
+        "host_id", "container_id", "restart_count"
     ):
         latest[host_id, container_id] = count
     marks = []
@@ -40,7 +47,8 @@ def mark(*, containers: list[ContainerFact], hosts: Mapping[int, HostFact], now:
         count = container.restart_count
         known = latest.get(key)
         host = hosts.get(container.host_id)
-        if known is None and looked is not None and host and host.enrolled_at < looked.at - SETTLING:
+        is_known = known is not None or container.host_id in returned
+        if not is_known and looked is not None and host and host.enrolled_at < looked.at - SETTLING:
             marks.append(RestartMark(host_id=key[0], container_id=key[1], restart_count=0, at=looked.at))
         if known != count:
             marks.append(RestartMark(host_id=key[0], container_id=key[1], restart_count=count, at=now))
@@ -52,10 +60,8 @@ def mark(*, containers: list[ContainerFact], hosts: Mapping[int, HostFact], now:
 def counts_at(moment: datetime.datetime) -> dict[tuple[int, str], int]:
     """The restart count of each container at `moment`; where its first mark is later, of that mark."""
     counts: dict[tuple[int, str], int] = {}
-    rows = RestartMark.objects.exclude(**LOOKED).order_by("at", "id")
-    for host_id, container_id, count, at in rows.values_list(
-        "host_id", "container_id", "restart_count", "at"
-    ):
+    rows = _container_marks().values_list("host_id", "container_id", "restart_count", "at")
+    for host_id, container_id, count, at in rows:
         if at <= moment or (host_id, container_id) not in counts:
             counts[host_id, container_id] = count
     return counts
@@ -67,8 +73,9 @@ def _drop(containers: list[ContainerFact], now: datetime.datetime) -> None:
     present = {(container.host_id, container.container_id) for container in containers}
     stale: list[int] = []
     base: dict[tuple[int, str], int] = {}
-    rows = RestartMark.objects.exclude(**LOOKED).order_by("at", "id")
-    for pk, host_id, container_id, at in rows.values_list("id", "host_id", "container_id", "at"):
+    for pk, host_id, container_id, at in _container_marks().values_list(
+        "id", "host_id", "container_id", "at"
+    ):
         key = (host_id, container_id)
         if key not in present:
             stale.append(pk)
@@ -77,3 +84,22 @@ def _drop(containers: list[ContainerFact], now: datetime.datetime) -> None:
                 stale.append(base[key])
             base[key] = pk
     RestartMark.objects.filter(pk__in=stale).delete()
+
+
+def _container_marks() -> QuerySet[RestartMark]:
+    return RestartMark.objects.exclude(container_id="").order_by("at", "id")
+
+
+def _forget_who_was_silent(hosts: Mapping[int, HostFact], now: datetime.datetime) -> set[int]:
+    """Begin anew with the hosts that are heard again, which are returned, and remember those that are silent."""
+    silent = {host.id for host in hosts.values() if host.last_seen_at and now - host.last_seen_at > SETTLING}
+    were_silent = set(
+        RestartMark.objects.filter(container_id="", host_id__gt=0).values_list("host_id", flat=True)
+    )
+    returned = were_silent - silent
+    RestartMark.objects.filter(host_id__in=returned).delete()
+    RestartMark.objects.bulk_create(
+        RestartMark(host_id=host_id, container_id="", restart_count=0, at=now)
+        for host_id in silent - were_silent
+    )
+    return returned

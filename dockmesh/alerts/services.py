@@ -137,10 +137,10 @@ def _evaluate_rule(rule_id: int, facts: kinds.Facts) -> None:
     open_alerts = {alert.key: alert for alert in rule.alerts.exclude(status=Alert.Status.RESOLVED)}
     for key, match in matches.items():
         alert = open_alerts.get(key) or _open(rule, match, facts.now)
-        if alert.status == Alert.Status.PENDING:
-            held = (facts.now - alert.active_since).total_seconds()
-            if held >= rule.for_seconds and not _is_cooling_down(rule, key, facts.now):
-                _fire(rule, alert, match, facts.now)
+        # While nobody listened nobody knows whether it held.
+        has_held = alert.active_since <= facts.listened.before(rule.for_seconds)
+        if alert.status == Alert.Status.PENDING and has_held and not _is_cooling_down(rule, key, facts.now):
+            _fire(rule, alert, match, facts.now)
     for key, alert in open_alerts.items():
         is_about_host = rule.kind in (AlertRule.Kind.HOST_OFFLINE, AlertRule.Kind.HOST_DEGRADED)
         if key in matches or (rule.is_enabled and not is_about_host and facts.is_unknown(alert.host_id)):

@@ -20,8 +20,8 @@ from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.text import clean_name
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Host
-from dockmesh.fleet.selectors import offline_before
 
 Kind = BackupRun.Kind
 Status = BackupRun.Status

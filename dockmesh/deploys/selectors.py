@@ -8,8 +8,8 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from dockmesh.core import clock
 from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.models import Deploy, StackFiles
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Stack
-from dockmesh.fleet.selectors import offline_before
 from dockmesh.fleet.states import StackState
 
 

@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 
-from dockmesh.core import schedule
+from dockmesh.core import lifecycle, schedule
 
 # A command's end by timeout need not be known to the second.
 EXPIRE_EVERY_SECONDS = 10.0
@@ -16,14 +16,17 @@ class FleetConfig(AppConfig):
     label = "fleet"
 
     def ready(self) -> None:
-        """Register the scheduler's jobs."""
-        from dockmesh.fleet import commands, services
+        """Register the scheduler's jobs, and the note of every web process that it listens."""
+        from dockmesh.fleet import commands, listening, services
 
         def tidy() -> None:
             commands.forget_finished()
             services.forget_expired_enrollment_tokens()
+            listening.forget_old_spans()
 
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
         )
+        lifecycle.register_start(listening.start)
+        lifecycle.register_stop(listening.stop)
         schedule.register(name="fleet.tidy", every_seconds=TIDY_EVERY_SECONDS, run=tidy)

@@ -21,7 +21,6 @@ calls `enqueue` calls it, or `services.lock_host`, before locking rows of their 
 import datetime
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from django.db.models import Q, QuerySet
 
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
+from dockmesh.fleet import listening
 from dockmesh.fleet.models import AgentCommand, HostPulse
 
 MAX_RUNNING = 4
@@ -42,8 +42,6 @@ SILENCE = datetime.timedelta(minutes=10)
 
 # So long a report that is sent again is known to have been taken.
 KEPT_FINISHED = datetime.timedelta(days=7)
-# After a start of the scheduler, until it is known whether the hosts were silent or the server was.
-WARM_UP_SECONDS = 120.0
 
 NO_RESULT = "The agent did not report a result in time."
 NOT_FETCHED = "The host did not fetch the command in time."
@@ -253,29 +251,20 @@ def finish(*, host_id: int, key: Key, result: CommandResult) -> bool:
     return True
 
 
-_first_look: float | None = None
-
-
 def expire_overdue() -> None:
-    """The scheduler's job: end what outlived its time or whose host is silent."""
-    global _first_look
-    if _first_look is None:
-        _first_look = time.monotonic()
-    if time.monotonic() - _first_look >= WARM_UP_SECONDS:
-        _expire_overdue()
-
-
-def _expire_overdue() -> None:
-    now = clock.now()
+    """The scheduler's job: end what outlived its time or whose host is silent, both over time in which a server
+    listened."""
+    listened = listening.record(clock.now())
+    silent_before = listened.before(SILENCE.total_seconds())
     for row in _open().select_related("host__pulse").defer("payload"):
-        is_silent = now - row.host.pulse.last_seen_at > SILENCE
+        is_silent = row.host.pulse.last_seen_at < silent_before
         reason = None
         if row.handed_out_at is None:
-            if is_silent and now - row.created_at > SILENCE:
+            if is_silent and row.created_at < silent_before:
                 reason = NOT_FETCHED
-        elif now - row.handed_out_at > datetime.timedelta(seconds=row.timeout_seconds) + GRACE:
+        elif row.handed_out_at < listened.before(row.timeout_seconds + GRACE.total_seconds()):
             reason = NO_RESULT
-        elif is_silent and now - row.handed_out_at > SILENCE:
+        elif is_silent and row.handed_out_at < silent_before:
             reason = SILENT
         if reason:
             _expire(row.pk, row.host_id, reason)

@@ -6,8 +6,9 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HostPulse, Stack
-from dockmesh.fleet.selectors import offline_before
+from dockmesh.fleet.selectors import status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 Counts = tuple[tuple[str, int], ...]
@@ -45,15 +46,8 @@ class StackMark:
     state_changed_at: datetime.datetime
 
 
-def status_of(last_seen_at: datetime.datetime, is_degraded: bool, now: datetime.datetime) -> HostStatus:
-    """A host's status at a moment; offline is a matter of time and never stored."""
-    if last_seen_at < offline_before(now):
-        return HostStatus.OFFLINE
-    return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
-
-
 def fleet_glance(now: datetime.datetime) -> FleetGlance:
-    """Everything about all hosts in one query. What an offline host has counts as unknown."""
+    """Everything about all hosts, in two queries. What an offline host has counts as unknown."""
     rows = HostPulse.objects.order_by("host__name").values_list(
         "host_id",
         "host__name",
@@ -64,11 +58,12 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
         "host__stack_counts",
         "host__container_counts",
     )
+    before = offline_before(now)
     marks = []
     stacks = [0] * len(StackState)
     containers = [0] * len(ContainerState)
     for host_id, name, seen_at, sequence, is_degraded, docker_error, stack_text, container_text in rows:
-        status = status_of(seen_at, is_degraded, now)
+        status = status_of(seen_at, is_degraded, before)
         marks.append(HostMark(host_id, name, status, seen_at if sequence >= 0 else None, docker_error))
         for totals, text in ((stacks, stack_text), (containers, container_text)):
             counts = [int(count) for count in text.split(",")]
@@ -89,7 +84,7 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
 
 
 def stacks_in_error(now: datetime.datetime, *, most: int) -> list[StackMark]:
-    """The stacks in error on hosts that are heard, the newest trouble first; one query."""
+    """The stacks in error on hosts that are heard, the newest trouble first; two queries."""
     rows = (
         Stack.objects.filter(state=StackState.ERROR, host__pulse__last_seen_at__gte=offline_before(now))
         .order_by("-state_changed_at", "-id")

@@ -156,6 +156,16 @@ class Container(models.Model):
         return self.name
 
 
+class ListeningSpan(models.Model):
+    """A time in which one process of the server listened; see `dockmesh.fleet.listening`."""
+
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.since} to {self.until}"
+
+
 class EnrollmentToken(models.Model):
     """Lets one host in, once: a new one, or a known one that gets a new agent token. Only the digest is stored."""
 

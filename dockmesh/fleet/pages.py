@@ -1,11 +1,12 @@
 """What the pages show of hosts and containers: rows with the states that count now."""
 
+import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dockmesh.fleet.histograms import RTT_BUCKETS
 from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
-from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
+from dockmesh.fleet.selectors import counts_by_state, status_of_pulse
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 Parts = tuple[tuple[str, int], ...]
@@ -63,25 +64,32 @@ class ContainerRow:
         return self.container.health if self.state == ContainerState.RUNNING else ""
 
 
-def host_row(host: Host) -> HostRow:
-    """The host as it is now; its pulse has been read along."""
-    offline = is_offline(host.pulse)
+def host_rows(hosts: Iterable[Host], before: datetime.datetime) -> list[HostRow]:
+    """Hosts as they are now; their pulses have been read along. Here and below `before` is `offline_before`."""
+    return [_host_row(host, before) for host in hosts]
+
+
+def _host_row(host: Host, before: datetime.datetime) -> HostRow:
+    status = status_of_pulse(host.pulse, before)
+    offline = status is HostStatus.OFFLINE
     containers = counts_by_state(host.container_counts, ContainerState, is_unknown=offline)
     stacks = counts_by_state(host.stack_counts, StackState, is_unknown=offline)
-    return HostRow(host, status_of(host.pulse), _nonzero(containers), _nonzero(stacks))
+    return HostRow(host, status, _nonzero(containers), _nonzero(stacks))
 
 
-def container_rows(containers: Iterable[Container]) -> list[ContainerRow]:
+def container_rows(containers: Iterable[Container], before: datetime.datetime) -> list[ContainerRow]:
     """Containers as they are shown now; their hosts' pulses have been read along."""
     return [
-        ContainerRow(each, ContainerState.UNKNOWN.value if is_offline(each.host.pulse) else each.state)
+        ContainerRow(
+            each, ContainerState.UNKNOWN.value if each.host.pulse.last_seen_at < before else each.state
+        )
         for each in containers
     ]
 
 
-def stack_rows(host: Host) -> list[StackRow]:
+def stack_rows(host: Host, before: datetime.datetime) -> list[StackRow]:
     """The host's stacks by name; one query."""
-    offline = is_offline(host.pulse)
+    offline = host.pulse.last_seen_at < before
     return [
         StackRow(stack, StackState.UNKNOWN.value if offline else stack.state)
         for stack in Stack.objects.filter(host=host).order_by("name")

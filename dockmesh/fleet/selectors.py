@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 from django.db.models import Q, TextField
 from django.db.models.fields.json import KeyTextTransform
@@ -14,6 +13,7 @@ from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Host, HostPulse
 from dockmesh.fleet.states import HostStatus
 
@@ -47,13 +47,8 @@ class PulseColumns:
     """Seconds, with all digits."""
 
 
-def offline_before(now: datetime.datetime) -> datetime.datetime:
-    """A host that was last seen before this moment is offline."""
-    return now - datetime.timedelta(seconds=settings.DOCKMESH_HOST_OFFLINE_AFTER)
-
-
 def pulse_columns(now: datetime.datetime) -> PulseColumns:
-    """What a scrape at `now` reads of every host; one query, and one row.
+    """What a scrape at `now` reads of every host; one query for one row, and one for when anybody listened.
 
     This is the one read that grows with the fleet and that every scrape makes. Each row that is fetched costs
     objects and, on SQLite, letting go of the interpreter, for which the other threads wait; so the database
@@ -76,7 +71,7 @@ def pulse_columns(now: datetime.datetime) -> PulseColumns:
         _joined("rtt_counts", ";"),
         _joined(rtt_sum),
     )
-    longest = float(settings.DOCKMESH_HOST_OFFLINE_AFTER)
+    longest = (now - offline_before(now)).total_seconds()
     (row,) = _fetched(
         f"SELECT {', '.join(columns)}"  # noqa: S608 (constants)
         f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, rtt_sum, %s - {seen} AS age"
@@ -149,16 +144,16 @@ def _fetched(statement: str, params: Sequence[float] = ()) -> list[Any]:
         return list(cursor.fetchall())
 
 
-def is_offline(pulse: HostPulse) -> bool:
-    """Whether the host has been silent for too long, by now."""
-    return pulse.last_seen_at < offline_before(clock.now())
-
-
-def status_of(pulse: HostPulse) -> HostStatus:
-    """The host's status, by now."""
-    if is_offline(pulse):
+def status_of(last_seen_at: datetime.datetime, is_degraded: bool, before: datetime.datetime) -> HostStatus:
+    """A host's status; `before` is `offline_before`. Offline is a matter of time and never stored."""
+    if last_seen_at < before:
         return HostStatus.OFFLINE
-    return HostStatus.DEGRADED if pulse.is_degraded else HostStatus.ONLINE
+    return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
+
+
+def status_of_pulse(pulse: HostPulse, before: datetime.datetime) -> HostStatus:
+    """The same of a host's pulse."""
+    return status_of(pulse.last_seen_at, pulse.is_degraded, before)
 
 
 def counts_by_state(counts: str, states: type[StrEnum], *, is_unknown: bool) -> dict[str, int]:
@@ -222,10 +217,18 @@ EXPORTERS = {"node": "node_exporter_port", "cadvisor": "cadvisor_port"}
 
 
 def targets(exporter: str) -> list[Target]:
-    """All hosts with an address and this exporter (a key of `EXPORTERS`), by id; one query."""
+    """All hosts with an address and this exporter (a key of `EXPORTERS`), by id; two queries."""
     port = EXPORTERS[exporter]
+    before = offline_before(clock.now())
     rows = Host.objects.exclude(address="").exclude(**{port: None}).select_related("pulse").order_by("id")
     return [
-        Target(host.pk, host.name, status_of(host.pulse), host.address, getattr(host, port), host.labels)
+        Target(
+            host.pk,
+            host.name,
+            status_of_pulse(host.pulse, before),
+            host.address,
+            getattr(host, port),
+            host.labels,
+        )
         for host in rows
     ]

@@ -1,13 +1,16 @@
 """Shapes of the hosts', containers' and enrollment tokens' endpoints. What values must be is the services' business."""
 
+import datetime
 from typing import Any
 
 from rest_framework import serializers
 
+from dockmesh.core import clock
 from dockmesh.core.api import StrictSerializer, Text, Whole
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.references import HostReference
-from dockmesh.fleet.selectors import counts_by_state, is_offline, status_of
+from dockmesh.fleet.selectors import counts_by_state, status_of_pulse
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 LABELS_HELP = "Free key=value labels; Prometheus's discovery shows them."
@@ -24,6 +27,15 @@ class HostChange(StrictSerializer):
     address = Text(required=False, allow_blank=True, help_text="Where Prometheus finds the host's exporters.")
     node_exporter_port = Whole(required=False, allow_null=True, help_text=PORT_HELP)
     cadvisor_port = Whole(required=False, allow_null=True, help_text=PORT_HELP)
+
+
+def _offline_before(serializer: serializers.BaseSerializer[Any]) -> datetime.datetime:
+    """`offline_before`, read once for all the rows of an answer."""
+    context: Any = serializer.context
+    if "offline_before" not in context:
+        context["offline_before"] = offline_before(clock.now())
+    moment: datetime.datetime = context["offline_before"]
+    return moment
 
 
 class HostShape(serializers.ModelSerializer[Host]):
@@ -89,15 +101,17 @@ class HostShape(serializers.ModelSerializer[Host]):
 
     def get_status(self, host: Host) -> HostStatus:
         """By now."""
-        return status_of(host.pulse)
+        return status_of_pulse(host.pulse, _offline_before(self))
 
     def get_containers(self, host: Host) -> dict[str, int]:
         """Counts by state."""
-        return counts_by_state(host.container_counts, ContainerState, is_unknown=is_offline(host.pulse))
+        is_unknown = self.get_status(host) is HostStatus.OFFLINE
+        return counts_by_state(host.container_counts, ContainerState, is_unknown=is_unknown)
 
     def get_stacks(self, host: Host) -> dict[str, int]:
         """Counts by state."""
-        return counts_by_state(host.stack_counts, StackState, is_unknown=is_offline(host.pulse))
+        is_unknown = self.get_status(host) is HostStatus.OFFLINE
+        return counts_by_state(host.stack_counts, StackState, is_unknown=is_unknown)
 
 
 class Reference(serializers.Serializer[Any]):
@@ -143,7 +157,8 @@ class ContainerShape(serializers.ModelSerializer[Container]):
 
     def get_state(self, container: Container) -> ContainerState:
         """By now."""
-        return ContainerState.UNKNOWN if is_offline(container.host.pulse) else ContainerState(container.state)
+        is_unknown = container.host.pulse.last_seen_at < _offline_before(self)
+        return ContainerState.UNKNOWN if is_unknown else ContainerState(container.state)
 
 
 class EnrollmentTokenBody(StrictSerializer):

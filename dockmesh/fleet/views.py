@@ -11,12 +11,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
-from dockmesh.core import scrapeconfig
+from dockmesh.core import clock, scrapeconfig
 from dockmesh.core.errors import DomainError, Forbidden
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
 from dockmesh.fleet import installing, pages, renewal, selectors, services
 from dockmesh.fleet.forms import AddHostForm, HostForm
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens.decorators import page_permission
@@ -69,7 +70,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     table.show(rows)
     context = {
         "table": table,
-        "rows": [pages.host_row(each) for each in table.rows],
+        "rows": pages.host_rows(table.rows, offline_before(clock.now())),
         "live_url": _live_url(table),
         "may_manage": _may_manage(request),
     }
@@ -83,13 +84,14 @@ def host(request: HttpRequest, pk: int) -> HttpResponse:
     """One host. `?part=live` is what refreshes itself."""
     found = get_object_or_404(Host.objects.select_related("pulse"), pk=pk)
     rows = Container.objects.filter(host=found).select_related("host__pulse", "stack").order_by("name", "id")
-    shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1])
+    before = offline_before(clock.now())
+    shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1], before)
     bounds, counts = pages.round_trips(found)
     context = {
-        "row": pages.host_row(found),
+        "row": pages.host_rows([found], before)[0],
         "host": found,
         "labels": sorted(found.labels.items()),
-        "stacks": pages.stack_rows(found),
+        "stacks": pages.stack_rows(found, before),
         "containers": shown[:SHOWN_CONTAINERS],
         "has_more_containers": len(shown) > SHOWN_CONTAINERS,
         "round_trip_bounds": bounds,
@@ -218,7 +220,11 @@ def containers(request: HttpRequest) -> HttpResponse:
     if state := table.filter_value("state"):
         rows = rows.filter(selectors.in_shown_state(state))
     table.show(rows)
-    context = {"table": table, "rows": pages.container_rows(table.rows), "live_url": _live_url(table)}
+    context = {
+        "table": table,
+        "rows": pages.container_rows(table.rows, offline_before(clock.now())),
+        "live_url": _live_url(table),
+    }
     return _page(request, "fleet/containers.html", "fleet/parts/containers.html", context)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, Host, Stack
-from dockmesh.fleet.selectors import offline_before
+from dockmesh.fleet.selectors import status_of
 from dockmesh.fleet.states import HostStatus, StackState
 
 
@@ -51,7 +52,7 @@ class ContainerFact:
 
 
 def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
-    """Every host by its id; one query."""
+    """Every host by its id; two queries."""
     limit = offline_before(now)
     rows = (
         Host.objects.exclude(pulse=None)
@@ -69,9 +70,7 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
     )
     facts = {}
     for pk, name, labels, docker_error, enrolled_at, seen_at, sequence, is_degraded in rows:
-        status = HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
-        if seen_at < limit:
-            status = HostStatus.OFFLINE
+        status = status_of(seen_at, is_degraded, limit)
         heard_at = seen_at if sequence >= 0 else None
         facts[pk] = HostFact(pk, name, labels, status, heard_at, enrolled_at, docker_error)
     return facts

@@ -87,7 +87,7 @@ class Overview:
 
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
-    """The overview at a moment: five queries, whatever the fleet's size."""
+    """The overview at a moment: seven queries, whatever the fleet's size."""
     fleet = glance.fleet_glance(now)
     troubles = _troubles(fleet, now)
     worst_first = sorted(

@@ -13,7 +13,7 @@ from dockmesh.alerts.models import Alert, AlertRule, Notification
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob
-from dockmesh.fleet.models import Container, HostPulse, Stack
+from dockmesh.fleet.models import Container, HostPulse, ListeningSpan, Stack
 from tests.alerts.conftest import Time
 from tests.alerts.support import make_container, make_host, make_stack, see
 from tests.tokens.support import token_with
@@ -333,3 +333,78 @@ def test_evaluation_asks_the_same_number_of_queries_whatever_the_fleet() -> None
             services.evaluate()
         counts.append(len(captured))
     assert counts[0] == counts[1]
+
+
+def listened(since: datetime.datetime, until: datetime.datetime) -> None:
+    ListeningSpan.objects.create(since=since, until=until)
+
+
+def test_the_servers_absence_fires_nothing(time: Time) -> None:
+    services.create_recommended_rules(actor=SYSTEM)
+    host = make_host("web-1")
+    begin = time.now
+    time.passes(7200)
+    see(host)
+    stack = make_stack(host, "shop", "error")
+    services.evaluate()
+    listened(begin, time.now)
+    time.passes(36_000)
+    for _ in range(3):
+        services.evaluate()
+        listened(time.now, time.now + datetime.timedelta(seconds=9))
+        time.passes(9)
+    assert firing() == []
+    assert Alert.objects.get().status == "pending"
+    Stack.objects.filter(pk=stack.pk).update(state="running")
+    see(host)
+    services.evaluate()
+    assert not Alert.objects.exists()
+
+
+def test_restarts_while_nobody_looked_are_of_nobody_knows_when(time: Time) -> None:
+    rule("container_restarts", parameters={"restarts": 3, "window_seconds": 600})
+    host = make_host("web-1")
+    HostPulse.objects.update(sequence=1)
+    container = make_container(host, "web")
+    other = make_container(host, "other", restart_count=1)
+    time.passes(300)
+    see(host)
+    services.evaluate()
+    time.passes(3600)  # the server's absence
+    services.evaluate()
+    time.passes(15)
+    see(host)
+    Container.objects.update(restart_count=6)
+    services.evaluate()
+    assert firing() == []
+    for _ in range(10):  # the host's own silence
+        time.passes(60)
+        services.evaluate()
+    see(host)
+    Container.objects.update(restart_count=12)
+    services.evaluate()
+    assert firing() == []
+    time.passes(15)
+    see(host)
+    Container.objects.filter(pk=container.pk).update(restart_count=15)
+    services.evaluate()
+    assert firing() == ["Container web on web-1"]
+    assert other.pk
+
+
+def test_a_backup_missed_in_the_servers_absence_has_time_to_run(time: Time) -> None:
+    rule("backup_overdue", parameters={"overdue_seconds": 3600})
+    host = make_host("web-1")
+    begin = time.now
+    BackupJob.objects.create(host=host, name="nightly", last_success_at=begin)
+    time.passes(1800)
+    listened(begin, time.now)
+    time.passes(86_400)
+    listened(time.now, time.now + datetime.timedelta(hours=2))
+    time.passes(1800)
+    see(host)
+    services.evaluate()
+    assert firing() == []
+    time.passes(1801)
+    services.evaluate()
+    assert firing() == ["Backup job nightly"]

@@ -171,7 +171,7 @@ def test_a_scheduled_run_that_was_never_fetched_is_due_again(host: Host, time: C
     services.start_due()
     AgentCommand.objects.update(created_at=time.now)
     time.set("2026-11-22 13:30")
-    commands._expire_overdue()
+    commands.expire_overdue()
     assert BackupRun.objects.get().status == "failure"
     seen(host, time.now)
     services.start_due()
@@ -274,7 +274,7 @@ def test_an_agent_that_vanishes_ends_the_run_as_a_failure(host: Host) -> None:
     run = services.run_now(actor=ANN, job_id=job.pk)
     [command] = fetch(host)
     AgentCommand.objects.update(handed_out_at=clock.now() - datetime.timedelta(days=1))
-    commands._expire_overdue()
+    commands.expire_overdue()
     run.refresh_from_db()
     assert (run.status, run.error) == ("failure", commands.NO_RESULT)
     with pytest.raises(Conflict):

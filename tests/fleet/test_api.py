@@ -303,7 +303,7 @@ def test_many_hosts_are_discovered_at_once(api: Api, django_assert_max_num_queri
     for index in range(120):
         host, _ = make_host(f"h{index}")
         Host.objects.filter(pk=host.pk).update(address="10.0.0.1")
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(4):
         assert len(api.get("discovery/prometheus?exporter=node")) == 120
 
 
@@ -313,9 +313,9 @@ def test_lists_need_the_same_queries_whatever_the_fleet(
     for index in range(30):
         host, token = make_host(f"h{index}")
         AgentClient(host, token).beat(heartbeat(1, containers=[container("a"), container("b", stack="blog")]))
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         assert viewer.get("hosts")["count"] == 30
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         assert viewer.get("containers")["count"] == 60
 
 

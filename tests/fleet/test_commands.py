@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
 from dockmesh.fleet import commands
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse
+from dockmesh.fleet.models import AgentCommand, Host, HostPulse, ListeningSpan
 from tests.fleet.factories import make_host
 
 pytestmark = pytest.mark.django_db
@@ -142,7 +142,7 @@ def test_what_outlives_its_time_or_its_host_expires(
     AgentCommand.objects.filter(handed_out_at=None).update(created_at=then)
     AgentCommand.objects.exclude(handed_out_at=None).update(created_at=then, handed_out_at=then)
     HostPulse.objects.update(last_seen_at=now - datetime.timedelta(seconds=silent_for))
-    commands._expire_overdue()
+    commands.expire_overdue()
     assert heard == ([("timeout", first, reason)] if reason else [])
     if reason:
         with pytest.raises(Conflict):
@@ -150,14 +150,14 @@ def test_what_outlives_its_time_or_its_host_expires(
 
 
 def test_a_server_that_was_down_does_not_blame_the_hosts(
-    heard: list[Any], monkeypatch: pytest.MonkeyPatch
+    heard: list[Any],
 ) -> None:
     host, _ = make_host()
     enqueue(host)
     old = clock.now() - datetime.timedelta(hours=2)
     AgentCommand.objects.update(created_at=old)
     HostPulse.objects.update(last_seen_at=old)
-    monkeypatch.setattr(commands, "_first_look", None)
+    ListeningSpan.objects.create(since=old, until=old)
     commands.expire_overdue()
     assert heard == []
 

@@ -331,8 +331,8 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; pulses, stack versions, backups, api, audit, alerts, tokens; end.
-    with django_assert_num_queries(10):
+    # Token; begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens; end.
+    with django_assert_num_queries(11):
         scrape(headers)
 
 

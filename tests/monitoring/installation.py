@@ -39,6 +39,8 @@ RUNS_OUT_SECONDS = 25
 LIMITS = {"agent-stale-seconds": "8"}
 # Longest first, so that no replacement meets the result of another.
 SHORTER = (
+    ("[1m] offset 2m", "[4s] offset 4s"),
+    ("[2m]", "[4s]"),
     ("26 * 3600", str(RUNS_OUT_SECONDS)),
     ("for: 26h", "for: 8s"),
     ("offset 15m", "offset 40s"),
