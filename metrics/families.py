@@ -77,6 +77,15 @@ COLLECTOR_SUCCESS = Family(
 COLLECTOR_DURATION = Family(
     "dockmesh_collector_duration_seconds", "gauge", "Time the collector took, in seconds.", ("collector",)
 )
+PERIODIC_TASK_LAST_SUCCESS = Family(
+    "dockmesh_periodic_task_last_success_timestamp_seconds",
+    "gauge",
+    "Unix time at which the periodic task last ran without a fault; 0 if it never did.",
+    ("task",),
+)
+PERIODIC_TASK_FAILURES = Family(
+    "dockmesh_periodic_task_failures_total", "counter", "Faults in periodic tasks.", ("task",)
+)
 
 PAGE = (
     HOSTS,
@@ -99,6 +108,8 @@ COMPANIONS = (
     CLOCK_SKEW,
     AUTH_ENABLED,
     TOKEN_EXPIRES,
+    PERIODIC_TASK_LAST_SUCCESS,
+    PERIODIC_TASK_FAILURES,
     DB_UP,
     COLLECTOR_SUCCESS,
     COLLECTOR_DURATION,

@@ -10,7 +10,7 @@ from django.db import Error
 from dockmesh.core import clock
 from dockmesh.core.postgresql.base import waits_limited_to
 from metrics import families as f
-from metrics.collectors import alerts, api, audit, backups, build, deploys, fleet, runtime, tokens
+from metrics.collectors import alerts, api, audit, backups, build, deploys, fleet, runtime, tasks, tokens
 from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import Family, Page, Piece, Section, sample_lines
 from metrics.flight import Flight
@@ -41,6 +41,7 @@ class Renderer:
             alerts.AlertsCollector(),
             build.BuildCollector(),
             tokens.TokensCollector(),
+            tasks.TasksCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
         self._flight = Flight(self._render)

@@ -67,11 +67,11 @@ class Alert(models.Model):
     rule = models.ForeignKey(AlertRule, on_delete=models.CASCADE, related_name="alerts")
     # The subject's identity, as `host:7` or `container:7:4f0c…`.
     key = models.CharField(max_length=255)
-    subject = models.CharField(max_length=600)
+    subject = models.CharField(max_length=2400)
     cause = models.CharField(max_length=1000)
     host_id = models.BigIntegerField(null=True)
     host_name = models.CharField(max_length=200, blank=True)
-    stack_name = models.CharField(max_length=200, blank=True)
+    stack_name = models.CharField(max_length=1024, blank=True)
     severity = models.CharField(max_length=16)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     active_since = models.DateTimeField()

@@ -11,7 +11,7 @@ from dockmesh.alerts import kinds, restarts
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, InvalidInput
 from dockmesh.core.sealed import seal
 from dockmesh.core.text import clean_labels, clean_name
@@ -124,8 +124,8 @@ def evaluate() -> None:
     rule_rows = list(AlertRule.objects.order_by("id").values_list("id", "kind", "is_enabled"))
     if any(kind == AlertRule.Kind.CONTAINER_RESTARTS and on for _, kind, on in rule_rows):
         restarts.mark(containers=facts.restarted, hosts=facts.hosts, now=now)
-    for rule_id, _, _ in rule_rows:
-        _evaluate_rule(rule_id, facts)
+    rule_ids = [rule_id for rule_id, _, _ in rule_rows]
+    schedule.one_by_one(rule_ids, lambda rule_id: _evaluate_rule(rule_id, facts), what="The alert rule")
 
 
 @transaction.atomic
@@ -155,7 +155,7 @@ def _open(rule: AlertRule, match: kinds.Match, now: datetime.datetime) -> Alert:
     return Alert.objects.create(
         rule=rule,
         key=match.key[:255],
-        subject=match.subject[:600],
+        subject=match.subject[:2400],
         cause=match.cause[:1000],
         host_id=match.host.id if match.host else None,
         host_name=match.host.name if match.host else "",

@@ -20,11 +20,12 @@ from dockmesh.core.text import CONTROLS, LINE_CONTROLS
 GENESIS = hashlib.sha256(b"dockmesh audit chain, version 1").hexdigest()
 HEAD, CHECKPOINT = "head", "checkpoint"
 MAX_TEXT = 2000
+MAX_BYTES = 1024  # the longest name that anything has, and less than an entry of an index of PostgreSQL takes
 
 
 def clean(text: str, most: int) -> str:
-    """A column's text as every database can store it: no control characters, at most `most` characters."""
-    return CONTROLS.sub("\ufffd", text)[:most]
+    """A column's text as every database can store and index it: no control characters, at most `most`, at most 1 KiB."""
+    return CONTROLS.sub("\ufffd", text)[:most].encode()[:MAX_BYTES].decode("utf-8", "ignore")
 
 
 def storable(value: object) -> Any:

@@ -14,7 +14,8 @@ class AuditEntry(models.Model):
     action = models.CharField(max_length=64)
     target_kind = models.CharField(max_length=32, blank=True)
     target_id = models.CharField(max_length=64, blank=True)
-    target_name = models.CharField(max_length=255, blank=True)
+    # As wide as the widest name there is; cut by bytes, since PostgreSQL's indexes take no more than 2.7 KB.
+    target_name = models.CharField(max_length=1024, blank=True)
     address = models.CharField(max_length=64, blank=True)
     changes = models.JSONField(default=dict)
     previous_hash = models.CharField(max_length=64)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models, transaction
 
 from dockmesh.audit.actions import Action
-from dockmesh.audit.chain import CHECKPOINT, GENESIS, HEAD, clean, entry_hash, sign, storable
+from dockmesh.audit.chain import CHECKPOINT, GENESIS, HEAD, MAX_BYTES, clean, entry_hash, sign, storable
 from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead
 from dockmesh.core import clock
 
@@ -53,7 +53,7 @@ def record(
         "action": action.value,
         "target_kind": clean(target_kind, 32),
         "target_id": clean(str(target_id), 64),
-        "target_name": clean(target_name, 255),
+        "target_name": clean(target_name, MAX_BYTES),
         "address": clean(actor.address, 64),
     }
     at = clock.now()

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from dockmesh.audit.models import AuditHead
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def send() -> None:
     except (OSError, urllib.error.URLError) as error:
         # It is tried again at the next turn, with whatever the head is then.
         logger.error("the audit checkpoint could not be sent: %s", error)
-        return
+        raise schedule.Failed from None
     _sent = head.sequence
 
 

@@ -30,7 +30,7 @@ class BackupJob(models.Model):
     is_enabled = models.BooleanField(default=True)
     source_kind = models.CharField(max_length=16, choices=SourceKind.choices, default=SourceKind.VOLUMES)
     # Of `volumes`: the Compose project whose volumes they are, and their names in its Compose file.
-    stack_name = models.CharField(max_length=200, blank=True)
+    stack_name = models.CharField(max_length=1024, blank=True)
     volumes = models.JSONField(default=list, blank=True)
     # Of `path`.
     path = models.CharField(max_length=1000, blank=True)

@@ -11,7 +11,7 @@ from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.backups import dumps
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.services import OPEN, SNAPSHOT, enqueue
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 from dockmesh.core.errors import NotFound
 from dockmesh.core.output import appended
 from dockmesh.fleet import services as fleet
@@ -81,15 +81,17 @@ def close_lost() -> None:
     """
     open_jobs = BackupRun.objects.filter(status__in=OPEN).exclude(job=None).values_list("job__pk", flat=True)
     dumps.sweep(list(open_jobs))
-    rows = BackupRun.objects.filter(status__in=OPEN).values_list("pk", "command_id", "job_id")
-    for run_id, command_id, job_id in rows:
-        is_waiting_for_dump = command_id is None and job_id is not None
-        if is_waiting_for_dump or AgentCommand.objects.filter(pk=command_id or 0).exists():
-            continue
-        with transaction.atomic():
-            run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
-            if run is not None:
-                _give_up(run, JOB_GONE)
+    schedule.one_by_one(BackupRun.objects.filter(status__in=OPEN), _close_if_lost, what="The look after")
+
+
+@transaction.atomic
+def _close_if_lost(found: BackupRun) -> None:
+    is_waiting_for_dump = found.command_id is None and found.job_id is not None
+    if is_waiting_for_dump or AgentCommand.objects.filter(pk=found.command_id or 0).exists():
+        return
+    run = BackupRun.objects.select_for_update().filter(pk=found.pk, status__in=OPEN).first()
+    if run is not None:
+        _give_up(run, JOB_GONE)
 
 
 def make_dumps() -> None:

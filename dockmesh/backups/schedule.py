@@ -2,7 +2,7 @@
 
 import datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -42,10 +42,17 @@ def clean_time_zone(value: object, *, field: str = "time_zone") -> str:
 
 
 def next_after(expression: str, time_zone: str, moment: datetime.datetime) -> datetime.datetime | None:
-    """The first moment after this one that the expression names, in UTC; None without an expression."""
+    """The first moment after this one that the expression names, in UTC; None without an expression.
+
+    Raises `InvalidInput` where the time zone, known when it was chosen, is not in this machine's database any more.
+    """
     if not expression:
         return None
-    found = next(CronSim(expression, moment.astimezone(ZoneInfo(time_zone))), None)
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InvalidInput("time_zone", f"{time_zone} is not known here any more: choose another.") from None
+    found = next(CronSim(expression, moment.astimezone(zone)), None)
     return found.astimezone(datetime.UTC) if found else None
 
 

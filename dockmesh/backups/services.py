@@ -15,9 +15,9 @@ from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.backups import dumps
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.schedule import clean_schedule, clean_time_zone, next_after
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.text import clean_name
+from dockmesh.core.text import MAX_LABEL_BYTES, clean_name
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.listening import offline_before
@@ -111,12 +111,44 @@ def start_due() -> None:
     due = BackupJob.objects.filter(is_enabled=True, next_run_at__lte=now).exclude(
         host__pulse__last_seen_at__lt=offline_before(now)
     )
-    for job_id in list(due.order_by("next_run_at").values_list("pk", flat=True)):
-        _start_due(job_id, now)
+    schedule.one_by_one(list(due.order_by("next_run_at")), _start_due, what="The start of the backup job")
+
+
+def _start_due(found: BackupJob) -> None:
+    try:
+        _start_if_due(found.pk)
+    except InvalidInput as error:
+        _note_no_schedule(found.pk, error.detail)
+        raise
 
 
 @transaction.atomic
-def _start_due(job_id: int, now: datetime.datetime) -> None:
+def _note_no_schedule(job_id: int, reason: str) -> None:
+    """A failed run says so, once an hour, for as long as the job has a time zone that this machine doesn't know."""
+    job, now = _locked(job_id), clock.now()
+    BackupRun.objects.create(
+        job=job,
+        job_name=job.name,
+        host_name=job.host.name,
+        repository=job.repository,
+        status=Status.FAILURE,
+        cause=Cause.SCHEDULE,
+        requested_by=SYSTEM.name,
+        requested_at=now,
+        scheduled_for=job.next_run_at,
+        finished_at=now,
+        error=reason,
+        timeout_seconds=job.timeout_seconds,
+    )
+    BackupJob.objects.filter(pk=job_id).update(
+        next_run_at=now + datetime.timedelta(hours=1), last_status=Status.FAILURE
+    )
+    _record(SYSTEM, Action.BACKUP_FAILED, job, {"host": job.host.name, "kind": Kind.BACKUP, "error": reason})
+
+
+@transaction.atomic
+def _start_if_due(job_id: int) -> None:
+    now = clock.now()
     try:
         job = _locked(job_id)
     except NotFound:
@@ -282,10 +314,6 @@ def _clean_optional_path(field: str, value: object) -> str:
     return _clean_path(field, value) if value else ""
 
 
-def _clean_optional_name(field: str, value: object) -> str:
-    return clean_name(field, value) if value else ""
-
-
 def _clean_snapshot(value: object) -> str:
     if not isinstance(value, str) or not SNAPSHOT.match(value):
         raise InvalidInput("snapshot_id", "must be `latest` or 8 to 64 hexadecimal digits.")
@@ -294,7 +322,7 @@ def _clean_snapshot(value: object) -> str:
 
 _CLEANERS: dict[str, Any] = {
     "source_kind": _clean_choice,
-    "stack_name": _clean_optional_name,
+    "stack_name": lambda field, value: clean_name(field, value, most=MAX_LABEL_BYTES) if value else "",
     "volumes": _clean_volumes,
     "path": _clean_optional_path,
     "repository": _clean_word(REPOSITORY, "must be the name of a repository in the agent's agent.toml."),

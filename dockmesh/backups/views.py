@@ -79,9 +79,19 @@ def job(request: HttpRequest, pk: int) -> HttpResponse:
         "job": found,
         "runs": found.runs.defer("output").order_by("-pk")[:RECENT],
         "may_manage": _may_manage(request),
-        "following": preview(found.schedule, found.time_zone, clock.now()) if found.is_enabled else [],
+        **_following(found),
     }
     return _page(request, "backups/job.html", "backups/parts/job.html", context)
+
+
+def _following(found: BackupJob) -> dict[str, object]:
+    """The next moments of the schedule, or why there are none."""
+    if not found.is_enabled:
+        return {}
+    try:
+        return {"following": preview(found.schedule, found.time_zone, clock.now())}
+    except DomainError as error:
+        return {"schedule_error": error.detail}
 
 
 @FORM_METHODS

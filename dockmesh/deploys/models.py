@@ -45,7 +45,7 @@ class Deploy(models.Model):
         DOWN = "down"
 
     stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="deploys")
-    stack_name = models.CharField(max_length=200)
+    stack_name = models.CharField(max_length=1024)
     host_name = models.CharField(max_length=200)
     operation = models.CharField(max_length=16, choices=Operation.choices, default=Operation.UP)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)

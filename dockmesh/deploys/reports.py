@@ -8,7 +8,7 @@ from django.db import transaction
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 from dockmesh.core.output import appended
 from dockmesh.core.sealed import UnsealError
 from dockmesh.deploys.envfiles import unsealed
@@ -74,12 +74,16 @@ def take_timeout(command: Command, reason: str) -> None:
 
 def close_lost() -> None:
     """The scheduler's job: end what has no command any more, since its host or stack was removed."""
-    for deploy_id, command_id in Deploy.objects.filter(status__in=OPEN).values_list("pk", "command_id"):
-        if not AgentCommand.objects.filter(pk=command_id or 0).exists():
-            with transaction.atomic():
-                deploy = Deploy.objects.select_for_update().filter(pk=deploy_id, status__in=OPEN).first()
-                if deploy is not None:
-                    _give_up(deploy, STACK_GONE)
+    schedule.one_by_one(Deploy.objects.filter(status__in=OPEN), _close_if_lost, what="The look after")
+
+
+@transaction.atomic
+def _close_if_lost(found: Deploy) -> None:
+    if AgentCommand.objects.filter(pk=found.command_id or 0).exists():
+        return
+    deploy = Deploy.objects.select_for_update().filter(pk=found.pk, status__in=OPEN).first()
+    if deploy is not None:
+        _give_up(deploy, STACK_GONE)
 
 
 def _open_deploy(command: Command) -> Deploy | None:

@@ -19,14 +19,14 @@ class FleetConfig(AppConfig):
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
 
-        def tidy() -> None:
-            commands.forget_finished()
-            services.forget_expired_enrollment_tokens()
-            listening.forget_old_spans()
-
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
         )
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)
-        schedule.register(name="fleet.tidy", every_seconds=TIDY_EVERY_SECONDS, run=tidy)
+        for name, run in (
+            ("fleet.forget_commands", commands.forget_finished),
+            ("fleet.forget_enrollment_tokens", services.forget_expired_enrollment_tokens),
+            ("fleet.forget_listening", listening.forget_old_spans),
+        ):
+            schedule.register(name=name, every_seconds=TIDY_EVERY_SECONDS, run=run)

@@ -29,7 +29,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from dockmesh.core import clock
+from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
 from dockmesh.fleet import listening
 from dockmesh.fleet.models import AgentCommand, HostPulse
@@ -256,7 +256,8 @@ def expire_overdue() -> None:
     listened."""
     listened = listening.record(clock.now())
     silent_before = listened.before(SILENCE.total_seconds())
-    for row in _open().select_related("host__pulse").defer("payload"):
+
+    def expire_if_overdue(row: AgentCommand) -> None:
         is_silent = row.host.pulse.last_seen_at < silent_before
         reason = None
         if row.handed_out_at is None:
@@ -268,6 +269,9 @@ def expire_overdue() -> None:
             reason = SILENT
         if reason:
             _expire(row.pk, row.host_id, reason)
+
+    rows = _open().select_related("host__pulse").defer("payload")
+    schedule.one_by_one(rows, expire_if_overdue, what="The expiry of the command")
 
 
 def forget_finished() -> None:

@@ -211,7 +211,7 @@ class AgentCommand(models.Model):
     kind = models.CharField(max_length=32)
     payload = models.JSONField(default=dict)
     # One command at a time of the same lock, in the order of their ids.
-    lock = models.CharField(max_length=255, blank=True)
+    lock = models.CharField(max_length=1100, blank=True)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
     timeout_seconds = models.PositiveIntegerField(default=1800)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -12,3 +12,15 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.holder}"
+
+
+class PeriodicTask(models.Model):
+    """How a periodic job has fared, for /metrics; of all replicas together."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    # By the database's clock: the end of the last run in which nothing failed.
+    last_success_at = models.DateTimeField(null=True)
+    failures = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name

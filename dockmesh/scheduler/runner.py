@@ -13,7 +13,7 @@ import time
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
 from dockmesh.core.postgresql.base import REQUEST_SECONDS, waits_limited_to
-from dockmesh.core.schedule import PeriodicJob, jobs
+from dockmesh.core.schedule import Failed, PeriodicJob, is_database_away, jobs
 from dockmesh.scheduler import services
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ LEASE_SECONDS = 20.0  # another replica takes over after this and one RENEW_SECO
 RENEW_SECONDS = 5.0
 STOP_SECONDS = 20.0  # for jobs under way
 SELDOM_SECONDS = 30.0  # jobs that run less often than this don't keep their connection in between
+NOTE_SECONDS = 10.0  # that all is well is written so often at most; a fault at once
 
 
 class Scheduler:
@@ -84,26 +85,52 @@ class Scheduler:
                 self._changed.notify_all()
 
     def _run_job(self, job: PeriodicJob) -> None:
-        due = time.monotonic()
+        due, notes = time.monotonic(), _Notes(job.name)
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             if self._may_run():
                 due = max(due + job.every_seconds, time.monotonic())
-                self._run_once(job)
+                self._run_once(job, notes)
 
     def _may_run(self) -> bool:
         """Whether this process holds the lease; waits a moment for it."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_holder, timeout=1.0)
 
-    def _run_once(self, job: PeriodicJob) -> None:
+    def _run_once(self, job: PeriodicJob, notes: "_Notes") -> None:
+        failures = 1
         try:
             close_old_connections()
             job.run()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("The job %s can't reach the database: %s", job.name, str(error).splitlines()[:1])
-            connection.close()
-        except Exception:
-            logger.exception("The job %s failed", job.name)
+            failures = 0
+        except Failed as failed:
+            failures = failed.count
+        except Exception as error:
+            if is_database_away(error):
+                logger.warning(
+                    "The job %s can't reach the database: %s", job.name, str(error).splitlines()[:1]
+                )
+                connection.close()
+            else:
+                logger.exception("The job %s failed", job.name)
+        try:
+            notes.add(failures)
+        except (DatabaseError, InterfaceError):
+            connection.close()  # What is not noted now is with the next run.
         finally:
             if job.every_seconds >= SELDOM_SECONDS:
                 connection.close()
+
+
+class _Notes:
+    """How one job fares, on its way to the database; of its own thread."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._failures = 0
+        self._noted_at = -NOTE_SECONDS
+
+    def add(self, failures: int) -> None:
+        self._failures += failures
+        if self._failures or time.monotonic() - self._noted_at >= NOTE_SECONDS:
+            services.note_run(task=self._task, is_whole=not failures, failures=self._failures)
+            self._failures, self._noted_at = 0, time.monotonic()

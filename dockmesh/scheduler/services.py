@@ -1,11 +1,12 @@
-"""Taking and giving back the lease."""
+"""Taking and giving back the lease; noting how the jobs fare."""
 
 import datetime
 
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from dockmesh.scheduler.models import Lease
+from dockmesh.scheduler.models import Lease, PeriodicTask
 
 
 def acquire(*, name: str, holder: str, seconds: float) -> bool:
@@ -27,3 +28,14 @@ def acquire(*, name: str, holder: str, seconds: float) -> bool:
 def release(*, name: str, holder: str) -> None:
     """Give the lease back, so that another replica need not wait for its end."""
     Lease.objects.filter(name=name, holder=holder).update(holder="", expires_at=Now())
+
+
+@transaction.atomic
+def note_run(*, task: str, is_whole: bool, failures: int) -> None:
+    """Add to what is known of a job: that it ran whole just now, and how many faults there were since the last note."""
+    changes: dict[str, object] = {"failures": F("failures") + failures}
+    if is_whole:
+        changes["last_success_at"] = Now()
+    if not PeriodicTask.objects.filter(name=task).update(**changes):
+        PeriodicTask.objects.bulk_create([PeriodicTask(name=task)], ignore_conflicts=True)
+        PeriodicTask.objects.filter(name=task).update(**changes)

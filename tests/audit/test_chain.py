@@ -22,6 +22,7 @@ from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, Audit
 from dockmesh.audit.services import Actor, prune, record, record_alone
 from dockmesh.audit.verification import TEXTS, Broken, verify
 from dockmesh.core import clock
+from dockmesh.core.schedule import Failed
 
 pytestmark = pytest.mark.django_db
 
@@ -346,7 +347,9 @@ def test_checkpoints_reach_a_webhook_and_a_failing_one_is_tried_again(
         settings.DOCKMESH_AUDIT_CHECKPOINT_SINK = f"http://127.0.0.1:{server.server_port}/hook"
         monkeypatch.setattr(sink, "_sent", 0)
         write(2)
-        for _ in range(3):
+        with pytest.raises(Failed):
+            sink.send()
+        for _ in range(2):
             sink.send()
     finally:
         server.shutdown()

@@ -11,6 +11,7 @@ from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.selectors import job_samples
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.schedule import Failed
 from dockmesh.fleet import commands
 from dockmesh.fleet.models import AgentCommand, Host, HostPulse
 from tests.deploys.conftest import ANN
@@ -382,3 +383,35 @@ def test_a_dump_that_fails_is_a_failed_run(host: Host, monkeypatch: pytest.Monke
     run.refresh_from_db()
     assert (run.status, run.error) == ("failure", "The disk is full.")
     assert not AgentCommand.objects.exists()
+
+
+def test_a_time_zone_that_is_no_more_fails_its_own_job_only(
+    host: Host, time: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = make_job(host, "bad", schedule="0 3 * * *", time_zone="Europe/Berlin")
+    good = make_job(host, "good", schedule="30 2 * * *", repository="other")
+    BackupJob.objects.filter(pk=bad.pk).update(time_zone="Mars/Phobos")
+    seen(host, START.replace(year=2027))
+    time.set("2026-11-23T02:31:00")
+    with pytest.raises(Failed) as failed:
+        services.start_due()
+    assert failed.value.count == 1
+    assert "The start of the backup job bad failed" in caplog.text
+    assert BackupRun.objects.get(job=good).status == "queued"
+    run = BackupRun.objects.get(job=bad)
+    assert (run.status, run.error) == (
+        "failure",
+        "time_zone: Mars/Phobos is not known here any more: choose another.",
+    )
+    bad.refresh_from_db()
+    assert bad.last_status == "failure"
+    # Not again with every look, but not forgotten either.
+    services.start_due()
+    time.set("2026-11-23T03:32:00")
+    with pytest.raises(Failed):
+        services.start_due()
+    assert BackupRun.objects.filter(job=bad).count() == 2
+    with pytest.raises(InvalidInput, match="Mars/Phobos"):
+        services.change_job(actor=ANN, job_id=bad.pk, schedule="0 4 * * *")
+    services.change_job(actor=ANN, job_id=bad.pk, time_zone="UTC")
+    services.start_due()

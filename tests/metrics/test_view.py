@@ -249,6 +249,7 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
         ("dockmesh.alerts.selectors.fired_counts", "alerts", f.ALERTS_FIRED),
         ("dockmesh.audit.selectors.action_counts", "audit", f.AUDIT_ENTRIES),
         ("tokens.selectors.token_expiries", "tokens", f.TOKEN_EXPIRES),
+        ("dockmesh.scheduler.selectors.task_samples", "tasks", f.PERIODIC_TASK_FAILURES),
     ],
 )
 def test_a_collector_that_fails_takes_only_its_own_families_away(
@@ -260,7 +261,7 @@ def test_a_collector_that_fails_takes_only_its_own_families_away(
     monkeypatch.setattr(broken, fail)
     text = scrape(scraper).content.decode()
     assert f'dockmesh_collector_success{{collector="{collector}"}} 0\n' in text
-    assert text.count('dockmesh_collector_success{collector="') == 9
+    assert text.count('dockmesh_collector_success{collector="') == 10
     assert f"# TYPE {gone.name} " not in text
     assert f"# TYPE {f.API_REQUESTS.name} " in text
     assert f"Collector {collector} failed" in caplog.text
@@ -331,8 +332,8 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens; end.
-    with django_assert_num_queries(11):
+    # Token; begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens, tasks; end.
+    with django_assert_num_queries(12):
         scrape(headers)
 
 

@@ -5,14 +5,15 @@ import threading
 import time
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 
-from dockmesh.core.schedule import PeriodicJob
+from dockmesh.core.schedule import Failed, PeriodicJob, is_database_away, one_by_one
 from dockmesh.scheduler import runner
-from dockmesh.scheduler.models import Lease
+from dockmesh.scheduler.models import Lease, PeriodicTask
 from dockmesh.scheduler.runner import Scheduler
-from dockmesh.scheduler.services import acquire, release
+from dockmesh.scheduler.selectors import task_samples
+from dockmesh.scheduler.services import acquire, note_run, release
 
 
 def expire() -> None:
@@ -73,7 +74,12 @@ def run_for(scheduler: Scheduler, seconds: float) -> threading.Thread:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failing_and_a_hanging_job_do_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_and_a_hanging_job_do_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dockmesh.scheduler.runner.is_database_away", lambda error: isinstance(error, InterfaceError)
+    )
     runs: list[str] = []
     hang = threading.Event()
 
@@ -83,7 +89,11 @@ def test_a_failing_and_a_hanging_job_do_not_stop_the_others(caplog: pytest.LogCa
 
     def away() -> None:
         runs.append("away")
-        raise OperationalError("gone\nDETAIL: more")
+        raise InterfaceError("gone\nDETAIL: more")
+
+    def refused() -> None:
+        runs.append("refused")
+        raise OperationalError("canceling statement due to lock timeout")
 
     def hanging() -> None:
         runs.append("hanging")
@@ -94,7 +104,7 @@ def test_a_failing_and_a_hanging_job_do_not_stop_the_others(caplog: pytest.LogCa
         Lease.objects.count()
         connection.close()
 
-    jobs = [PeriodicJob(run.__name__, 0.05, run) for run in (failing, away, hanging, good)]
+    jobs = [PeriodicJob(run.__name__, 0.05, run) for run in (failing, away, refused, hanging, good)]
     scheduler = Scheduler(jobs)
     thread = run_for(scheduler, 0.6)
     hang.set()
@@ -102,11 +112,13 @@ def test_a_failing_and_a_hanging_job_do_not_stop_the_others(caplog: pytest.LogCa
     thread.join(10)
     assert not thread.is_alive()
     assert runs.count("hanging") == 1
-    for name in ("failing", "away", "good"):
+    for name in ("failing", "away", "refused", "good"):
         assert runs.count(name) > 3, name
     assert "The job failing failed" in caplog.text
     assert "broken job" in caplog.text
     assert "The job away can't reach the database" in caplog.text
+    # Waiting for a lock in vain is a fault of that job, told with its traceback.
+    assert "The job refused failed" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -150,3 +162,66 @@ def test_a_lease_that_could_not_be_prolonged_ends_the_jobs(monkeypatch: pytest.M
     assert len(runs) == before
     scheduler.stop()
     thread.join(5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_how_each_job_fares_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "NOTE_SECONDS", 0.0)
+
+    def partly() -> None:
+        one_by_one([1, 0, 2, 0], lambda number: 1 / number, what="The item")
+
+    jobs = [PeriodicJob("good", 0.05, lambda: None), PeriodicJob("partly", 60, partly)]
+    monkeypatch.setattr("dockmesh.scheduler.selectors.jobs", lambda: [*jobs, PeriodicJob("new", 60, partly)])
+    assert [(each.last_success_timestamp, each.failures) for each in task_samples()] == [(0.0, 0)] * 3
+    scheduler = Scheduler(jobs)
+    thread = run_for(scheduler, 0.6)
+    scheduler.stop()
+    thread.join(10)
+    good, partial, new = task_samples()
+    assert good.last_success_timestamp == pytest.approx(time.time(), abs=60)
+    assert (good.failures, partial.failures, partial.last_success_timestamp) == (0, 2, 0.0)
+    assert (new.name, new.failures) == ("new", 0)
+
+
+@pytest.mark.django_db
+def test_a_fault_does_not_unsay_the_last_whole_run() -> None:
+    note_run(task="job", is_whole=True, failures=0)
+    at = PeriodicTask.objects.get().last_success_at
+    note_run(task="job", is_whole=False, failures=3)
+    note_run(task="job", is_whole=False, failures=1)
+    row = PeriodicTask.objects.get()
+    assert (row.last_success_at, row.failures) == (at, 4)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_bad_item_stops_none_of_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def do(item: str) -> None:
+        if item == "wide":
+            raise DataError("value too long for type character varying(200)")
+        if item == "locked":
+            raise OperationalError("canceling statement due to lock timeout")
+        done.append(item)
+
+    with pytest.raises(Failed) as failed:
+        one_by_one(["wide", "a", "locked", "b"], do, what="The alert rule")
+    assert (done, failed.value.count) == (["a", "b"], 2)
+    assert "The alert rule wide failed; the others go on" in caplog.text
+    assert "value too long" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_away_ends_the_round_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def do(item: int) -> None:
+        tried.append(item)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(type(connection._connections[connection._alias]), "is_usable", lambda self: False)
+    with pytest.raises(OperationalError):
+        one_by_one([1, 2, 3], do, what="The item")
+    assert tried == [1]
+    assert not is_database_away(DataError("too long"))

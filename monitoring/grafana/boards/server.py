@@ -160,6 +160,29 @@ def dashboard() -> sdk.Dashboard:
                 query(f"scrape_samples_scraped{{{SELECT}}}", "{{instance}}"),
             )
         )
+        .with_row(row("Periodic tasks"))
+        .with_panel(
+            graph(
+                "Faults",
+                query(
+                    "sum by (task) (max without (instance) (increase("
+                    f"dockmesh_periodic_task_failures_total{{{SELECT}}}[$__rate_interval]))) > 0",
+                    "{{task}}",
+                ),
+            )
+        )
+        .with_panel(
+            graph(
+                "Time since the last run without a fault",
+                query(
+                    "time() - max by (task) (dockmesh_periodic_task_last_success_timestamp_seconds"
+                    f"{{{SELECT}}} > 0)",
+                    "{{task}}",
+                ),
+                unit="s",
+                description="The daily tasks are at up to a day.",
+            )
+        )
         .with_row(row("Processes"))
         .with_panel(
             graph(

@@ -1,0 +1,23 @@
+"""How the periodic tasks of the scheduler fare."""
+
+from dockmesh.scheduler import selectors
+from metrics import families as f
+from metrics.collectors.base import Found, Scrape
+from metrics.exposition import Piece, sample_lines
+
+
+class TasksCollector:
+    """One query; every task that there is, also before its first run."""
+
+    name = "tasks"
+    reads_database = True
+
+    def collect(self, scrape: Scrape) -> Found:
+        """When each last ran whole, and how many faults it ever had."""
+        found = selectors.task_samples()
+        successes = [((task.name,), task.last_success_timestamp) for task in found]
+        failures = [((task.name,), task.failures) for task in found]
+        return {
+            f.PERIODIC_TASK_LAST_SUCCESS: [Piece.of(sample_lines(f.PERIODIC_TASK_LAST_SUCCESS, successes))],
+            f.PERIODIC_TASK_FAILURES: [Piece.of(sample_lines(f.PERIODIC_TASK_FAILURES, failures))],
+        }
