@@ -20,3 +20,4 @@ class MetricsConfig(AppConfig):
         lifecycle.register_start(background.start)
         lifecycle.register_stop(background.flush)
         answered.register(elsewhere.count)
+        answered.register_refused(elsewhere.count_refused)

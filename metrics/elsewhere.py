@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-from django.urls import resolve
+from django.urls import Resolver404, resolve
 from django_prometheus.middleware import Metrics
 
 from dockmesh.core.answered import Answered
@@ -43,3 +43,14 @@ def count(path: str, answers: Sequence[Answered]) -> None:
         of.responses_body_bytes.observe(each.sent_bytes)
         of.requests_latency_before.observe(each.seconds)
         latency.observe(each.seconds)
+
+
+def count_refused(method: str, path: str, status: int) -> None:
+    """A request to the API that the server could not read: too large, cut short, no HTTP."""
+    if not path.startswith(requests.API_PREFIX):
+        return
+    try:
+        template = requests.template(resolve(path).route)
+    except Resolver404:
+        template = requests.UNMATCHED
+    requests.counter.add(requests.method_label(method), template, status)

@@ -15,8 +15,10 @@ class Answered:
 
 
 Observer = Callable[[str, Sequence[Answered]], None]
+RefusalObserver = Callable[[str, str, int], None]
 
 _observers: list[Observer] = []
+_refusal_observers: list[RefusalObserver] = []
 
 
 def register(observer: Observer) -> None:
@@ -28,3 +30,14 @@ def note(path: str, answers: Sequence[Answered]) -> None:
     """These requests of `path` have been answered."""
     for observer in _observers:
         observer(path, answers)
+
+
+def register_refused(observer: RefusalObserver) -> None:
+    """Call `observer` with method, path and status of each request that the server refuses because it can't be read."""
+    _refusal_observers.append(observer)
+
+
+def note_refused(method: str, path: str, status: int) -> None:
+    """This request has been refused; method and path are empty where they could not be read."""
+    for observer in _refusal_observers:
+        observer(method, path, status)

@@ -15,6 +15,13 @@ def line(*, address: str, method: str, path: str, status: str | int, size: str |
     return f'{address} {moment} "{method} {shown}" {status} {size} {seconds * 1000:.1f}ms'
 
 
+def refusal_line(*, address: str, method: str, path: str, status: int, reason: str) -> str:
+    """The line of a request that could not be read; `method` and `path` are empty where even they could not."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    shown = f"{method} {_printable(path[:LOGGED_PATH_CHARACTERS])}" if method else "-"
+    return f'{address} {moment} "{shown}" {status} refused: {reason}'
+
+
 def write(lines: str) -> None:
     """Write to standard output; characters that could steer a terminal are escaped."""
     with contextlib.suppress(OSError):  # a log that nobody reads any more must not fail a request

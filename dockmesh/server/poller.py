@@ -19,13 +19,19 @@ _READ = select.EPOLLIN | select.EPOLLPRI
 class Poller:
     """Hands events to waitress's dispatchers, those of `dispatchers` (by file descriptor).
 
-    `pull_trigger` ends the wait of `turn`. All methods but `is_own_thread`, `wake`, `look_at` and `forget` belong to the thread that
+    `pull_trigger` ends the wait of `turn`. `settle` is called with a dispatcher before it is asked what it waits for. All methods but `is_own_thread`, `wake`, `look_at` and `forget` belong to the thread that
     calls `turn`.
     """
 
-    def __init__(self, dispatchers: dict[int, Any], pull_trigger: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        dispatchers: dict[int, Any],
+        pull_trigger: Callable[[], None],
+        settle: Callable[[Any], None] = lambda dispatcher: None,
+    ) -> None:
         self._dispatchers = dispatchers
         self._pull_trigger = pull_trigger
+        self._settle = settle
         self._is_awake = False  # or will be: there is no need to pull the trigger again
         self._to_look_at: deque[Any] = deque()
         self._thread = 0
@@ -47,6 +53,7 @@ class Poller:
 
     def update(self, dispatcher: Any) -> None:
         """Ask what the dispatcher waits for now. An event that was handed out is armed again here."""
+        self._settle(dispatcher)
         descriptor = dispatcher._fileno
         if descriptor is None:
             return

@@ -23,7 +23,14 @@ QUICK_SECONDS = 5  # a child that lived less long is started again with a growin
 LONGEST_DELAY_SECONDS = 2.0
 
 _PR_SET_PDEATHSIG = 1
-_HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+
+
+def stop_signals() -> frozenset[signal.Signals]:
+    """The signals that stop the server in order. A hang-up is one, unless `nohup` had it ignored."""
+    found = {signal.SIGTERM, signal.SIGINT}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.add(signal.SIGHUP)
+    return frozenset(found)
 
 
 @dataclass
@@ -37,7 +44,7 @@ class _Child:
 
 
 class Supervisor:
-    """Runs each of `children` (name → function) in a process of its own until SIGTERM or SIGINT.
+    """Runs each of `children` (name → function) in a process of its own until one of `stop_signals`.
 
     `on_stop` is called in the supervisor when stopping begins.
     """
@@ -45,17 +52,18 @@ class Supervisor:
     def __init__(self, children: dict[str, Callable[[], None]], on_stop: Callable[[], None]) -> None:
         self._children = [_Child(name, run) for name, run in children.items()]
         self._on_stop = on_stop
+        self._handled = stop_signals() | {signal.SIGCHLD}
 
     def run(self) -> int:
         """Returns the exit code: 0 when all children ended by themselves."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
         while True:
             now = time.monotonic()
             for child in self._children:
                 if not child.pid and child.due <= now:
                     self._start(child)
             delays = [max(0.0, child.due - now) for child in self._children if not child.pid]
-            received = signal.sigtimedwait(_HANDLED, min(delays, default=3600.0))
+            received = signal.sigtimedwait(self._handled, min(delays, default=3600.0))
             if received is not None and received.si_signo != signal.SIGCHLD:
                 return self._stop()
             for child in self._ended():
@@ -72,9 +80,10 @@ class Supervisor:
         code = 1
         try:
             _die_with(parent)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one stops all
+            for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole group: one stops all
+                signal.signal(number, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
             child.run()
             code = 0
         except BaseException:
@@ -118,7 +127,7 @@ class Supervisor:
         self._signal_all(signal.SIGTERM)
         began = time.monotonic()
         while any(child.pid for child in self._children):
-            received = signal.sigtimedwait(_HANDLED, max(0.0, began + STOP_SECONDS - time.monotonic()))
+            received = signal.sigtimedwait(self._handled, max(0.0, began + STOP_SECONDS - time.monotonic()))
             self._ended()
             is_second = received is not None and received.si_signo != signal.SIGCHLD
             if received is None or (is_second and time.monotonic() - began > SAME_SIGNAL_SECONDS):

@@ -2,9 +2,9 @@
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from dockmesh.core import health, lifecycle
+from dockmesh.core import answered, health, lifecycle
 from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_waits
 from dockmesh.server import accesslog, memory
 from dockmesh.server.http import HTTPServer, WSGIApplication
@@ -14,7 +14,7 @@ SECRET_PATHS = ("/setup/",)  # what follows is a one-time code: it stays out of 
 
 
 def run_web(
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     application: WSGIApplication,
     *,
     threads: int,
@@ -27,7 +27,7 @@ def run_web(
     limit_waits(REQUEST_SECONDS)
     lifecycle.start()
     server = HTTPServer(
-        listener,
+        listeners,
         application,
         threads=threads,
         max_body_bytes=max_body_bytes,
@@ -35,6 +35,7 @@ def run_web(
         lane=lane,
         secret_paths=SECRET_PATHS,
         on_drain=health.begin_draining,
+        on_refused=answered.note_refused,
         log=accesslog.write,
     )
     signal.signal(signal.SIGTERM, lambda *_: server.stop())

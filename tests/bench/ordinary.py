@@ -122,7 +122,7 @@ def main() -> None:
 
     application = get_wsgi_application()
     server = HTTPServer(
-        socket.socket(fileno=int(sys.argv[1])),
+        [socket.socket(fileno=int(sys.argv[1]))],
         application,
         threads=4,
         max_body_bytes=1 << 20,

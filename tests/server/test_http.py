@@ -30,7 +30,7 @@ class Running:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = listener.getsockname()[1]
         self.server = HTTPServer(
-            listener,
+            [listener],
             self.application,
             threads=threads,
             max_body_bytes=LIMIT,

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -78,6 +80,32 @@ def test_a_clean_stop_writes_the_counts_that_were_in_memory(server: DockmeshServ
     assert server.manage("shell", "-v0", "-c", show) == "('unmatched', 1)"
 
 
+def test_what_the_server_refuses_by_itself_is_counted_too(server: DockmeshServer) -> None:
+    port = int(server.url.rpartition(":")[2])
+    for path, length in (
+        ("agents/heartbeat", "99999999"),
+        ("agents/heartbeat", "-1"),
+        ("no/such", "99999999"),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            sock.sendall(
+                f"POST /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+            )
+            assert sock.recv(12).startswith(b"HTTP/1.")
+    assert server.stop() == 0
+    show = (
+        "from metrics.models import ApiRequestCount as C;"
+        "print(sorted(C.objects.exclude(count=0).values_list('method', 'path', 'status', 'count')))"
+    )
+    assert server.manage("shell", "-v0", "-c", show) == str(
+        [
+            ("POST", "/api/v1/agents/heartbeat", 400, 1),
+            ("POST", "/api/v1/agents/heartbeat", 413, 1),
+            ("POST", "unmatched", 413, 1),
+        ]
+    )
+
+
 def test_a_heartbeat_of_the_lane_is_answered_and_logged_as_by_the_endpoint(server: DockmeshServer) -> None:
     agent = HandAgent(server, "web")
     agent.beat([])
@@ -122,6 +150,53 @@ def test_sigint_stops_it_too(server: DockmeshServer) -> None:
     assert server.process is not None
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(30) == 0
+
+
+def test_a_hang_up_drains_like_sigterm_though_the_whole_group_gets_it(server: DockmeshServer) -> None:
+    assert server.process is not None
+    for pid in (*server.children(), server.process.pid):
+        os.kill(pid, signal.SIGHUP)
+    time.sleep(0.3)
+    assert "draining" in json.loads(get(server.url + "/readyz")[1])["failed"]
+    assert server.process.wait(30) == 0
+
+
+def test_every_address_and_one_more(tmp_path: Path) -> None:
+    with DockmeshServer(tmp_path / "data", arguments=["--bind", "[::]:0"]) as server:
+        links = re.findall(r"http://(\S+):([0-9]+)(/setup/\S+)", server.log)
+        assert len({path for _, _, path in links}) == 1
+        hosts = {host for host, _, _ in links}
+        assert "127.0.0.1" in hosts
+        port = next(int(port) for _, port, _ in reversed(links))
+        for host in ("127.0.0.1", "[::1]"):
+            assert get(f"http://{host}:{port}/livez")[0] == 200
+        assert get(server.url + "/livez")[0] == 200
+
+
+def test_no_connection_that_the_system_accepted_is_lost_in_a_stop(server: DockmeshServer) -> None:
+    host, port = "127.0.0.1", int(server.url.rpartition(":")[2])
+    answers: list[bytes] = []
+
+    def keep_asking() -> None:
+        while True:
+            try:
+                sock = socket.create_connection((host, port), timeout=20)
+            except ConnectionRefusedError:
+                return
+            with sock:
+                sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                try:
+                    answers.append(sock.recv(12))
+                except ConnectionResetError:
+                    answers.append(b"reset")
+
+    askers = [threading.Thread(target=keep_asking) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    assert server.stop() == 0
+    for asker in askers:
+        asker.join()
+    assert set(answers) == {b"HTTP/1.1 200"}
 
 
 def test_a_second_sigterm_ends_it_at_once(server: DockmeshServer) -> None:

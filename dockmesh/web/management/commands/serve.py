@@ -26,6 +26,7 @@ from dockmesh.core.errors import InvalidInput
 from dockmesh.fleet import heartbeat_lane
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
+from dockmesh.server.http import BACKLOG
 from dockmesh.server.lane import Lane
 from dockmesh.web.middleware import HEADERS
 from dockmesh.web.services import setup_link
@@ -33,7 +34,7 @@ from tokens.services import create_first_administrator, has_administrator
 
 DATABASE_WAIT_SECONDS = 60
 MIGRATION_LOCK = 0x646F636B6D657368  # any number that every replica agrees on
-BACKLOG = 2048
+DEFAULT_BIND = "127.0.0.1:8080"
 
 
 class Command(BaseCommand):
@@ -43,50 +44,62 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--bind` and `--threads`."""
-        parser.add_argument("--bind", default="127.0.0.1:8080", help="HOST:PORT to listen on")
+        parser.add_argument(
+            "--bind",
+            action="append",
+            metavar="HOST:PORT",
+            help=f"where to listen; may be given several times (default {DEFAULT_BIND})",
+        )
         parser.add_argument("--threads", type=_threads, default=8, help="worker threads (1 to 256)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Returns never: exits with 0 after a clean stop."""
         if not sys.platform.startswith("linux"):
             raise CommandError("serve needs Linux")
-        for number in (signal.SIGTERM, signal.SIGINT):  # until the supervisor takes over
+        for number in processes.stop_signals():  # until the supervisor takes over
             signal.signal(number, lambda *_: sys.exit(0))
         try:
-            sock = listener.bind(*listener.parse_bind(options["bind"]))
+            sockets = listener.bind_all(options["bind"] or [DEFAULT_BIND])
         except listener.BindError as error:
             raise CommandError(str(error), returncode=2) from None
         self._wait_for_database()
-        address = _address(*sock.getsockname()[:2])
+        urls = listener.urls(sockets)
         with only_one_replica():
             call_command("migrate", interactive=False, verbosity=0)
-            link = self._first_administrator(settings.DOCKMESH_BASE_URL or address)
-        self.stdout.write(f"dockmesh {__version__} listens on {address}/")
-        if link:
-            self.stdout.write(f"Make the first administrator (this link works once): {link}")
+            path = self._first_administrator()
+        for url in urls:
+            self.stdout.write(f"dockmesh {__version__} listens on {url}/")
+        if path:
+            for url in [settings.DOCKMESH_BASE_URL] if settings.DOCKMESH_BASE_URL else urls:
+                self.stdout.write(f"Make the first administrator (this link works once): {url}{path}")
         self.stdout.flush()
         application = get_wsgi_application()
         _ = get_resolver().url_patterns  # import every view before forking
         connections.close_all()
-        sock.listen(BACKLOG)
+        for sock in sockets:
+            sock.listen(BACKLOG)
 
         def web() -> None:
             run.run_web(
-                sock,
+                sockets,
                 application,
                 threads=options["threads"],
                 max_body_bytes=settings.DOCKMESH_MAX_BODY_BYTES,
                 lane=_heartbeat_lane(),
             )
 
+        def close() -> None:
+            for sock in sockets:
+                sock.close()
+
         def scheduler() -> None:
-            sock.close()
+            close()
             scheduler = Scheduler()
             run.run_scheduler(scheduler.run, scheduler.stop)
 
         def stop() -> None:
             health.begin_draining()
-            sock.close()
+            close()
 
         sys.exit(processes.Supervisor({"web": web, "scheduler": scheduler}, on_stop=stop).run())
 
@@ -106,8 +119,8 @@ class Command(BaseCommand):
                     self.stderr.write(f"dockmesh: waiting for the database: {reason}")
                 time.sleep(1)
 
-    def _first_administrator(self, base_url: str) -> str | None:
-        """Make the administrator that the environment names, or a link to make one in the browser."""
+    def _first_administrator(self) -> str | None:
+        """Make the administrator that the environment names, or the path at which to make one in the browser."""
         environment = settings.ENVIRONMENT
         if environment.admin_user and not has_administrator():
             try:
@@ -116,7 +129,7 @@ class Command(BaseCommand):
                 )
             except InvalidInput as error:
                 raise CommandError(_named_by_variable(error), returncode=2) from None
-        return setup_link(base_url)
+        return setup_link("")
 
 
 @contextmanager
@@ -158,9 +171,3 @@ def _threads(value: str) -> int:
     if value.isascii() and value.isdigit() and len(value) <= 3 and 1 <= int(value) <= 256:
         return int(value)
     raise ArgumentTypeError(f"{value[:100]!r}: expected a whole number from 1 to 256")
-
-
-def _address(host: str, port: int) -> str:
-    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
