@@ -12,7 +12,6 @@ from dockmesh.agent.commands import CommandRunner, Executor
 from dockmesh.agent.config import Settings
 from dockmesh.agent.deploy import Deployer
 from dockmesh.agent.document import AgentInfo
-from dockmesh.agent.engine import EngineWatcher
 from dockmesh.agent.enroll import first_enrollment
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.journal import Journal
@@ -20,6 +19,7 @@ from dockmesh.agent.loop import Heartbeats
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
+from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, then 0; raises StartError where the agent can't start."""
     _log_to_stderr(is_verbose=settings.is_verbose)
+    # For Compose, which the agent starts, as much as for the agent itself.
+    os.environ.update(settings.docker_env)
     stopping = Stopping()
     stopping.on_signals()
     state = StateDir(settings.state_dir)

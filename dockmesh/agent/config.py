@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dockmesh.agent import VERSION
+from dockmesh.agent import VERSION, contexts
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.text import clean
 
@@ -35,6 +35,8 @@ class Settings:
     name: str
     labels: Mapping[str, str]
     docker_host: str
+    # Variables that the Docker CLI's context brings along: where its certificates are.
+    docker_env: Mapping[str, str]
     ca_file: Path | None
     is_monitor_only: bool
     is_verbose: bool
@@ -64,12 +66,14 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     token_file = given("enrollment_token_file")
     config = given("config")
     ca_file = given("ca_file")
+    docker_host, docker_env = _docker(given("docker_host"), environ)
     return Settings(
         server=_server(given("server")),
         state_dir=Path(given("state_dir") or default_state_dir(environ)).absolute(),
         name=_name(given("name") or socket.gethostname()),
         labels=_labels(options.label if options.label is not None else _split(environ.get(f"{_ENV}LABELS"))),
-        docker_host=_docker_host(given("docker_host") or environ.get("DOCKER_HOST") or DEFAULT_DOCKER_HOST),
+        docker_host=docker_host,
+        docker_env=docker_env,
         ca_file=_readable("--ca-file", ca_file) if ca_file else None,
         is_monitor_only=options.monitor_only or _flag(f"{_ENV}MONITOR_ONLY", environ),
         is_verbose=options.verbose or _flag(f"{_ENV}VERBOSE", environ),
@@ -151,9 +155,24 @@ def _server(text: str) -> str:
     return text.rstrip("/")
 
 
-def _docker_host(text: str) -> str:
-    if not text.startswith(("unix://", "tcp://", "http://", "https://", "ssh://")):
-        raise StartError(f"--docker-host {text!r}: expected unix:///path/to/docker.sock or tcp://host:port")
+def _docker(given: str, environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """Docker's address, and the variables that come with it: in the order in which the Docker CLI looks for it."""
+    for what, text in (("--docker-host", given), ("DOCKER_HOST", environ.get("DOCKER_HOST", ""))):
+        if text:
+            return _docker_host(what, text), {}
+    context = contexts.current(environ)
+    if context is None:
+        return DEFAULT_DOCKER_HOST, {}
+    return _docker_host(f"Docker's context {context.name!r}:", context.docker_host), context.environment
+
+
+def _docker_host(what: str, text: str) -> str:
+    if text.startswith("ssh://"):
+        raise StartError(
+            f"{what} {text!r}: Docker over SSH is not supported; run an agent on that host instead"
+        )
+    if not text.startswith(("unix://", "tcp://", "http://", "https://")):
+        raise StartError(f"{what} {text!r}: expected unix:///path/to/docker.sock or tcp://host:port")
     return text
 
 
@@ -205,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         "--state-dir", metavar="DIR", help="credential and journal (default: /var/lib/dockmesh-agent)"
     )
     run.add_argument(
-        "--docker-host", metavar="URL", help=f"Docker's address (default: {DEFAULT_DOCKER_HOST})"
+        "--docker-host",
+        metavar="URL",
+        help=f"Docker's address (default: that of the Docker CLI's context, else {DEFAULT_DOCKER_HOST})",
     )
     run.add_argument("--ca-file", metavar="FILE", help="PEM certificates to trust for the server")
     run.add_argument("--config", metavar="FILE", help=f"backup repositories (default: {DEFAULT_CONFIG})")

@@ -18,6 +18,13 @@ MAX_CONTAINERS = 5000
 MAX_PROGRESS_BYTES = 16 * 1024
 
 STATES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
+# What Podman calls states that Docker has too.
+_PODMAN_STATES = {
+    "configured": "created",
+    "initialized": "created",
+    "stopping": "running",
+    "stopped": "exited",
+}
 HEALTHS = frozenset({"starting", "healthy", "unhealthy"})
 _INT32_MAX = 2**31 - 1
 
@@ -129,10 +136,12 @@ def container(inspected: Mapping[str, Any]) -> JSON:
     labels = _mapping(config.get("Labels"))
     stack, service = _stack_and_service(labels)
     status = str(state.get("Status", "")).lower()
+    status = _PODMAN_STATES.get(status, status)
     health = str(_mapping(state.get("Health")).get("Status", ""))
     return {
         "id": clean(inspected.get("Id"), limit=64),
-        "name": clean(str(inspected.get("Name") or "").removeprefix("/")),
+        "name": clean(str(inspected.get("Name") or "").removeprefix("/"))
+        or clean(inspected.get("Id"), limit=12),
         "image": clean(config.get("Image") or inspected.get("Image"), limit=IMAGE_BYTES),
         "image_digest": clean(inspected.get("Image"), limit=128),
         "state": status if status in STATES else "unknown",

@@ -13,12 +13,12 @@ from dockmesh.agent.client import Answer, ServerClient
 from dockmesh.agent.commands import CommandRunner
 from dockmesh.agent.config import Settings
 from dockmesh.agent.document import AgentInfo, HeartbeatState, Snapshot, heartbeat
-from dockmesh.agent.engine import EngineWatcher
 from dockmesh.agent.enroll import enroll
 from dockmesh.agent.errors import ServerError, StartError
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
+from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
 

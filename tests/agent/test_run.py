@@ -203,6 +203,10 @@ def test_a_token_given_by_environment_works(server: StubServer, tmp_path: Path) 
         (["--server=ftp://x"], "--server 'ftp://x': expected an address such as"),
         (["--server=http://[x"], "--server 'http://[x': expected an address such as"),
         (["--docker-host=docker.sock"], "--docker-host 'docker.sock': expected unix:///"),
+        (
+            ["--docker-host=ssh://root@web"],
+            "--docker-host 'ssh://root@web': Docker over SSH is not supported",
+        ),
         (["--label=nonsense"], "--label 'nonsense': expected key=value"),
         (["--ca-file=/no/such"], "--ca-file /no/such: No such file"),
         (["--config=/no/such"], "--config /no/such: No such file"),

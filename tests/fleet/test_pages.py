@@ -130,6 +130,28 @@ def test_a_degraded_host_says_what_docker_said(browser: Client, agent: AgentClie
     assert "no socket &lt;here&gt;" in page
 
 
+def test_a_host_whose_docker_forbids_something_is_online_and_says_what(
+    browser: Client, agent: AgentClient
+) -> None:
+    said = "Docker is read without what is not allowed or fails: GET /info: 403 Forbidden"
+    docker = {"reachable": True, "version": "29.0.1", "error": said}
+    agent.beat(heartbeat(1, docker=docker, containers=[container("a")]))
+    page = words(text(browser, f"/hosts/{agent.host.pk}/"))
+    assert said in page
+    assert "Online" in page
+    assert "does not answer" not in page
+
+
+def test_a_container_says_why_it_could_not_be_started(browser: Client, agent: AgentClient) -> None:
+    why = "Bind for 0.0.0.0:80 failed: port is already allocated"
+    failed = container("a", state="created", exit_code=128, health="", error=why)
+    agent.beat(heartbeat(1, containers=[failed, container("b", is_oneoff=True)]))
+    for path in (f"/hosts/{agent.host.pk}/", "/containers/"):
+        page = words(text(browser, path))
+        assert why in page
+        assert "Running one-off" in page
+
+
 def test_hosts_are_found_by_name_label_and_status(browser: Client) -> None:
     for name, labels, is_degraded in (("alpha", {"env": "prod"}, False), ("beta", {"env": "test"}, True)):
         host, _ = make_host(name)
