@@ -3,6 +3,8 @@
 The scheduler writes a consistent copy into the data folder, and the agent of the job's host backs up that
 folder. So the host has to be the machine that runs dockmesh, or one that sees the data folder under the same path;
 on any other one the folder is not there, and the run fails and says so. The copy is removed once the run has ended.
+
+A copy has no row in the table of `LiveMark`, by which a server that starts with it knows that it was restored.
 """
 
 import os
@@ -14,6 +16,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
+
+from dockmesh.core.text import LINE_CONTROLS
+from dockmesh.scheduler.models import LiveMark
 
 DUMP_TIMEOUT_SECONDS = 3600
 
@@ -63,6 +70,8 @@ def _copy_sqlite(target: Path) -> None:
     copy = sqlite3.connect(target)
     try:
         source.backup(copy)
+        copy.execute(f"DELETE FROM {LiveMark._meta.db_table}")  # noqa: S608 - a fixed name
+        copy.commit()
     except sqlite3.Error as error:
         raise DumpError(f"The database could not be copied: {error}.") from None
     finally:
@@ -75,29 +84,40 @@ def _dump_postgresql(target: Path) -> None:
     program = shutil.which("pg_dump")
     if program is None:
         raise DumpError("pg_dump is not installed where dockmesh's scheduler runs.")
-    known = connection.settings_dict
-    names = {
-        "PGDATABASE": "NAME",
-        "PGHOST": "HOST",
-        "PGPORT": "PORT",
-        "PGUSER": "USER",
-        "PGPASSWORD": "PASSWORD",
-    }
-    environment = {name: str(known[key]) for name, key in names.items() if known.get(key)}
-    environment |= {
-        f"PG{name.upper()}": str(value) for name, value in known["OPTIONS"].items() if name.startswith("ssl")
-    }
+    source = _connection_source()
+    environment = {**os.environ, "PGPASSWORD": source.pop("password")} if "password" in source else None
     try:
         done = subprocess.run(  # noqa: S603 - a fixed list
-            [program, "--format=custom", "--no-password", f"--file={target}"],
-            env={**os.environ, **environment},
+            [
+                program,
+                "--format=custom",
+                "--no-password",
+                f"--exclude-table-data=*.{LiveMark._meta.db_table}",
+                f"--file={target}",
+                f"--dbname={make_conninfo(**source)}",
+            ],
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=DUMP_TIMEOUT_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DumpError(f"pg_dump: {type(error).__name__}.") from None
     if done.returncode != 0:
-        raise DumpError(f"pg_dump ended with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
+        # In the language and the encoding of wherever the message comes from.
+        said = LINE_CONTROLS.sub("\ufffd", done.stderr.decode("utf-8", "replace")).strip()[-500:]
+        raise DumpError(f"pg_dump ended with exit code {done.returncode}: {said}")
+
+
+def _connection_source() -> dict[str, str]:
+    """What the server itself connects with, as far as it is libpq's: `DOCKMESH_DATABASE_URL` with all its options."""
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    given = connection.get_connection_params()
+    source = {name: str(value) for name, value in given.items() if name in known and value is not None}
+    if "sslpassword" in source:
+        # There is no variable for it, and the list of processes shows arguments to everybody on the machine.
+        raise DumpError(
+            "sslpassword can't be given to pg_dump safely: use a key without one, readable by dockmesh alone."
+        )
+    return source

@@ -19,12 +19,13 @@ class JobForm(forms.Form):
     source_kind = forms.ChoiceField(
         label="What to back up",
         choices=BackupJob.SourceKind.choices,
-        help_text="dockmesh's own database is copied first; its job has to be on the machine that runs dockmesh.",
+        help_text="dockmesh's own database is copied first; its job has to be on the machine that runs dockmesh. The"
+        " files secret_key and token_pepper of the data folder are not in the copy: keep them elsewhere.",
     )
     stack_name = forms.CharField(
         label="Stack",
         required=False,
-        max_length=200,
+        max_length=1024,
         widget=forms.TextInput(attrs=CODE),
         help_text="The stack on this host whose volumes are backed up.",
     )

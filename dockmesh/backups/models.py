@@ -119,6 +119,9 @@ class BackupRun(models.Model):
     error = models.CharField(max_length=2000, blank=True)
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
     command_id = models.BigIntegerField(null=True, editable=False)
+    # Who copies the database for it, and until when that holds by the database's clock unless it is prolonged.
+    dump_claim = models.CharField(max_length=32, blank=True, editable=False)
+    dump_claimed_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ("-id",)

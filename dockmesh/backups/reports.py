@@ -1,6 +1,7 @@
 """What the agents say of their runs, and what the scheduler looks after."""
 
 import datetime
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,19 +9,24 @@ from django.db import transaction
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
-from dockmesh.backups import dumps
+from dockmesh.backups import claims, dumps
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.services import OPEN, SNAPSHOT, enqueue
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import NotFound
 from dockmesh.core.output import appended
+from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
 from dockmesh.fleet.models import AgentCommand
+from dockmesh.scheduler.services import is_restored, mark_live
+
+logger = logging.getLogger(__name__)
 
 Kind = BackupRun.Kind
 Status = BackupRun.Status
 Cause = BackupRun.Cause
+RESTORED = "Not known: the database was restored from a copy in which this had not ended."
 JOB_GONE = "The job or its host was removed while this was under way."
 NUMBERS = ("bytes_added", "bytes_processed", "files")
 
@@ -75,12 +81,7 @@ def take_timeout(command: Command, reason: str) -> None:
 
 
 def close_lost() -> None:
-    """The scheduler's job: end what has no command any more, since its host or job was removed.
-
-    And remove copies of the database that nobody waits for.
-    """
-    open_jobs = BackupRun.objects.filter(status__in=OPEN).exclude(job=None).values_list("job__pk", flat=True)
-    dumps.sweep(list(open_jobs))
+    """The scheduler's job: end what has no command any more, since its host or job was removed."""
     schedule.one_by_one(BackupRun.objects.filter(status__in=OPEN), _close_if_lost, what="The look after")
 
 
@@ -94,20 +95,54 @@ def _close_if_lost(found: BackupRun) -> None:
         _give_up(run, JOB_GONE)
 
 
+def sweep_dumps() -> None:
+    """The scheduler's job: remove copies of the database that nobody waits for."""
+    open_jobs = BackupRun.objects.filter(status__in=OPEN).exclude(job=None).values_list("job__pk", flat=True)
+    dumps.sweep(list(open_jobs))
+
+
 def make_dumps() -> None:
     """The scheduler's job: copy the database for the runs that wait for it, then hand them to their agents."""
     waiting = BackupRun.objects.filter(status=Status.QUEUED, command_id=None).exclude(job=None)
-    for run_id, job_id in list(waiting.values_list("pk", "job__pk")):
+    schedule.one_by_one(waiting, _make_dump, what="The copy of the database for")
+
+
+def _make_dump(run: BackupRun) -> None:
+    assert run.job_id is not None
+    with claims.held(run.pk) as claim:
+        if claim is None:
+            return
         reason = ""
         try:
-            dumps.make(job_id)
+            dumps.make(run.job_id)
         except (dumps.DumpError, OSError) as error:
             reason = str(error)
-        _dumped(run_id, reason)
+        except Exception as error:
+            # Or it would be tried, and fail, every few seconds for ever.
+            logger.exception("The database could not be copied for %s", run)
+            reason = f"The database could not be copied: {type(error).__name__}."
+        _dumped(run.pk, claim, reason)
+
+
+def settle_restored() -> None:
+    """Before a start: where the database is a copy that was put in place, end what had not ended in it.
+
+    Nobody knows what became of it; and what was queued then is not to be begun now.
+    """
+    if not is_restored():
+        return
+    logger.warning("The database was restored from a copy: what was under way in it ends as not known")
+    commands.end_all(RESTORED)
+    for run_id in list(BackupRun.objects.filter(status__in=OPEN).values_list("pk", flat=True)):
+        with transaction.atomic():
+            run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
+            if run is not None:
+                _give_up(run, RESTORED)
+    mark_live()
 
 
 @transaction.atomic
-def _dumped(run_id: int, reason: str) -> None:
+def _dumped(run_id: int, claim: str, reason: str) -> None:
     host_id = BackupRun.objects.filter(pk=run_id).values_list("job__host_id", flat=True).first()
     if host_id is None:
         return
@@ -115,8 +150,8 @@ def _dumped(run_id: int, reason: str) -> None:
         fleet.lock_host(host_id)
     except NotFound:
         return
-    run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN).first()
-    if run is None or run.job is None:
+    run = BackupRun.objects.select_for_update().filter(pk=run_id, status__in=OPEN, dump_claim=claim).first()
+    if run is None or run.job is None or run.command_id is not None:
         return
     if reason:
         _give_up(run, reason)

@@ -274,6 +274,12 @@ def expire_overdue() -> None:
     schedule.one_by_one(rows, expire_if_overdue, what="The expiry of the command")
 
 
+def end_all(reason: str) -> None:
+    """End every command that is queued or handed out; their handlers are told the reason."""
+    for command_id, host_id in list(_open().values_list("pk", "host_id")):
+        _expire(command_id, host_id, reason)
+
+
 def forget_finished() -> None:
     """The scheduler's job: commands that ended long ago; what matters of them their handlers have kept."""
     AgentCommand.objects.filter(finished_at__lt=clock.now() - KEPT_FINISHED).delete()

@@ -24,3 +24,13 @@ class PeriodicTask(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class LiveMark(models.Model):
+    """One row in a database that is in use, and none in a copy that dockmesh makes of it.
+
+    So a server that starts without the row knows that its database was restored.
+    """
+
+    def __str__(self) -> str:
+        return "live"

@@ -90,6 +90,7 @@ class Scheduler:
             if self._may_run():
                 due = max(due + job.every_seconds, time.monotonic())
                 self._run_once(job, notes)
+        connection.close()
 
     def _may_run(self) -> bool:
         """Whether this process holds the lease; waits a moment for it."""

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from dockmesh.scheduler.models import Lease, PeriodicTask
+from dockmesh.scheduler.models import Lease, LiveMark, PeriodicTask
 
 
 def acquire(*, name: str, holder: str, seconds: float) -> bool:
@@ -39,3 +39,13 @@ def note_run(*, task: str, is_whole: bool, failures: int) -> None:
     if not PeriodicTask.objects.filter(name=task).update(**changes):
         PeriodicTask.objects.bulk_create([PeriodicTask(name=task)], ignore_conflicts=True)
         PeriodicTask.objects.filter(name=task).update(**changes)
+
+
+def is_restored() -> bool:
+    """Whether this database is a copy that was put in place, and nobody has taken note of it yet."""
+    return not LiveMark.objects.exists()
+
+
+def mark_live() -> None:
+    """From here on it is a database in use like any other."""
+    LiveMark.objects.get_or_create(pk=1)

@@ -166,7 +166,7 @@ def dashboard() -> sdk.Dashboard:
                 "Faults",
                 query(
                     "sum by (task) (max without (instance) (increase("
-                    f"dockmesh_periodic_task_failures_total{{{SELECT}}}[$__rate_interval]))) > 0",
+                    f"dockmesh_periodic_task_failures_total{{{SELECT}}}[$__rate_interval])))",
                     "{{task}}",
                 ),
             )
