@@ -56,7 +56,9 @@ def record(
         "target_name": clean(target_name, MAX_BYTES),
         "address": clean(actor.address, 64),
     }
-    at = clock.now()
+    now = clock.now()
+    # Whole milliseconds: all that Django's JSON of a dump keeps, and the hash is over it.
+    at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     sequence = head.sequence + 1
     kept: dict[str, Any] = storable(changes or {})
     digest = entry_hash(

@@ -375,3 +375,19 @@ def test_two_hundred_parallel_mutations_keep_the_chain_right() -> None:
     assert (verdict.first, verdict.last) == (1, 200)
     assert AuditEntry.objects.values("actor_id").distinct().count() == 200
     assert sum(count for _, count in selectors.action_counts()) == 200
+
+
+def test_the_chain_survives_djangos_own_dump_and_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = START.replace(microsecond=123_456)
+    monkeypatch.setattr(clock, "now", lambda: at)
+    record_alone(
+        actor=ANN, action=Action.HOST_CHANGED, changes={"share": 0.1, "name": "Zoë ☃", "count": [1, 2.0]}
+    )
+    dumped = tmp_path / "audit.json"
+    call_command("dumpdata", "audit", output=str(dumped), verbosity=0)
+    for model in (AuditEntry, AuditHead, AuditCount):
+        model.objects.all().delete()
+    call_command("loaddata", str(dumped), verbosity=0)
+    assert verify().last == 1
