@@ -7,6 +7,7 @@ and what is expected. Secrets never appear in that line.
 guard, is refused: what was meant to protect must not fall back to something else in silence.
 """
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -29,6 +30,7 @@ KNOWN = frozenset(
         "DOCKMESH_METRICS_AUTH",
         "DOCKMESH_DATA_DIR",
         "DOCKMESH_DATABASE_URL",
+        "DOCKMESH_DATABASE_URL_FILE",
         "DOCKMESH_SECRET_KEY",
         "DOCKMESH_SECRET_KEY_FILE",
         "DOCKMESH_TOKEN_PEPPER",
@@ -198,6 +200,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
 
     Raises `EnvironmentVariableError` on the first bad value.
     """
+    _refuse_misspelt(environ)
     metrics_auth = parse_bool("DOCKMESH_METRICS_AUTH", environ.get("DOCKMESH_METRICS_AUTH", "true"))
     interval = parse_seconds(
         "DOCKMESH_HEARTBEAT_INTERVAL", _text(environ, "DOCKMESH_HEARTBEAT_INTERVAL", "15"), least=1, most=3600
@@ -218,7 +221,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
     base_url = parse_base_url("DOCKMESH_BASE_URL", _text(environ, "DOCKMESH_BASE_URL"))
     hosts = parse_hosts("DOCKMESH_ALLOWED_HOSTS", _text(environ, "DOCKMESH_ALLOWED_HOSTS"))
     data_dir = Path(_text(environ, "DOCKMESH_DATA_DIR", "data")).absolute()
-    database = parse_database_url("DOCKMESH_DATABASE_URL", _text(environ, "DOCKMESH_DATABASE_URL"), data_dir)
+    database = _database(environ, data_dir)
     admin_user, admin_password = _administrator(environ)
     make_data_dir(data_dir)
     return Environment(
@@ -259,15 +262,36 @@ def unknown_names(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def make_data_dir(path: Path) -> None:
-    """Make the data folder with mode 0700; an error names the variable."""
+    """Make the data folder with mode 0700; an error names the variable.
+
+    A folder of somebody else's, such as a mounted volume, keeps its mode if it can be written all the same.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if stat.S_IMODE(path.stat().st_mode) != 0o700:
-            path.chmod(0o700)
+            with contextlib.suppress(PermissionError):
+                path.chmod(0o700)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise EnvironmentVariableError(
             "DOCKMESH_DATA_DIR", str(path), f"a folder that can be written ({error.strerror})"
         ) from None
+
+
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """`DOCKMESH_DATABASE_URL_PATH` would else begin an empty SQLite in silence."""
+    for name in unknown_names(environ):
+        meant = max((known for known in KNOWN if name.startswith(f"{known}_")), key=len, default="")
+        if meant:
+            raise EnvironmentVariableError(name, None, f"{meant}: dockmesh has no variable of this name")
+
+
+def _database(environ: Mapping[str, str], data_dir: Path) -> Database:
+    name = "DOCKMESH_DATABASE_URL"
+    value = _value_or_file(environ, name).strip()
+    source = name if environ.get(name) else f"{name}_FILE"
+    return parse_database_url(source if value else name, value, data_dir)
 
 
 def _text(environ: Mapping[str, str], name: str, default: str = "") -> str:

@@ -144,3 +144,45 @@ def test_the_program_ends_with_that_line_alone(tmp_path: Path) -> None:
         assert done.stdout == ""
         assert done.stderr.startswith("dockmesh: DOCKMESH_SECRET_KEY='': expected at least 32 characters")
         assert done.stderr.count("\n") == 1
+
+
+def test_the_databases_address_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgres://me:hunter2@db/dockmesh\n")
+    database = read(tmp_path, DOCKMESH_DATABASE_URL_FILE=str(file)).database
+    assert (database.engine, database.host, database.password) == ("postgresql", "db", "hunter2")
+    assert "is set too" in refusal(
+        tmp_path, DOCKMESH_DATABASE_URL_FILE=str(file), DOCKMESH_DATABASE_URL="postgres://db/a"
+    )
+    assert "readable" in refusal(tmp_path, DOCKMESH_DATABASE_URL_FILE="/nonexistent")
+    file.write_text("mysql://me:hunter2@db/dockmesh\n")
+    line = refusal(tmp_path, DOCKMESH_DATABASE_URL_FILE=str(file))
+    assert line.startswith("DOCKMESH_DATABASE_URL_FILE='mysql://***@db")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DOCKMESH_DATABASE_URL_PATH", "DOCKMESH_DATABASE_URL"),
+        ("DOCKMESH_DATA_DIR_FILE", "DOCKMESH_DATA_DIR"),
+        ("DOCKMESH_METRICS_AUTH_ENABLED", "DOCKMESH_METRICS_AUTH"),
+        ("DOCKMESH_SECRET_KEY_FILE_PATH", "DOCKMESH_SECRET_KEY_FILE"),
+    ],
+)
+def test_a_known_name_with_a_suffix_refuses_to_start(name: str, meant: str, tmp_path: Path) -> None:
+    line = refusal(tmp_path, **{name: "hunter2"})
+    assert line == f"{name}: expected {meant}: dockmesh has no variable of this name"
+    assert read(tmp_path, DOCKMESH_PORT="tcp://10.0.0.1:8080")
+
+
+def test_a_folder_that_can_be_written_but_not_made_private_is_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir(mode=0o777)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert read(tmp_path).data_dir == tmp_path / "data"
