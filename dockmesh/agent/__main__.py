@@ -19,6 +19,7 @@ from dockmesh.agent.loop import Heartbeats
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
+from dockmesh.agent.survey import Surveyor
 from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
@@ -107,8 +108,10 @@ def _abilities(
     if settings.is_monitor_only:
         return executors, AgentInfo()
     found, restic_version = compose.find(), restic.version()
+    stacks = state.path / "stacks"
+    executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
-    executors["deploy"] = Deployer(state.path / "stacks", docker_host=settings.docker_host)
+    executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)
     if found.compose is None:
         log.warning("%s: this agent takes no deploys", found.error)
     if settings.repositories and not restic_version:
@@ -121,7 +124,7 @@ def _abilities(
             host=credential.host_name,
         )
         executors |= backups.executors()
-    is_able = {"deploy": found.compose is not None, "backup": "backup" in executors}
+    is_able = {"deploy": found.compose is not None, "survey": True, "backup": "backup" in executors}
     capabilities = tuple(kind for kind, is_it in is_able.items() if is_it)
     return executors, AgentInfo(
         capabilities,

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dockmesh.agent import compose, leftovers
+from dockmesh.agent import leftovers
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
 from dockmesh.agent.output import Output, env_values
-from dockmesh.agent.process import Ended, environment, run
+from dockmesh.agent.place import expect_same_place
+from dockmesh.agent.process import Ended
 from dockmesh.agent.project import ENV_FILE, Project, project_of
+from dockmesh.agent.run_compose import read_config, run_compose
 
 _OPERATIONS = {
     "up": ("up", "--detach", "--remove-orphans"),
@@ -48,6 +50,18 @@ class Deployer:
             # A validation must not touch the files of what runs, a relative path in it means the same though.
             prefix = f".validate-{command.command_id}-" if operation == "validate" else ""
             with project.written(prefix=prefix) as options:
+                if operation == "up":
+                    expect_same_place(
+                        project,
+                        is_decided=command.payload.get("is_directory_decided") is True,
+                        docker_host=self._docker_host,
+                        read=lambda: read_config(
+                            options,
+                            command=command,
+                            project=project,
+                            docker_host=self._docker_host,
+                        )[0],
+                    )
                 _expect(operation, self._compose(command, project, [*options, *_OPERATIONS[operation]]))
         if operation == "down":
             project.forget()
@@ -97,16 +111,12 @@ class Deployer:
         on_output: Callable[[str], None] | None = None,
     ) -> Ended:
         """Run Compose; with `on_output` only its errors go into the command's output."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return run(
-            [*compose.require().command, *arguments],
-            # Files that say ${PWD} were written for their own folder.
-            env=environment({"DOCKER_HOST": self._docker_host, "PWD": str(project.directory)}),
-            cwd=self._folder,
-            on_output=on_output or command.output.write,
-            on_stderr=command.output.write if on_output else None,
-            deadline=command.deadline,
-            cancelled=command.cancelled,
+        return run_compose(
+            arguments,
+            command=command,
+            project=project,
+            docker_host=self._docker_host,
+            on_output=on_output,
         )
 
 

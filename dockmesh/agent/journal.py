@@ -84,6 +84,7 @@ class Journal:
             result = json.loads(row[0])
             if result.get("output"):
                 result["output"] = OUTPUT_REPORTED
+            result.pop("found", None)  # other people's files
             self._db.execute(
                 "UPDATE commands SET state = 'acknowledged', result = ? WHERE id = ?",
                 (json.dumps(result), command_id),

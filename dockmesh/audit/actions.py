@@ -31,6 +31,7 @@ class Action(StrEnum):
     HOST_REMOVED = "host.removed"
     STACK_CREATED = "stack.created"
     STACK_CHANGED = "stack.changed"
+    STACK_SURVEYED = "stack.surveyed"
     STACK_ADOPTED = "stack.adopted"
     STACK_REMOVED = "stack.removed"
     DEPLOY_REQUESTED = "deploy.requested"

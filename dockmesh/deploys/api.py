@@ -11,22 +11,27 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from dockmesh.core.api import filtered, id_or_name, one_of, refuse_unknown, yes_or_no
-from dockmesh.core.errors import InvalidInput, NotFound
-from dockmesh.deploys import selectors, services
+from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.deploys import selectors, services, surveys
+from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.models import Deploy
 from dockmesh.deploys.serializers import (
+    AdoptionSerializer,
     DeployDetailSerializer,
     DeploySerializer,
-    FilesSerializer,
     NewStackSerializer,
     StackChangeSerializer,
     StackDetailSerializer,
     StackSerializer,
+    SurveySerializer,
 )
 from dockmesh.fleet.models import Stack
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
 from tokens.principals import actor_of
+
+# An agent is heard every 15 s unless told otherwise.
+SURVEY_WAIT_SECONDS = 25.0
 
 
 def _filter(name: str, description: str, **options: Any) -> OpenApiParameter:
@@ -172,18 +177,62 @@ class StackRestartView(APIView):
         return _ask(request, pk, Deploy.Operation.RESTART)
 
 
+class StackSurveyView(APIView):
+    """What a discovered stack is made of, read on its host."""
+
+    required_permission = {"GET": Permission.STACKS_DEPLOY, "POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_survey_read", responses=SurveySerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """The latest survey of a discovered stack; 404 before the first."""
+        survey = surveys.latest(pk)
+        if survey is None:
+            raise NotFound("This stack was not surveyed.")
+        return Response(SurveySerializer(surveys.view(survey)).data)
+
+    @extend_schema(operation_id="stacks_survey", request=None, responses={202: SurveySerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Have the agent read the stack's files, from where Compose's labels say it was started: 202."""
+        survey = surveys.request_survey(actor=actor_of(request), stack_id=pk)
+        return Response(
+            SurveySerializer(surveys.view(survey)).data,
+            status=status.HTTP_202_ACCEPTED,
+            headers={"Location": f"/api/v1/stacks/{pk}/survey"},
+        )
+
+
 class StackAdoptView(APIView):
     """Managing what was only discovered."""
 
     required_permission = {"POST": Permission.STACKS_DEPLOY}
 
-    @extend_schema(operation_id="stacks_adopt", request=FilesSerializer, responses=StackDetailSerializer)
+    @extend_schema(operation_id="stacks_adopt", request=AdoptionSerializer, responses=StackDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        """Manage a discovered stack with this Compose file; nothing is deployed."""
-        body = FilesSerializer(data=request.data)
+        """Manage a discovered stack; nothing is deployed.
+
+        Without a Compose file it is managed by the files that it was started from. Where these, or what relative
+        paths mean, have to be read on the host first, the answer takes as long as the agent does, at most
+        25 seconds. 409 names what the user has to decide: each path whose meaning would change.
+        """
+        body = AdoptionSerializer(data=request.data if request.data is not None else {})
         body.is_valid(raise_exception=True)
-        services.adopt_stack(actor=actor_of(request), stack_id=pk, **body.validated_data)
+        actor, wish = actor_of(request), body.validated_data
+        try:
+            services.adopt_stack(actor=actor, stack_id=pk, **wish)
+        except SurveyNeeded as needed:
+            self._survey(request, pk, needed)
+            services.adopt_stack(actor=actor, stack_id=pk, **wish)
         return _stack(pk)
+
+    def _survey(self, request: Request, pk: int, needed: SurveyNeeded) -> None:
+        """Have the stack surveyed, and wait for that; raises `Conflict` that says what that leaves open."""
+        try:
+            survey = surveys.request_survey(actor=actor_of(request), stack_id=pk)
+        except Conflict as refusal:
+            raise Conflict(f"{refusal.detail} {needed.detail}") from None
+        survey = surveys.wait(survey, seconds=SURVEY_WAIT_SECONDS)
+        if survey.error:
+            raise Conflict(f"The files could not be read: {survey.error}. {needed.detail}")
 
 
 class DeploysView(generics.GenericAPIView[Deploy]):
@@ -206,7 +255,9 @@ class DeploysView(generics.GenericAPIView[Deploy]):
     def get(self, request: Request) -> Response:
         """All deploys, the newest first, a page at a time."""
         rows = filtered(
-            Deploy.objects.defer("output", "compose_file", "env_file_sealed").order_by("-pk"),
+            Deploy.objects.defer("output", "compose_file", "override_files", "env_file_sealed").order_by(
+                "-pk"
+            ),
             request,
             {
                 "stack": id_or_name("stack_id", "stack_name"),

@@ -12,7 +12,7 @@ class DeploysConfig(AppConfig):
     def ready(self) -> None:
         """Take the agents' reports, and look after what nobody will report."""
         from dockmesh.core import schedule
-        from dockmesh.deploys import reports
+        from dockmesh.deploys import reports, surveys
         from dockmesh.fleet import commands
 
         commands.register_result_handler(
@@ -21,5 +21,8 @@ class DeploysConfig(AppConfig):
             on_timeout=reports.take_timeout,
             on_progress=reports.take_progress,
             prepare=reports.prepare,
+        )
+        commands.register_result_handler(
+            surveys.CAPABILITY, on_result=surveys.take_result, on_timeout=surveys.take_timeout
         )
         schedule.register(name="deploys.close_lost", every_seconds=15, run=reports.close_lost)

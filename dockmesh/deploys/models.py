@@ -1,14 +1,28 @@
 """Managed stacks' files, and deploys: what was asked, by whom, with which files, and how it ended."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import JSONField, Q, Value
 
 from dockmesh.fleet.models import Stack
 
 DEFAULT_TIMEOUT_SECONDS = 1800
 
 
-class StackFiles(models.Model):
+class Placed(models.Model):
+    """Files that lie over the first one, and the folder that relative paths in all of them mean."""
+
+    # [{"path": …, "content": …}], in their order. Known to the database too: an older replica writes rows without.
+    override_files = JSONField(default=list, db_default=Value([], JSONField()), blank=True)
+    # On the host; empty: the agent's own folder for the stack.
+    project_directory = models.CharField(max_length=1024, default="", db_default="", blank=True)
+    # The user said so: the agent deploys there also if bind mounts then differ from those that run.
+    is_directory_decided = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        abstract = True
+
+
+class StackFiles(Placed):
     """What dockmesh holds of a managed stack: what the next deploy will use."""
 
     stack = models.OneToOneField(Stack, on_delete=models.CASCADE, primary_key=True, related_name="files")
@@ -25,7 +39,23 @@ class StackFiles(models.Model):
         return f"files of stack {self.pk}"
 
 
-class Deploy(models.Model):
+class Survey(models.Model):
+    """What an agent found of a discovered stack's files, by Compose's labels; the latest one of each stack."""
+
+    stack = models.OneToOneField(Stack, on_delete=models.CASCADE, primary_key=True, related_name="survey")
+    # Tells its command from an earlier one's.
+    request_id = models.UUIDField()
+    asked_at = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=2000, blank=True)
+    # The files may hold secrets: encrypted, see dockmesh.core.sealed.
+    found_sealed = models.TextField(blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"survey of stack {self.pk}"
+
+
+class Deploy(Placed):
     """One operation on one stack. It outlives its stack: the history stays when a stack is removed."""
 
     class Status(models.TextChoices):

@@ -34,14 +34,33 @@ def prepare(command: Command) -> Mapping[str, Any]:
     try:
         env_file = unsealed(deploy.env_file_sealed)
     except UnsealError:
+        if deploy.operation != Deploy.Operation.UP:
+            # The agent stops and removes by labels as well.
+            return {"operation": deploy.operation, "stack": deploy.stack_name}
         # The agent refuses this, so the deploy ends as a failure that says why.
         return {"operation": "env file unreadable: DOCKMESH_SECRET_KEY has changed"}
     return {
         "operation": deploy.operation,
         "stack": deploy.stack_name,
-        "compose_file": deploy.compose_file,
         "env_file": env_file,
+        **_files(deploy),
     }
+
+
+def _files(deploy: Deploy) -> dict[str, Any]:
+    """The Compose files and where they lie. What is more than one file in the agent's folder an older agent refuses."""
+    payload: dict[str, Any] = {}
+    if deploy.override_files or deploy.project_directory:
+        payload["files"] = [
+            {"path": "compose.yaml", "content": deploy.compose_file},
+            *deploy.override_files,
+        ]
+        payload["project_directory"] = deploy.project_directory
+    elif deploy.compose_file:
+        payload["compose_file"] = deploy.compose_file
+    if deploy.is_directory_decided:
+        payload["is_directory_decided"] = True
+    return payload
 
 
 def take_progress(command: Command, progress: CommandProgress) -> None:

@@ -15,7 +15,7 @@ from dockmesh.fleet.states import StackState
 
 @dataclass(frozen=True)
 class StackView:
-    """A stack as pages and answers show it; the last three are None where it is not managed (or not asked for)."""
+    """A stack as pages and answers show it; the last five are None where it is not managed (or not asked for)."""
 
     stack: Stack
     state: StackState
@@ -23,6 +23,8 @@ class StackView:
     compose_file: str | None = None
     env_names: list[str] | None = None
     timeout_seconds: int | None = None
+    override_files: list[dict[str, str]] | None = None
+    project_directory: str | None = None
 
 
 def stacks() -> QuerySet[Stack]:
@@ -69,4 +71,6 @@ def detailed(stack_id: int) -> StackView | None:
         compose_file=files.compose_file,
         env_names=names_in(files.env_file_sealed),
         timeout_seconds=files.timeout_seconds,
+        override_files=files.override_files,
+        project_directory=files.project_directory,
     )

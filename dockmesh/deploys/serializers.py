@@ -4,13 +4,17 @@ from typing import Any
 
 from rest_framework import serializers
 
-from dockmesh.core.api import StrictSerializer, Text, Whole
+from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy
 from dockmesh.fleet.references import HostReference, HostSerializer
 from dockmesh.fleet.states import StackState
 
 COMPOSE_HELP = "The Compose file, as YAML."
 ENV_HELP = "NAME=value lines. Encrypted at rest and never answered again, but for the names."
+OVERRIDES_HELP = "Compose files that are laid over the first one, in their order (-f a -f b)."
+DIRECTORY_HELP = (
+    "The folder on the host that relative paths mean, as a whole path; empty: the agent's own for the stack."
+)
 TIMEOUT_HELP = "Seconds after which an operation is stopped and counts as failed."
 
 
@@ -18,8 +22,22 @@ def _text(help_text: str, **options: Any) -> Text:
     return Text(help_text=help_text, trim_whitespace=False, **options)
 
 
+class OverrideFileSerializer(StrictSerializer):
+    """A Compose file that is laid over those before it."""
+
+    path = Text(help_text="Its name, for people.")
+    content = _text(COMPOSE_HELP)
+
+
+class OverrideFilesField(serializers.ListField):
+    """Several of them, in their order."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=OverrideFileSerializer(), help_text=OVERRIDES_HELP, **options)
+
+
 class FilesSerializer(StrictSerializer):
-    """The files of a stack that is to be adopted."""
+    """The files of a new stack."""
 
     compose_file = _text(COMPOSE_HELP)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True, default="")
@@ -33,10 +51,84 @@ class NewStackSerializer(FilesSerializer):
     name = Text(help_text="The Compose project's name.")
 
 
+class AdoptionSerializer(StrictSerializer):
+    """How a stack is to be adopted: by itself it is by the files that it was started from."""
+
+    compose_file = _text("The Compose file, if not the host's own.", required=False, allow_null=True)
+    override_files = OverrideFilesField(required=False)
+    env_file = _text(
+        "If not the host's own: NAME=value lines; empty for none.",
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+    )
+    project_directory = Text(
+        help_text=f"{DIRECTORY_HELP} If not the one in which it was started.",
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+    )
+    accept_changes = Flag(
+        help_text="Adopt it also if a deploy would mount something else.", required=False, default=False
+    )
+    timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS)
+
+
+class FoundFileSerializer(serializers.Serializer[Any]):
+    """A file that the labels name; `error` says why it could not be read."""
+
+    path = serializers.CharField()
+    content = serializers.CharField(allow_null=True)
+    error = serializers.CharField()
+
+
+class FoundEnvFileSerializer(serializers.Serializer[Any]):
+    """An env file that was named or taken; of its text only the names."""
+
+    path = serializers.CharField()
+    env_names = serializers.ListField(child=serializers.CharField())
+    error = serializers.CharField()
+
+
+class FoundMountSerializer(serializers.Serializer[Any]):
+    """A mount of what runs, and what a deploy would make of it."""
+
+    service = serializers.CharField()
+    target = serializers.CharField()
+    before = serializers.CharField()
+    after = serializers.CharField(allow_null=True, help_text="Null where it is not known.")
+    is_kept = serializers.BooleanField()
+
+
+class FoundSerializer(serializers.Serializer[Any]):
+    """What the agent found."""
+
+    project_directory = serializers.CharField()
+    is_directory_visible = serializers.BooleanField()
+    config_files = FoundFileSerializer(many=True)
+    env_files = FoundEnvFileSerializer(many=True)
+    mounts = FoundMountSerializer(many=True)
+    others = serializers.ListField(
+        child=serializers.CharField(), help_text="Containers started from other files than the newest."
+    )
+    compose_error = serializers.CharField()
+
+
+class SurveySerializer(serializers.Serializer[Any]):
+    """A survey of a discovered stack; `found` is null while it has no answer, or failed."""
+
+    asked_at = serializers.DateTimeField()
+    answered_at = serializers.DateTimeField(allow_null=True)
+    error = serializers.CharField()
+    found = FoundSerializer(allow_null=True)
+
+
 class StackChangeSerializer(StrictSerializer):
     """What the next deploy will use; what is left out stays, an empty or null env file removes it."""
 
     compose_file = _text(COMPOSE_HELP, required=False)
+    override_files = OverrideFilesField(required=False)
+    project_directory = Text(help_text=DIRECTORY_HELP, required=False, allow_blank=True)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True)
     timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False)
 
@@ -66,6 +158,8 @@ class StackDetailSerializer(StackSerializer):
     """A stack with what dockmesh holds of it; null where it is only discovered."""
 
     compose_file = serializers.CharField(allow_null=True)
+    override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
+    project_directory = serializers.CharField(allow_null=True)
     env_names = serializers.ListField(child=serializers.CharField(), allow_null=True)
     timeout_seconds = serializers.IntegerField(allow_null=True)
 
@@ -100,4 +194,11 @@ class DeployDetailSerializer(DeploySerializer):
     """A deploy with its output and the Compose file as deployed."""
 
     class Meta(DeploySerializer.Meta):
-        fields = (*DeploySerializer.Meta.fields, "timeout_seconds", "output", "compose_file")  # type: ignore[assignment]
+        fields = (
+            *DeploySerializer.Meta.fields,
+            "timeout_seconds",
+            "output",
+            "compose_file",
+            "override_files",
+            "project_directory",
+        )  # type: ignore[assignment]

@@ -5,6 +5,7 @@ the series, then the audit log's head.
 """
 
 import dataclasses
+import uuid
 from typing import Any
 
 from django.db import transaction
@@ -14,9 +15,11 @@ from dockmesh.audit.services import Actor, record
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.sealed import UnsealError
+from dockmesh.deploys import adoption, surveys
 from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
 from dockmesh.deploys.envfiles import sealed, unsealed
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy, StackFiles
+from dockmesh.deploys.places import clean_directory, clean_override_files
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.models import Stack
@@ -63,15 +66,32 @@ def adopt_stack(
     *,
     actor: Actor,
     stack_id: int,
-    compose_file: object,
-    env_file: object = "",
+    compose_file: object = None,
+    override_files: object = None,
+    env_file: object = None,
+    project_directory: object = None,
+    accept_changes: bool = False,
+    survey_id: uuid.UUID | None = None,
     timeout_seconds: object = DEFAULT_TIMEOUT_SECONDS,
 ) -> Stack:
-    """Manage a discovered stack from now on, by the Compose file that it is told to have; its containers run on.
+    """Manage a discovered stack from now on; its containers run on, and their mounts keep their meaning.
 
-    Raises `Conflict` where it is managed already or its name is none that Compose would take.
+    Without a Compose file it is managed by the files that it was started from, as the latest survey found them
+    (`survey_id`: this very one). An env file that is left out is the host's own too. `project_directory` and
+    `accept_changes` are the user's decisions where that can't be kept.
+
+    Raises `adoption.SurveyNeeded` where a survey has to say first what the files mean, `Conflict` where the stack
+    is managed already, its name is none that Compose would take, or the user has to decide; then it names each
+    path or mount whose meaning would change.
     """
-    files = _checked(compose_file, env_file, timeout_seconds)
+    wish = adoption.clean_wish(
+        compose_file=compose_file,
+        override_files=override_files,
+        env_file=env_file,
+        project_directory=project_directory,
+        accept_changes=accept_changes,
+    )
+    timeout = _clean_timeout(timeout_seconds)
     with transaction.atomic():
         stack = _locked(stack_id)
         if stack.is_managed:
@@ -82,9 +102,29 @@ def adopt_stack(
             raise Conflict(
                 f"{stack.name} is no name of a Compose project, so it can't be deployed."
             ) from None
+        survey = surveys.latest(stack_id)
+        if survey_id is not None and (survey is None or survey.request_id != survey_id):
+            raise Conflict(f"The files of {stack.name} were read anew meanwhile: look at them again.")
+        plan = adoption.planned(wish, surveys.found(survey), stack=stack.name, host=stack.host.name)
         stack = fleet.adopt_stack(stack_id=stack_id)
-        StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
-        _record(actor, Action.STACK_ADOPTED, stack, _described(files, env_file))
+        files = StackFiles.objects.create(
+            stack=stack,
+            compose_file=plan.compose_file,
+            override_files=plan.override_files,
+            env_file_sealed=sealed(plan.env_file),
+            project_directory=plan.project_directory,
+            is_directory_decided=plan.is_directory_decided,
+            timeout_seconds=timeout,
+            updated_at=clock.now(),
+        )
+        if survey is not None:
+            survey.delete()
+        described = _described(Files(files.compose_file, files.env_file_sealed, timeout), plan.env_file)
+        if plan.override_files:
+            described["override_files"] = [file["path"] for file in plan.override_files]
+        if plan.project_directory:
+            described["project_directory"] = plan.project_directory
+        _record(actor, Action.STACK_ADOPTED, stack, described)
     return stack
 
 
@@ -93,12 +133,19 @@ def change_stack(
     actor: Actor,
     stack_id: int,
     compose_file: object = None,
+    override_files: object = None,
     env_file: object = None,
+    project_directory: object = None,
     timeout_seconds: object = None,
 ) -> Stack:
-    """Change what the next deploy will use; None leaves a part as it is, an empty env file removes it."""
+    """Change what the next deploy will use; None leaves a part as it is, an empty env file removes it.
+
+    A project directory that is given is the user's decision, also if bind mounts then mean other folders.
+    """
     compose_text = None if compose_file is None else clean_compose_file(compose_file)
     env_text = None if env_file is None else clean_env_file(env_file)
+    overrides = None if override_files is None else clean_override_files(override_files)
+    directory = None if project_directory is None else clean_directory(project_directory)
     timeout = None if timeout_seconds is None else _clean_timeout(timeout_seconds)
     with transaction.atomic():
         stack, files = _locked_files(stack_id)
@@ -109,6 +156,15 @@ def change_stack(
         if env_text is not None:
             files.env_file_sealed = sealed(env_text)
             changes["env_file"] = f"{len(env_names(env_text))} variables" if env_text else "removed"
+        if overrides is not None and overrides != files.override_files:
+            files.override_files = overrides
+            changes["override_files"] = [file["path"] for file in overrides]
+        if directory is not None and not (
+            files.is_directory_decided and directory == files.project_directory
+        ):
+            files.project_directory = directory
+            files.is_directory_decided = True
+            changes["project_directory"] = directory or "the agent's own"
         if timeout is not None and timeout != files.timeout_seconds:
             files.timeout_seconds = timeout
             changes["timeout_seconds"] = timeout
@@ -141,7 +197,9 @@ def roll_back(*, actor: Actor, deploy_id: int) -> Deploy:
         raise Conflict("Only a deploy that succeeded can be rolled back to.")
     stack, files = _locked_files(earlier.stack_id)
     _refuse_second(stack)
+    # Where the stack lives is no part of what is rolled back: its data has not moved.
     files.compose_file = earlier.compose_file
+    files.override_files = earlier.override_files
     files.env_file_sealed = earlier.env_file_sealed
     files.updated_at = clock.now()
     files.save()
@@ -221,18 +279,25 @@ def _request(
     actor: Actor, stack: Stack, files: StackFiles, operation: Operation, rollback_of: Deploy | None = None
 ) -> Deploy:
     _refuse_second(stack)
-    try:
-        unsealed(files.env_file_sealed)
-    except UnsealError as error:
-        raise Conflict(f"The env file can't be read: {error}") from None
+    used: StackFiles | Deploy | None = files
+    if operation == Operation.UP:
+        try:
+            unsealed(files.env_file_sealed)
+        except UnsealError as error:
+            raise Conflict(f"The env file can't be read: {error}") from None
+    else:
+        used = _deployed(stack, files)
     deploy = Deploy.objects.create(
         stack=stack,
         stack_name=stack.name,
         host_name=stack.host.name,
         operation=operation,
         rollback_of=rollback_of,
-        compose_file=files.compose_file,
-        env_file_sealed=files.env_file_sealed,
+        compose_file=used.compose_file if used else "",
+        override_files=used.override_files if used else [],
+        env_file_sealed=used.env_file_sealed if used else "",
+        project_directory=used.project_directory if used else "",
+        is_directory_decided=used.is_directory_decided if used else False,
         timeout_seconds=files.timeout_seconds,
         requested_by=actor.name,
         requested_at=clock.now(),
@@ -253,6 +318,18 @@ def _request(
         changes["rollback_of"] = rollback_of.pk
     _record(actor, Action.DEPLOY_REQUESTED, stack, changes)
     return deploy
+
+
+def _deployed(stack: Stack, files: StackFiles) -> StackFiles | Deploy | None:
+    """The files that a stop, a restart or a removal uses: those that were deployed, whatever was saved since.
+
+    None where nothing was deployed from here: the agent finds the containers by their labels. An agent that
+    can't do that gets the stored files.
+    """
+    deployed = stack.deploys.filter(operation=Operation.UP, status=Status.SUCCESS).first()
+    if deployed is None and surveys.CAPABILITY not in stack.host.agent_info.get("capabilities", ()):
+        return files
+    return deployed
 
 
 def _record(actor: Actor, action: Action, stack: Stack, changes: dict[str, Any]) -> None:

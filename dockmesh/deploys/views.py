@@ -306,7 +306,7 @@ def _view(pk: int) -> StackView:
 
 def _listed(rows: QuerySet[Deploy]) -> QuerySet[Deploy]:
     """Without the columns that a list doesn't show, which are large."""
-    return rows.defer("output", "compose_file", "env_file_sealed")
+    return rows.defer("output", "compose_file", "override_files", "env_file_sealed")
 
 
 def _may_deploy(request: HttpRequest) -> bool:

@@ -239,7 +239,7 @@ def finish(*, host_id: int, key: Key, result: CommandResult) -> bool:
     row.status = AgentCommand.Status.DONE if result.is_known else AgentCommand.Status.EXPIRED
     row.finished_at = clock.now()
     # The output is the handler's to keep.
-    row.result = {key: value for key, value in result.document.items() if key != "output"}
+    row.result = {key: value for key, value in result.document.items() if key not in ("output", "found")}
     row.result_digest = digest
     row.save()
     _settle(host_id)
