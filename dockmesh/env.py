@@ -43,6 +43,7 @@ KNOWN = frozenset(
         "DOCKMESH_ADMIN_PASSWORD_FILE",
         "DOCKMESH_HEARTBEAT_INTERVAL",
         "DOCKMESH_HOST_OFFLINE_AFTER",
+        "DOCKMESH_ALERT_LOCAL_RECEIVERS",
         "DOCKMESH_AUDIT_RETENTION_DAYS",
         "DOCKMESH_AUDIT_CHECKPOINT_SINK",
     }
@@ -91,6 +92,7 @@ class Environment:
     admin_password: str
     heartbeat_interval_seconds: int
     host_offline_after_seconds: int
+    are_local_receivers_allowed: bool
     audit_retention_days: int
     audit_checkpoint_sink: str
 
@@ -239,6 +241,9 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         admin_password=admin_password,
         heartbeat_interval_seconds=interval,
         host_offline_after_seconds=offline_after,
+        are_local_receivers_allowed=parse_bool(
+            "DOCKMESH_ALERT_LOCAL_RECEIVERS", _text(environ, "DOCKMESH_ALERT_LOCAL_RECEIVERS", "false")
+        ),
         audit_retention_days=parse_days(
             "DOCKMESH_AUDIT_RETENTION_DAYS",
             _text(environ, "DOCKMESH_AUDIT_RETENTION_DAYS", "365"),

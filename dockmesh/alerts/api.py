@@ -12,8 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from dockmesh.alerts import notify, services
-from dockmesh.alerts.models import Alert, AlertRule, Channel
+from dockmesh.alerts import deliveries, services
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.alerts.serializers import (
     AlertShape,
     ChannelBody,
@@ -246,12 +246,15 @@ class ChannelTest(APIView):
 
     required_permission = {"POST": Permission.ALERTS_MANAGE}
 
-    @extend_schema(operation_id="alert_channels_test", request=None, responses={204: None})
+    @extend_schema(operation_id="alert_channels_test", request=None, responses={204: None, 202: None})
     def post(self, request: Request, pk: int) -> Response:
-        """Send a test message now; 502 with the reason if it can't be delivered."""
-        channel = get_object_or_404(Channel, pk=pk)
-        try:
-            notify.send_test(channel)
-        except notify.NotSent as error:
-            raise NotDelivered(str(error)) from None
+        """Send a test message; 502 with the reason if it can't be delivered, 202 if that takes longer than a moment:
+        then `last_success_at` and `last_error` of the channel tell."""
+        get_object_or_404(Channel, pk=pk)
+        message_id = services.request_test(actor=actor_of(request), channel_id=pk)
+        message = deliveries.outcome(message_id)
+        if message is None:
+            return Response({"status": "queued"}, status=status.HTTP_202_ACCEPTED)
+        if message.status != Notification.Status.SENT:
+            raise NotDelivered(message.last_error)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -5,7 +5,7 @@ from django.apps import AppConfig
 from dockmesh.core import schedule
 
 EVALUATE_EVERY_SECONDS = 15
-DELIVER_EVERY_SECONDS = 5
+DELIVER_EVERY_SECONDS = 1
 PUSH_EVERY_SECONDS = 15
 
 
@@ -17,10 +17,12 @@ class AlertsConfig(AppConfig):
 
     def ready(self) -> None:
         """Evaluation and notification are periodic jobs of their own."""
-        from dockmesh.alerts import notify, services
+        from dockmesh.alerts import deliveries, services
 
         schedule.register(name="alerts.evaluate", every_seconds=EVALUATE_EVERY_SECONDS, run=services.evaluate)
-        schedule.register(name="alerts.deliver", every_seconds=DELIVER_EVERY_SECONDS, run=notify.deliver_due)
         schedule.register(
-            name="alerts.alertmanager", every_seconds=PUSH_EVERY_SECONDS, run=notify.push_to_alertmanagers
+            name="alerts.deliver", every_seconds=DELIVER_EVERY_SECONDS, run=deliveries.start_deliveries
+        )
+        schedule.register(
+            name="alerts.alertmanager", every_seconds=PUSH_EVERY_SECONDS, run=deliveries.start_pushes
         )

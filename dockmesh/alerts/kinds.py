@@ -32,6 +32,13 @@ class Match:
     cause: str
     host: watch.HostFact | None = None
     stack: str = ""
+    is_rest: bool = False
+    """Whether it stands for those that are too many; its cause then changes with their number."""
+
+
+def rest_of(host: watch.HostFact, count: int) -> Match:
+    """The one match for all of a host's that are too many to be told one by one."""
+    return Match(f"rest:{host.id}", f"More on {host.name}", f"and {count:,} more.", host, is_rest=True)
 
 
 @dataclass

@@ -130,6 +130,8 @@ class Channel(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     last_success_at = models.DateTimeField(null=True, editable=False)
     last_error = models.CharField(max_length=500, blank=True, editable=False)
+    # One message at a time: until then a process is sending.
+    claimed_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ("name",)
@@ -139,13 +141,17 @@ class Channel(models.Model):
 
 
 class Notification(models.Model):
-    """One message to one Apprise channel about one alert; tried again with back-off until it is sent."""
+    """One message to one channel, tried again with back-off until it is sent; or dropped, when it no longer holds.
+
+    It has all its words, so that it outlives its alert.
+    """
 
     class Event(models.TextChoices):
         """What is told."""
 
         FIRING = "firing"
         RESOLVED = "resolved"
+        TEST = "test"
 
     class Status(models.TextChoices):
         """Where the message is."""
@@ -153,12 +159,20 @@ class Notification(models.Model):
         QUEUED = "queued"
         SENT = "sent"
         FAILED = "failed"
+        DROPPED = "dropped"
 
-    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="notifications")
+    alert = models.ForeignKey(Alert, on_delete=models.SET_NULL, null=True, related_name="notifications")
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="notifications")
     event = models.CharField(max_length=16, choices=Event.choices)
+    # The rule and the alert's key: of the unsent messages about one subject only the newest holds.
+    subject_key = models.CharField(max_length=300, blank=True)
+    title = models.CharField(max_length=300)
+    body = models.TextField()
+    # Apprise's type of the message.
+    type = models.CharField(max_length=16)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
     attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
     next_attempt_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=500, blank=True)

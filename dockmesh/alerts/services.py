@@ -4,11 +4,14 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from django.db import IntegrityError, models, transaction
 
-from dockmesh.alerts import kinds, restarts
-from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+from dockmesh.alerts import kinds, messages, receivers, restarts
+from dockmesh.alerts.messages import SEVERITIES
+from dockmesh.alerts.models import Alert, AlertRule, Channel
+from dockmesh.alerts.receivers import URL_PURPOSE
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
@@ -16,9 +19,13 @@ from dockmesh.core.errors import Conflict, InvalidInput
 from dockmesh.core.sealed import seal
 from dockmesh.core.text import clean_labels, clean_name
 
-URL_PURPOSE = "notification address"
 MOST_SECONDS = 30 * 86_400
-SEVERITIES = [severity.value for severity in AlertRule.Severity]
+# Alerts of one rule about one host; one more tells how many there would be besides.
+MOST_OF_A_HOST = 20
+# Alerts that are written in one transaction.
+AT_ONCE = 20
+KEY_LENGTH = 255
+ALERTMANAGER_PATHS = ("", "/alertmanager")
 
 
 R = TypeVar("R", AlertRule, Channel)
@@ -86,6 +93,9 @@ def remove_rule(*, actor: Actor, rule_id: int) -> None:
     """Remove a rule, its alerts and its series."""
     stored = AlertRule.objects.select_for_update().get(pk=rule_id)
     rule_name = stored.name
+    for alert in stored.alerts.filter(status=Alert.Status.FIRING):
+        alert.cause = "The rule was removed."
+        _resolve(stored, alert, clock.now())
     stored.delete()
     record(
         actor=actor,
@@ -121,40 +131,93 @@ def evaluate() -> None:
     """Evaluate every rule once: pending, firing, resolved. Called by the scheduler every 15 s."""
     now = clock.now()
     facts = kinds.Facts(now)
-    rule_rows = list(AlertRule.objects.order_by("id").values_list("id", "kind", "is_enabled"))
-    if any(kind == AlertRule.Kind.CONTAINER_RESTARTS and on for _, kind, on in rule_rows):
+    rules = list(AlertRule.objects.order_by("id"))
+    if any(rule.kind == AlertRule.Kind.CONTAINER_RESTARTS and rule.is_enabled for rule in rules):
         restarts.mark(containers=facts.restarted, hosts=facts.hosts, now=now)
-    rule_ids = [rule_id for rule_id, _, _ in rule_rows]
-    schedule.one_by_one(rule_ids, lambda rule_id: _evaluate_rule(rule_id, facts), what="The alert rule")
+    schedule.one_by_one(rules, lambda rule: evaluate_rule(rule, facts), what="The alert rule")
+
+
+def evaluate_rule(rule: AlertRule, facts: kinds.Facts) -> None:
+    """Bring a rule's alerts to what matches now, a few in each transaction: nobody waits long for those."""
+    open_alerts = {alert.key: alert for alert in rule.alerts.exclude(status=Alert.Status.RESOLVED)}
+    matches = _bounded(kinds.find(rule, facts), open_alerts) if rule.is_enabled else {}
+    due = [match for key, match in matches.items() if _is_due(rule, open_alerts.get(key), match, facts)]
+    over = [
+        alert
+        for key, alert in open_alerts.items()
+        if key not in matches and not _is_unknown(rule, alert, facts)
+    ]
+    for start in range(0, max(len(due), len(over)), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        if not _bring_to(rule.pk, due[part], over[part], facts):
+            return
 
 
 @transaction.atomic
-def _evaluate_rule(rule_id: int, facts: kinds.Facts) -> None:
+def _bring_to(rule_id: int, due: list[kinds.Match], over: list[Alert], facts: kinds.Facts) -> bool:
+    """False if the rule is gone. Only an evaluation fires and resolves, so the rule's lock guards its alerts."""
     rule = AlertRule.objects.select_for_update().filter(pk=rule_id).first()
     if rule is None:
-        return
-    matches = {match.key: match for match in kinds.find(rule, facts)} if rule.is_enabled else {}
-    open_alerts = {alert.key: alert for alert in rule.alerts.exclude(status=Alert.Status.RESOLVED)}
-    for key, match in matches.items():
-        alert = open_alerts.get(key) or _open(rule, match, facts.now)
-        # While nobody listened nobody knows whether it held.
-        has_held = alert.active_since <= facts.listened.before(rule.for_seconds)
-        if alert.status == Alert.Status.PENDING and has_held and not _is_cooling_down(rule, key, facts.now):
+        return False
+    keys = [match.key[:KEY_LENGTH] for match in due]
+    found = rule.alerts.filter(key__in=keys).exclude(status=Alert.Status.RESOLVED)
+    open_alerts = {alert.key: alert for alert in found}
+    for match in due if rule.is_enabled else ():
+        alert = open_alerts.get(match.key[:KEY_LENGTH]) or _open(rule, match, facts.now)
+        if alert.status == Alert.Status.FIRING:
+            Alert.objects.filter(pk=alert.pk).update(cause=match.cause[:1000])
+        elif _has_held(rule, alert, facts) and not _is_cooling_down(rule, alert.key, facts.now):
             _fire(rule, alert, match, facts.now)
-    for key, alert in open_alerts.items():
-        is_about_host = rule.kind in (AlertRule.Kind.HOST_OFFLINE, AlertRule.Kind.HOST_DEGRADED)
-        if key in matches or (rule.is_enabled and not is_about_host and facts.is_unknown(alert.host_id)):
-            continue
+    for alert in over:
         if alert.status == Alert.Status.PENDING:
             alert.delete()
         else:
             _resolve(rule, alert, facts.now)
+    return True
+
+
+def _is_due(rule: AlertRule, alert: Alert | None, match: kinds.Match, facts: kinds.Facts) -> bool:
+    """Whether there is anything to write of a subject that matches."""
+    if alert is None:
+        return True
+    if alert.status == Alert.Status.FIRING:
+        return match.is_rest and alert.cause != match.cause[:1000]
+    return _has_held(rule, alert, facts)
+
+
+def _has_held(rule: AlertRule, alert: Alert, facts: kinds.Facts) -> bool:
+    """While nobody listened nobody knows whether it held."""
+    return alert.active_since <= facts.listened.before(rule.for_seconds)
+
+
+def _is_unknown(rule: AlertRule, alert: Alert, facts: kinds.Facts) -> bool:
+    """Whether nobody knows if the alert's cause is over."""
+    is_about_host = rule.kind in (AlertRule.Kind.HOST_OFFLINE, AlertRule.Kind.HOST_DEGRADED)
+    return rule.is_enabled and not is_about_host and facts.is_unknown(alert.host_id)
+
+
+def _bounded(matches: list[kinds.Match], open_alerts: Mapping[str, Alert]) -> dict[str, kinds.Match]:
+    """By key; of one host `MOST_OF_A_HOST` at most, those first that are open already, and one for the rest."""
+    of_host: dict[int, list[kinds.Match]] = {}
+    bounded: dict[str, kinds.Match] = {}
+    for match in matches:
+        if match.host is None:
+            bounded[match.key[:KEY_LENGTH]] = match
+        else:
+            of_host.setdefault(match.host.id, []).append(match)
+    for found in of_host.values():
+        found.sort(key=lambda match: match.key[:KEY_LENGTH] not in open_alerts)
+        bounded |= {match.key[:KEY_LENGTH]: match for match in found[:MOST_OF_A_HOST]}
+        rest = found[MOST_OF_A_HOST:]
+        if rest and rest[0].host is not None:
+            bounded |= {match.key: match for match in [kinds.rest_of(rest[0].host, len(rest))]}
+    return bounded
 
 
 def _open(rule: AlertRule, match: kinds.Match, now: datetime.datetime) -> Alert:
     return Alert.objects.create(
         rule=rule,
-        key=match.key[:255],
+        key=match.key[:KEY_LENGTH],
         subject=match.subject[:2400],
         cause=match.cause[:1000],
         host_id=match.host.id if match.host else None,
@@ -180,7 +243,7 @@ def _fire(rule: AlertRule, alert: Alert, match: kinds.Match, now: datetime.datet
     alert.save()
     AlertRule.objects.filter(pk=rule.pk).update(fired_count=models.F("fired_count") + 1)
     if rule.muted_until is None or rule.muted_until <= now:
-        _notify(alert, Notification.Event.FIRING, now)
+        messages.tell_firing(rule, alert, now)
     _audit_alert(Action.ALERT_FIRED, rule, alert)
 
 
@@ -188,34 +251,8 @@ def _resolve(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:
     alert.status = Alert.Status.RESOLVED
     alert.resolved_at = now
     alert.save()
-    # Who was told of the beginning is told of the end.
-    told = Notification.objects.filter(alert=alert, event=Notification.Event.FIRING)
-    told_ids = list(told.values_list("channel_id", flat=True))
-    _queue(alert, Channel.objects.filter(pk__in=told_ids), Notification.Event.RESOLVED, now)
+    messages.tell_resolved(rule, alert, now)
     _audit_alert(Action.ALERT_RESOLVED, rule, alert)
-
-
-def _notify(alert: Alert, event: Notification.Event, now: datetime.datetime) -> None:
-    """Queue a message to every Apprise channel whose severity is reached; an Alertmanager asks by itself."""
-    reached = SEVERITIES[: SEVERITIES.index(alert.severity) + 1]
-    _queue(
-        alert,
-        Channel.objects.filter(kind=Channel.Kind.APPRISE, is_enabled=True, minimum_severity__in=reached),
-        event,
-        now,
-    )
-
-
-def _queue(
-    alert: Alert,
-    channels: "models.QuerySet[Channel]",
-    event: Notification.Event,
-    now: datetime.datetime,
-) -> None:
-    Notification.objects.bulk_create(
-        Notification(alert=alert, channel=channel, event=event, next_attempt_at=now)
-        for channel in channels.order_by("id")
-    )
 
 
 def _audit_alert(action: Action, rule: AlertRule, alert: Alert) -> None:
@@ -276,6 +313,14 @@ def remove_channel(*, actor: Actor, channel_id: int) -> None:
     channel.delete()
 
 
+@transaction.atomic
+def request_test(*, actor: Actor, channel_id: int) -> int:
+    """Queue a test message, which the scheduler sends at once; the message's id. One at a time for each channel."""
+    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    _audit_channel(actor, Action.CHANNEL_TESTED, channel)
+    return messages.tell_test(channel, clock.now())
+
+
 def _clean(rule: RuleInput) -> dict[str, Any]:
     kind = _one_of("kind", rule.kind, AlertRule.Kind.values)
     return {
@@ -311,16 +356,28 @@ def _glob(field: str, value: str) -> str:
 
 
 def _clean_url(kind: str, url: str) -> str:
+    """Looked at by a process of its own, so that the web process neither loads Apprise nor waits for a name."""
     address = clean_name("url", url, most=1000)
-    if kind == Channel.Kind.ALERTMANAGER and not address.startswith(("http://", "https://")):
-        raise InvalidInput("url", "must be the Alertmanager's address, like http://alertmanager:9093.")
-    if kind == Channel.Kind.APPRISE:
-        # Imported where it is needed: Apprise is slow to load, and a scrape never needs it.
-        from apprise import Apprise
-
-        if not Apprise().add(address):
-            raise InvalidInput("url", "is no address that Apprise knows, like mailto://… or slack://….")
+    if kind == Channel.Kind.ALERTMANAGER:
+        _check_base(address)
+    if error := receivers.check(kind, address):
+        raise InvalidInput("url", f"{error}.")
     return address
+
+
+def _check_base(address: str) -> None:
+    """Only where an Alertmanager is; the path of its API is ours to add."""
+    try:
+        parts = urlsplit(address)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_base = False
+    if not is_base or parts.path.rstrip("/") not in ALERTMANAGER_PATHS or {"?", "#"} & set(address):
+        raise InvalidInput(
+            "url",
+            "must be the Alertmanager's base, like http://alertmanager:9093: without a query, and without a path"
+            " (but /alertmanager, if that is its route prefix).",
+        )
 
 
 def _save(row: R) -> R:

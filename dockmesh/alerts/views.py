@@ -8,10 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from dockmesh.alerts import notify, services
+from dockmesh.alerts import deliveries, services
 from dockmesh.alerts.api import rule_input, rules_with_firing
 from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, initial_of
-from dockmesh.alerts.models import Alert, AlertRule, Channel
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.audit.services import Actor
 from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
@@ -282,14 +282,15 @@ def change_channel(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @page_permission(Permission.ALERTS_MANAGE)
 def test_channel(request: HttpRequest, pk: int) -> HttpResponse:
-    """Send a test message now."""
+    """Send a test message."""
     channel = get_object_or_404(Channel, pk=pk)
-    try:
-        notify.send_test(channel)
-    except notify.NotSent as error:
-        messages.error(request, f"{channel.name}: {error}")
-    else:
+    message = deliveries.outcome(services.request_test(actor=_actor(request), channel_id=pk))
+    if message is None:
+        messages.info(request, f"The test to {channel.name} is on its way; how it went is shown here then.")
+    elif message.status == Notification.Status.SENT:
         messages.success(request, f"The test was sent to {channel.name}.")
+    else:
+        messages.error(request, f"{channel.name}: {message.last_error}")
     return redirect("/alerts/channels/")
 
 

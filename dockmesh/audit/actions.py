@@ -51,6 +51,7 @@ class Action(StrEnum):
     CHANNEL_CREATED = "channel.created"
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_REMOVED = "channel.removed"
+    CHANNEL_TESTED = "channel.tested"
     AUDIT_PRUNED = "audit.pruned"
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -17,6 +18,12 @@ class Time:
 
     def passes(self, seconds: float) -> None:
         self.now += datetime.timedelta(seconds=seconds)
+
+
+@pytest.fixture(autouse=True)
+def receivers_are_here(settings: Any) -> None:
+    """The tests' receivers are on this machine."""
+    settings.DOCKMESH_ALERT_LOCAL_RECEIVERS = True
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import datetime
 from typing import Any
 
+from dockmesh.alerts import deliveries
 from dockmesh.core import clock
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack
 from tokens import secret
@@ -35,3 +36,15 @@ def make_container(host: Host, name: str, **columns: Any) -> Container:
     return Container.objects.create(
         host=host, name=name, container_id=f"{name:0<64}"[:64], **(values | columns)
     )
+
+
+def deliver_due() -> None:
+    """What the scheduler's threads do, one channel after the other."""
+    for channel_id, _ in deliveries.due_channels():
+        deliveries.deliver(channel_id)
+
+
+def push_to_alertmanagers() -> None:
+    """The same for Alertmanagers."""
+    for channel_id, _ in deliveries.alertmanagers():
+        deliveries.push(channel_id)

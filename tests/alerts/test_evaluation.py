@@ -8,14 +8,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from dockmesh.alerts import notify, selectors, services
+from dockmesh.alerts import receivers, selectors, services
 from dockmesh.alerts.models import Alert, AlertRule, Notification
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob
 from dockmesh.fleet.models import Container, HostPulse, ListeningSpan, Stack
 from tests.alerts.conftest import Time
-from tests.alerts.support import make_container, make_host, make_stack, see
+from tests.alerts.support import deliver_due, make_container, make_host, make_stack, see
 from tests.tokens.support import token_with
 
 pytestmark = pytest.mark.django_db
@@ -269,7 +269,7 @@ def test_disabling_a_rule_resolves_its_alerts() -> None:
 
 
 def test_a_muted_rule_counts_and_tells_nobody(time: Time) -> None:
-    services.create_channel(actor=SYSTEM, name="ops", kind="apprise", url="json://127.0.0.1:9/")
+    services.create_channel(actor=SYSTEM, name="ops", kind="apprise", url="json://192.0.2.1/")
     rule("host_offline", muted_until=time.now + datetime.timedelta(hours=1))
     make_host("web-1", seen_seconds_ago=100)
     services.evaluate()
@@ -278,15 +278,16 @@ def test_a_muted_rule_counts_and_tells_nobody(time: Time) -> None:
 
 
 def test_channels_are_told_from_their_least_severity_on_once_each() -> None:
-    services.create_channel(actor=SYSTEM, name="all", kind="apprise", url="json://127.0.0.1:9/")
+    services.create_channel(actor=SYSTEM, name="all", kind="apprise", url="json://192.0.2.1/")
     services.create_channel(
-        actor=SYSTEM, name="grave", kind="apprise", url="json://127.0.0.1:9/", minimum_severity="critical"
+        actor=SYSTEM, name="grave", kind="apprise", url="json://192.0.2.1/", minimum_severity="critical"
     )
     rule("host_offline", severity="warning")
     host = make_host("web-1", seen_seconds_ago=100)
     services.evaluate()
     services.evaluate()
     assert list(Notification.objects.values_list("channel__name", "event")) == [("all", "firing")]
+    Notification.objects.update(status="sent")
     see(host)
     services.evaluate()
     told = list(Notification.objects.order_by("id").values_list("channel__name", "event"))
@@ -300,24 +301,24 @@ def test_a_message_that_can_not_be_sent_is_tried_again_with_back_off(
 
     def refuse(*_: object) -> None:
         attempts.append(time.now)
-        raise notify.NotSent("The receiver did not take the message.")
+        raise receivers.NotSent("The receiver did not take the message.")
 
-    monkeypatch.setattr(notify, "send_by_apprise", refuse)
-    services.create_channel(actor=SYSTEM, name="ops", kind="apprise", url="json://127.0.0.1:9/")
+    monkeypatch.setattr(receivers, "send", refuse)
+    services.create_channel(actor=SYSTEM, name="ops", kind="apprise", url="json://192.0.2.1/")
     rule("host_offline")
     make_host("web-1", seen_seconds_ago=100)
     services.evaluate()
     for _ in range(60):
-        notify.deliver_due()
+        deliver_due()
         time.passes(5)
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(attempts)]
     assert gaps == [10, 20, 40, 80]
     sent = Notification.objects.get()
     assert (sent.status, sent.last_error) == ("queued", "The receiver did not take the message.")
-    monkeypatch.setattr(notify, "send_by_apprise", lambda *_: None)
+    monkeypatch.setattr(receivers, "send", lambda *_: None)
     time.passes(300)
-    notify.deliver_due()
-    notify.deliver_due()
+    deliver_due()
+    deliver_due()
     assert Notification.objects.get().status == "sent"
 
 

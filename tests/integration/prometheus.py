@@ -292,9 +292,14 @@ class AlertmanagerServer(_Program):
     label = "alertmanager"
 
     def __init__(
-        self, config_text: str, *, files: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+        self,
+        config_text: str,
+        *,
+        files: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        program: str = "",
     ) -> None:
-        program = find_program(*ALERTMANAGER_NAMES)
+        program = program or find_program(*ALERTMANAGER_NAMES)
         super().__init__()
         for name, text in (files or {}).items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -323,7 +328,7 @@ class AlertmanagerServer(_Program):
 class WebhookReceiver:
     """Takes Alertmanager's webhook notifications, and any other JSON that is POSTed to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._lock = threading.Lock()
         self._requests: list[tuple[str, Any]] = []
         receiver = self
@@ -340,7 +345,7 @@ class WebhookReceiver:
             def log_message(self, format: str, *args: Any) -> None:
                 """Quiet: the tests read what arrived, not a log."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

@@ -1,0 +1,86 @@
+"""Queueing messages, in the transaction in which an alert changes. Sending them is `deliveries.py`.
+
+Of the messages about one subject to one channel only the newest holds. So an older one that was not sent yet is
+dropped, and an end is told only where the beginning may have been heard.
+"""
+
+import datetime
+
+from django.conf import settings
+
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+
+SEVERITIES = [severity.value for severity in AlertRule.Severity]
+
+Event = Notification.Event
+Status = Notification.Status
+
+_TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
+
+
+def tell_firing(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:
+    """Queue a message to every Apprise channel whose severity is reached; an Alertmanager is told of all at once."""
+    reached = SEVERITIES[: SEVERITIES.index(alert.severity) + 1]
+    channels = Channel.objects.filter(
+        kind=Channel.Kind.APPRISE, is_enabled=True, minimum_severity__in=reached
+    )
+    _queue(rule, alert, list(channels.order_by("id").values_list("pk", flat=True)), Event.FIRING, now)
+
+
+def tell_resolved(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:
+    """Queue a message to whoever may have heard that the alert fired; an attempt that failed may have been heard."""
+    told = Notification.objects.filter(alert=alert, event=Event.FIRING)
+    heard = told.exclude(status=Status.DROPPED).exclude(status=Status.QUEUED, attempts=0)
+    channel_ids = list(heard.order_by("channel_id").values_list("channel_id", flat=True))
+    told.filter(status=Status.QUEUED).update(status=Status.DROPPED)
+    _queue(rule, alert, channel_ids, Event.RESOLVED, now)
+
+
+def tell_test(channel: Channel, now: datetime.datetime) -> int:
+    """Queue a test message, if none is waiting; its id."""
+    waiting = Notification.objects.filter(channel=channel, event=Event.TEST, status=Status.QUEUED).first()
+    if waiting is not None:
+        return waiting.pk
+    return Notification.objects.create(
+        channel=channel,
+        event=Event.TEST,
+        title="dockmesh: test",
+        body="This channel works.",
+        type="info",
+        next_attempt_at=now,
+    ).pk
+
+
+def _queue(
+    rule: AlertRule, alert: Alert, channel_ids: list[int], event: Notification.Event, now: datetime.datetime
+) -> None:
+    subject_key = f"{rule.pk}:{alert.key}"
+    title, body = _words(rule, alert, event)
+    Notification.objects.filter(
+        channel_id__in=channel_ids, subject_key=subject_key, status=Status.QUEUED
+    ).update(status=Status.DROPPED)
+    Notification.objects.bulk_create(
+        Notification(
+            alert=alert,
+            channel_id=channel_id,
+            event=event,
+            subject_key=subject_key,
+            title=title,
+            body=body,
+            type="success" if event == Event.RESOLVED else _TYPES[alert.severity],
+            next_attempt_at=now,
+        )
+        for channel_id in channel_ids
+    )
+
+
+def _words(rule: AlertRule, alert: Alert, event: Notification.Event) -> tuple[str, str]:
+    is_firing = event == Event.FIRING
+    word = "Firing" if is_firing else "Resolved"
+    when = alert.fired_at if is_firing else alert.resolved_at
+    lines = [alert.subject, alert.cause]
+    if when is not None:
+        lines.append(f"{word} since {when:%Y-%m-%d %H:%M:%S UTC}.")
+    if settings.DOCKMESH_BASE_URL:
+        lines.append(f"{settings.DOCKMESH_BASE_URL}/alerts/{alert.pk}/")
+    return f"[{alert.severity}] {word}: {rule.name}"[:300], "\n".join(lines)
