@@ -20,6 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import idna
+
+# A name as a Host header may have it, RFC 1123 and the underscore that Compose allows in a service's name.
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
@@ -147,15 +152,43 @@ def parse_networks(name: str, value: str) -> tuple[Network, ...]:
 
 
 def parse_hosts(name: str, value: str) -> tuple[str, ...]:
-    """Host names that the server answers to, separated by commas; `.example.com` for all below it."""
-    hosts = _split(value)
-    for host in hosts:
-        bare = host.removeprefix(".").strip("[]")
-        if host != "*" and (not bare or not all(c.isalnum() or c in "-._:" for c in bare)):
-            raise EnvironmentVariableError(
-                name, host, "host names without scheme or path, separated by commas"
-            )
-    return hosts
+    """Names that the server answers to, separated by commas, as a Host header has them; `.example.com` for all below it.
+
+    A port, the last dot and upper case don't matter; `münchen.example` becomes its `xn--` form, and an IPv6 address
+    gets its brackets. What no Host header can be is an error.
+    """
+    return tuple(dict.fromkeys(_host(name, part) for part in _split(value)))
+
+
+def _host(variable: str, part: str) -> str:
+    expected = "host names separated by commas, like dockmesh.example.com,.example.org"
+    if part == "*":
+        return part
+    with contextlib.suppress(ValueError):
+        return f"[{ipaddress.IPv6Address(part.removeprefix('[').removesuffix(']'))}]"
+    bare, colon, port = part.rpartition(":")
+    if not colon:
+        bare = part
+    elif not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise EnvironmentVariableError(variable, part, expected)
+    if bare.startswith("["):
+        with contextlib.suppress(ValueError):
+            return f"[{ipaddress.IPv6Address(bare[1:].removesuffix(']'))}]"
+    found = _ascii_name(bare.removeprefix("."))
+    if not found:
+        raise EnvironmentVariableError(variable, part, expected)
+    return f".{found}" if bare.startswith(".") else found
+
+
+def _ascii_name(name: str) -> str:
+    """The name as a browser sends it, without its last dot; empty where it is none."""
+    name = name.lower().removesuffix(".")
+    if not name.isascii():
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except idna.IDNAError:
+            return ""
+    return name if len(name) <= 253 and _NAME.fullmatch(name) else ""
 
 
 def parse_base_url(name: str, value: str) -> str:
@@ -168,7 +201,10 @@ def parse_base_url(name: str, value: str) -> str:
     parts = urlsplit(value)
     if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise EnvironmentVariableError(name, _masked(value), expected)
-    return f"{parts.scheme}://{parts.netloc}"
+    host = _as_host(parts.hostname or "")
+    if not host:
+        raise EnvironmentVariableError(name, value, expected)
+    return f"{parts.scheme}://{host}{'' if parts.port is None else f':{parts.port}'}"
 
 
 def parse_database_url(name: str, value: str, data_dir: Path) -> Database:
@@ -203,6 +239,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
     Raises `EnvironmentVariableError` on the first bad value.
     """
     _refuse_misspelt(environ)
+    _refuse_quotes(environ)
     metrics_auth = parse_bool("DOCKMESH_METRICS_AUTH", environ.get("DOCKMESH_METRICS_AUTH", "true"))
     interval = parse_seconds(
         "DOCKMESH_HEARTBEAT_INTERVAL", _text(environ, "DOCKMESH_HEARTBEAT_INTERVAL", "15"), least=1, most=3600
@@ -253,6 +290,20 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
             "DOCKMESH_AUDIT_CHECKPOINT_SINK", _text(environ, "DOCKMESH_AUDIT_CHECKPOINT_SINK")
         ),
     )
+
+
+def _refuse_quotes(environ: Mapping[str, str]) -> None:
+    """A value within quotes is one that `docker run --env-file` handed on as it stood."""
+    for name in sorted(KNOWN & environ.keys()):
+        value = environ[name].strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            # Which of them are secrets doesn't matter here: none is shown.
+            raise EnvironmentVariableError(
+                name,
+                None,
+                f"a value without quotes: the {value[0]} around it are part of it,"
+                " as docker's --env-file leaves them",
+            )
 
 
 def unknown_names(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -326,11 +377,13 @@ def _split(value: str) -> tuple[str, ...]:
 
 
 def _allowed_hosts(hosts: tuple[str, ...], base_url: str) -> tuple[str, ...]:
-    known = hosts or ("localhost", "127.0.0.1", "[::1]")
-    base_host = urlsplit(base_url).hostname if base_url else None
-    if base_host and base_host not in known:
-        known = (*known, base_host)
-    return known
+    base_host = _as_host(urlsplit(base_url).hostname or "") if base_url else ""
+    return tuple(dict.fromkeys([*(hosts or ("localhost",)), *([base_host] if base_host else [])]))
+
+
+def _as_host(hostname: str) -> str:
+    """The host of an address as a Host header has it; empty where it can't be one."""
+    return f"[{hostname}]" if ":" in hostname else _ascii_name(hostname)
 
 
 def _administrator(environ: Mapping[str, str]) -> tuple[str, str]:

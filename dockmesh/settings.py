@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "metrics.requests.CountApiRequests",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "dockmesh.web.middleware.SecurityHeaders",
+    "dockmesh.core.hosts.AllowedHosts",
     "dockmesh.core.http.RequestRules",
     "dockmesh.web.staticfiles.StaticFiles",
     "dockmesh.core.machines.Sessions",
@@ -205,7 +206,5 @@ LOGGING: dict[str, Any] = {
         "django": {"handlers": ["console"], "level": "WARNING", "propagate": False},
         # A 4xx is in the access log; said twice, a scan would fill the disk. A 5xx comes with its traceback.
         "django.request": {"level": "ERROR"},
-        # A wrong Host header is a 400 in the access log; a stranger's traceback would only fill the disk.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

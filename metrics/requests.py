@@ -13,9 +13,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
+from dockmesh.core.hosts import REFUSED
+from metrics import scrapelog
 from metrics.models import ApiRequestCount
 
 API_PREFIX = "/api/"
+METRICS_PATH = "/metrics"
+HOST_REFUSAL = "name not listed: DOCKMESH_ALLOWED_HOSTS or DOCKMESH_BASE_URL has to name it"
 UNMATCHED = "unmatched"
 OTHER_METHOD = "other"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -58,7 +62,7 @@ counter = RequestCounter()
 
 
 class CountApiRequests:
-    """Middleware: outermost, so that it sees the answers of all others."""
+    """Middleware: outermost, so that it sees the answers of all others. A scraper whose name for us was refused is noted."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -68,6 +72,13 @@ class CountApiRequests:
         response = self._get_response(request)
         if request.path_info.startswith(API_PREFIX):
             counter.add(method_label(request.method), path_label(request), response.status_code)
+        elif request.path_info == METRICS_PATH and REFUSED in request.META:
+            scrapelog.log.add(
+                token_name="",
+                address=str(request.META["REMOTE_ADDR"]),
+                refusal=HOST_REFUSAL,
+                user_agent=request.headers.get("User-Agent", ""),
+            )
         return response
 
 

@@ -73,6 +73,12 @@ def test_an_empty_secret_or_guard_refuses_to_start(name: str, empty: str, tmp_pa
         ("DOCKMESH_AUDIT_RETENTION_DAYS", "-1"),
         ("DOCKMESH_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("DOCKMESH_ALLOWED_HOSTS", "https://example.com"),
+        ("DOCKMESH_ALLOWED_HOSTS", "example.com/dockmesh"),
+        ("DOCKMESH_ALLOWED_HOSTS", "*.example.com"),
+        ("DOCKMESH_ALLOWED_HOSTS", "example..com"),
+        ("DOCKMESH_ALLOWED_HOSTS", "example.com:http"),
+        ("DOCKMESH_ALLOWED_HOSTS", "a b"),
+        ("DOCKMESH_BASE_URL", "https://exa mple.com"),
         ("DOCKMESH_BASE_URL", "example.com"),
         ("DOCKMESH_BASE_URL", "https://["),
         ("DOCKMESH_BASE_URL", "https://example.com:99999"),
@@ -107,6 +113,47 @@ def test_a_refusal_never_shows_a_secret(name: str, value: str, tmp_path: Path) -
     line = refusal(tmp_path, **{name: value})
     assert line.startswith("DOCKMESH_")
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("name", sorted(env.KNOWN))
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_that_an_env_file_left_in_are_named(name: str, quote: str, tmp_path: Path) -> None:
+    line = refusal(tmp_path, **{name: f"{quote}correct-horse{quote}"})
+    assert line == (
+        f"{name}: expected a value without quotes: the {quote} around it are part of it,"
+        " as docker's --env-file leaves them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("", ("localhost",)),
+        ("dockmesh.example.com:8080", ("dockmesh.example.com",)),
+        ("Dockmesh.Example.com.", ("dockmesh.example.com",)),
+        ("dock_mesh, dock_mesh:8080", ("dock_mesh",)),
+        ("::1,[fd00::5],[fd00::5]:8080,10.0.0.5:8080", ("[::1]", "[fd00::5]", "10.0.0.5")),
+        ("münchen.example,.straße.example", ("xn--mnchen-3ya.example", ".xn--strae-oqa.example")),
+        ("*", ("*",)),
+    ],
+)
+def test_names_are_kept_as_a_host_header_has_them(
+    value: str, allowed: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert read(tmp_path, DOCKMESH_ALLOWED_HOSTS=value).allowed_hosts == allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "base_url", "host"),
+    [
+        ("https://München.example:8443/", "https://xn--mnchen-3ya.example:8443", "xn--mnchen-3ya.example"),
+        ("http://[fd00::5]:8080", "http://[fd00::5]:8080", "[fd00::5]"),
+        ("http://dock_mesh", "http://dock_mesh", "dock_mesh"),
+    ],
+)
+def test_the_name_of_the_base_url_is_allowed(value: str, base_url: str, host: str, tmp_path: Path) -> None:
+    found = read(tmp_path, DOCKMESH_BASE_URL=value)
+    assert (found.base_url, found.allowed_hosts[-1]) == (base_url, host)
 
 
 def test_a_short_secret_names_the_variable_that_it_came_from(tmp_path: Path) -> None:

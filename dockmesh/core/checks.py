@@ -33,3 +33,18 @@ def public_metrics(**_: Any) -> list[CheckMessage]:
             id="dockmesh.W002",
         )
     ]
+
+
+@register()
+def any_host(**_: Any) -> list[CheckMessage]:
+    """Say that the guard against DNS rebinding is off."""
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        Warning(
+            "Any name reaches this server: DOCKMESH_ALLOWED_HOSTS holds *.",
+            hint="List the names; addresses need no listing. With * a page on the internet can reach the server"
+            " by a visitor's browser (DNS rebinding).",
+            id="dockmesh.W003",
+        )
+    ]

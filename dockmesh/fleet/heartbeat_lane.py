@@ -4,7 +4,6 @@ It answers only what is right and plain. Whatever it leaves alone, the endpoint 
 the one place that refuses.
 """
 
-import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from collections.abc import Sequence
 import msgspec
 from django.conf import settings
 from django.db import Error, close_old_connections
-from django.http.request import split_domain_port, validate_host
 from msgspec import UNSET
 
 from dockmesh.core import answered
+from dockmesh.core.hosts import is_allowed
 from dockmesh.core.http import client
 from dockmesh.fleet import services
 from dockmesh.fleet.documents import read_plain_heartbeat
@@ -62,7 +61,7 @@ def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
 def _beat(request: Posted) -> services.Beat | None:
     headers = request.headers
     if (
-        not _is_allowed(headers.get("HOST", ""), tuple(settings.ALLOWED_HOSTS))
+        not is_allowed(headers.get("HOST", ""), tuple(settings.ALLOWED_HOSTS))
         or headers.get("CONTENT_TYPE", "") != "application/json"
         or "CONTENT_ENCODING" in headers
     ):
@@ -76,13 +75,6 @@ def _beat(request: Posted) -> services.Beat | None:
     if heartbeat is None or heartbeat.host is not UNSET or heartbeat.host_id is not UNSET:
         return None
     return services.Beat(token, heartbeat)
-
-
-@functools.lru_cache(maxsize=256)
-def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
-    """As `HttpRequest.get_host` has it."""
-    domain, _ = split_domain_port(host)
-    return bool(domain) and validate_host(domain, allowed)
 
 
 def _note(requests: Sequence[Posted], bodies: Sequence[bytes | None]) -> None:

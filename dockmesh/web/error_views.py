@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from django.core.exceptions import DisallowedHost
 from django.db.utils import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 
+from dockmesh.core.hosts import ADVICE
 from dockmesh.core.problems import problem_answer
 from tokens.principals import principal_of
 
@@ -37,10 +39,11 @@ def _is_for_programs(request: HttpRequest) -> bool:
     return request.path.startswith(("/api/", "/metrics"))
 
 
-def _answer(request: HttpRequest, status: int, *, with_frame: bool = False) -> HttpResponse:
+def _answer(request: HttpRequest, status: int, *, with_frame: bool = False, advice: str = "") -> HttpResponse:
     title, text = TEXTS[status]
     if _is_for_programs(request):
-        return problem_answer(status, f"{title}.")
+        return problem_answer(status, advice or f"{title}.")
+    text = advice or text
     context = {"status": status, "title": title, "text": text}
     if with_frame and principal_of(request) is not None:
         return render(request, "web/error_framed.html", context, status=status)
@@ -49,8 +52,8 @@ def _answer(request: HttpRequest, status: int, *, with_frame: bool = False) -> H
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """400; says nothing of the request."""
-    return _answer(request, 400)
+    """400; says nothing of the request, but which setting a name has to be in that isn't allowed."""
+    return _answer(request, 400, advice=ADVICE if isinstance(exception, DisallowedHost) else "")
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
