@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from dockmesh.agent import VERSION, compose, config, restic
-from dockmesh.agent.backup import Backups
+from dockmesh.agent.backup import OPTIONS, Backups
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandRunner, Executor
 from dockmesh.agent.config import Settings
@@ -122,9 +122,16 @@ def _abilities(
             state_dir=state.path,
             docker_host=settings.docker_host,
             host=credential.host_name,
+            may_run_commands=settings.may_run_commands,
         )
+        backups.tidy_up()
         executors |= backups.executors()
-    is_able = {"deploy": found.compose is not None, "survey": True, "backup": "backup" in executors}
+    is_able = {
+        "deploy": found.compose is not None,
+        "survey": True,
+        "backup": "backup" in executors,
+        OPTIONS: "backup" in executors,
+    }
     capabilities = tuple(kind for kind, is_it in is_able.items() if is_it)
     return executors, AgentInfo(
         capabilities,

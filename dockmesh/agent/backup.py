@@ -1,39 +1,52 @@
-"""Backups: the executors of `backup`, `restore`, `verify` and `snapshots`."""
+"""Backups: the executors of `backup`, `restore`, `verify` and the other commands on restic repositories."""
 
-import contextlib
-import hashlib
-import json
+import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from dockmesh.agent import engine
+from dockmesh.agent import hooks, sources
 from dockmesh.agent.commands import CommandError, Executor, Run
 from dockmesh.agent.config import Repository
 from dockmesh.agent.document import JSON
-from dockmesh.agent.restic import Restic, job_tag, size, snapshot_id
+from dockmesh.agent.hooks import Hooks
+from dockmesh.agent.locks import LockBook
+from dockmesh.agent.restic import EXIT_INCOMPLETE, Restic, doubtful_tag, job_tag, snapshot_id
+from dockmesh.agent.text import clean
+from dockmesh.agent.verify import verify
+
+log = logging.getLogger("dockmesh.agent")
 
 KEEP = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
-MAX_SNAPSHOTS = 1000
-_NAMED_DIFFERENCES = 5
-_HASH_BYTES = 1024 * 1024
+MAX_SNAPSHOTS = 500
+MAX_NAMES = 20
+MAX_PATTERNS = 100
+_CLEAN_UP_SECONDS = 300.0
+# What a backup's payload may say beyond what agents of the first version knew.
+OPTIONS = "backup-options"
 
 
 class Backups:
     """What the executors share: the repositories of agent.toml, and where they may work."""
 
     def __init__(
-        self, repositories: Mapping[str, Repository], *, state_dir: Path, docker_host: str, host: str
+        self,
+        repositories: Mapping[str, Repository],
+        *,
+        state_dir: Path,
+        docker_host: str,
+        host: str,
+        may_run_commands: bool,
     ) -> None:
         self._repositories = repositories
         self._host = host
         self._cache = state_dir / "restic-cache"
-        self._scratch = state_dir / "verify"
+        self._book = LockBook(state_dir / "restic-runs")
+        self._stopped = state_dir / "stopped-for-backups"
         self._docker_host = docker_host
-        # What a verification that was killed has left behind.
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._may_run_commands = may_run_commands
 
     def executors(self) -> dict[str, Executor]:
         return {
@@ -41,21 +54,49 @@ class Backups:
             "restore": self.restore,
             "verify": self.verify,
             "snapshots": self.snapshots,
+            "retention": self.retention,
+            "prune": self.prune,
+            "unlock": self.unlock,
+            "init": self.init,
         }
 
+    def tidy_up(self) -> None:
+        """In a thread of its own: undo what an earlier agent was killed in, as far as it can be told."""
+        threading.Thread(target=self._tidy_up, name="tidy-up", daemon=True).start()
+
     def backup(self, command: Run) -> JSON:
-        """Payload: job, repository, source, keep, verify. Prunes by `keep` once the snapshot is made."""
+        """Payload: job, repository, source, keep, verify; optional: excludes, one_file_system, is_known, least_files,
+        and what `Hooks` takes. Prunes by `keep` once the snapshot is made."""
         restic = self._restic(command)
-        tag = job_tag(_job(command))
+        job = _job(command)
         keep = _keep(command.payload.get("keep"))
-        paths = self._paths(command.payload.get("source"))
-        restic.prepare()
-        result = restic.backup(paths, tag=tag)
+        options = _options(command)
+        around = Hooks(
+            command,
+            folder=self._stopped,
+            docker_host=self._docker_host,
+            may_run_commands=self._may_run_commands,
+        )
+        restic.prepare(is_known=command.payload.get("is_known") is True)
+        with around.around():
+            # After the command before, which may be what mounts or writes it.
+            paths = sources.resolve(command, self._docker_host)
+            result = restic.backup(paths, tag=job_tag(job), options=options)
+            around.result = "partial" if result.get("is_partial") else "success"
+        _refuse_too_few(command, restic, result)
+        if result.get("is_partial") and command.payload.get("takes_partial") is not True:
+            raise CommandError(
+                f"the snapshot is not complete, since some files could not be read: {result['unreadable'][:1]}",
+                exit_code=EXIT_INCOMPLETE,
+                details=result,
+            )
         try:
             if keep:
-                restic.shown("forget", "--tag", tag, "--group-by", "", *keep, "--prune", "--compact")
+                restic.forget_and_prune(job_tag(job), keep)
             if command.payload.get("verify") is True:
-                result = {**result, **self._verify(command, restic, result["snapshot_id"])}
+                result = {**result, **verify(command, restic, result["snapshot_id"])}
+            if command.payload.get("wants_snapshots") is True:
+                result = {**result, "snapshots": _listed(restic, job)}
         except CommandError as error:
             raise CommandError(
                 f"snapshot {result['snapshot_id']} was made, but {error}",
@@ -65,67 +106,77 @@ class Backups:
         return result
 
     def restore(self, command: Run) -> JSON:
-        """Payload: repository, snapshot_id, target_path. Files keep their whole path below the target, so
-        the target / puts them back where they were."""
+        """Payload: repository, snapshot_id, target_path, paths (optional: only these). Files keep their whole path
+        below the target, so the target / puts them back where they were."""
         identity = snapshot_id(command.text("snapshot_id"))
-        target = _absolute("target_path", command.text("target_path"))
+        target = sources.absolute("target_path", command.text("target_path"))
+        paths = [sources.absolute("paths", path) for path in _texts(command, "paths")]
         restic = self._restic(command)
-        restic.call("unlock")
+        restic.open()
         if identity == "latest":
             identity = _latest(_snapshots(restic, job_tag(_job(command))))
-        restic.shown("restore", identity, "--target", target, "--verify")
+        begun = time.time()
+        includes = [option for path in paths for option in ("--include", _literally(path))]
+        restic.shown("restore", identity, "--target", target, "--verify", *includes)
+        for path in paths:
+            # restic restores nothing and says nothing where the snapshot has no such path.
+            restored = Path(target) / path.lstrip("/")
+            if not os.path.lexists(restored) or restored.lstat().st_ctime < begun - 1:
+                raise CommandError(f"the snapshot has no {path}")
         return {"snapshot_id": identity, "target_path": target}
 
     def verify(self, command: Run) -> JSON:
         """Payload: repository, snapshot_id (or latest, with job)."""
         restic = self._restic(command)
-        restic.call("unlock")
+        restic.open()
         identity = snapshot_id(command.text("snapshot_id", "latest"))
         if identity == "latest":
             identity = _latest(_snapshots(restic, job_tag(_job(command))))
-        return {"snapshot_id": identity, **self._verify(command, restic, identity)}
+        return {"snapshot_id": identity, **verify(command, restic, identity)}
 
     def snapshots(self, command: Run) -> JSON:
         """Payload: repository, and job for those of one job only. Newest first."""
         restic = self._restic(command)
-        tag = job_tag(_job(command)) if command.payload.get("job") else ""
-        found = _snapshots(restic, tag)
-        found.sort(key=lambda item: str(item.get("time")), reverse=True)
-        known = ("id", "short_id", "time", "hostname", "paths", "tags")
-        return {"snapshots": [{key: item.get(key) for key in known} for item in found[:MAX_SNAPSHOTS]]}
+        restic.open()
+        return {"snapshots": _listed(restic, command.text("job", ""))}
 
-    def _verify(self, command: Run, restic: Restic, identity: str) -> JSON:
-        """Read the whole repository, restore the snapshot into a temporary place, and compare.
+    def retention(self, command: Run) -> JSON:
+        """Payload: job, repository, keep. Removes the job's snapshots that `keep` does not name, and their data."""
+        restic = self._restic(command)
+        keep = _keep(command.payload.get("keep"))
+        if not keep:
+            raise CommandError("payload: keep must keep something, or nothing would be left to keep")
+        restic.open()
+        restic.forget_and_prune(job_tag(_job(command)), keep)
+        return {"snapshots": _listed(restic, _job(command))}
 
-        restic compares what it has restored with the content hashes of the snapshot (`--verify`). Then
-        each file of the snapshot is looked for, and hashed against the source where that is unchanged.
-        """
-        restic.shown("check", "--read-data")
-        stats = restic.call_json("stats", "--mode", "restore-size", identity)
-        needed = int(stats.get("total_size", 0)) if isinstance(stats, dict) else 0
-        with self._temporary(needed) as folder:
-            restic.shown("restore", identity, "--target", str(folder), "--verify")
-            listed = restic.call("ls", "--json", identity)
-            compared = compare(folder, _files(listed), command)
-        command.output.line(
-            f"Verified: {compared['files_verified']} files are as in the snapshot,"
-            f" {compared['files_same_as_source']} of them are as in the source now."
-        )
-        return compared
+    def prune(self, command: Run) -> JSON:
+        """Payload: repository. Frees the space of what no snapshot needs; no snapshot is removed."""
+        restic = self._restic(command)
+        restic.open()
+        restic.prune()
+        return {}
 
-    @contextlib.contextmanager
-    def _temporary(self, needed: int) -> Iterator[Path]:
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._scratch).free
-        if needed > free * 0.9:
-            raise CommandError(
-                f"there is no room to verify: the snapshot has {size(needed)}, {self._scratch} has {size(free)} free"
-            )
-        folder = Path(tempfile.mkdtemp(dir=self._scratch))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def unlock(self, command: Run) -> JSON:
+        """Payload: repository, remove_all. Removes the locks that nobody holds; with `remove_all` all others too."""
+        restic = self._restic(command)
+        restic.open()
+        held = restic.clear_dead_locks()
+        for lock in held:
+            command.output.line(f"{lock}.")
+        if held and command.payload.get("remove_all") is True:
+            restic.call("unlock", "--remove-all")
+            command.output.line("Removed all of these.")
+            held = []
+        if not held:
+            command.output.line("The repository is not locked.")
+        return {"locks": [str(lock) for lock in held]}
+
+    def init(self, command: Run) -> JSON:
+        """Payload: repository. Makes the repository, which must not be there."""
+        restic = self._restic(command)
+        restic.shown("init")
+        return {}
 
     def _restic(self, command: Run) -> Restic:
         name = command.text("repository")
@@ -133,130 +184,90 @@ class Backups:
         if repository is None:
             known = ", ".join(sorted(self._repositories)) or "none"
             raise CommandError(f"this host has no repository {name!r} in its agent.toml; it knows: {known}")
-        return Restic(repository, command, cache=self._cache, host=self._host)
+        return self._of(repository, command)
 
-    def _paths(self, source: object) -> list[str]:
-        """The folders to back up; raises CommandError where one is not there."""
-        if not isinstance(source, dict):
-            raise CommandError("payload: source must be an object")
-        kind = source.get("type")
-        if kind == "path":
-            paths = [_absolute("source.path", str(source.get("path", "")))]
-        elif kind == "volumes":
-            volumes = source.get("volumes", [])
-            if not isinstance(volumes, list):
-                raise CommandError("payload: source.volumes must be a list")
-            paths = self._mountpoints(str(source.get("stack", "")), [str(name) for name in volumes])
-        else:
-            raise CommandError("payload: source.type must be volumes or path")
-        for path in paths:
-            if not os.path.exists(path):
-                raise CommandError(
-                    f"{path} is not there: it must be visible to the agent under the path that Docker names"
-                )
-        return paths
+    def _of(self, repository: Repository, command: Run) -> Restic:
+        return Restic(repository, command, cache=self._cache, host=self._host, book=self._book)
 
-    def _mountpoints(self, stack: str, names: Sequence[str]) -> list[str]:
-        """Where Docker keeps these volumes of the stack (without names: all of them)."""
-        try:
-            client = engine.connect(self._docker_host)
+    def _tidy_up(self) -> None:
+        hooks.start_all_again(self._stopped, self._docker_host)
+        left = self._book.repositories_with_dead()
+        for repository in self._repositories.values():
+            if repository.repository not in left:
+                continue
+            command = Run("", "unlock", {}, threading.Event())
+            command.deadline = time.monotonic() + _CLEAN_UP_SECONDS
             try:
-                volumes = client.api.volumes()["Volumes"] or []
-            finally:
-                client.close()
-        except engine.FAILURES as error:
-            raise CommandError(engine.explain(error, self._docker_host)) from None
-        found = find_volumes(volumes, stack, names)
-        if not found:
-            raise CommandError(f"stack {stack!r} has no volumes on this host")
-        return found
+                self._of(repository, command).clear_dead_locks()
+            except CommandError as error:
+                log.warning("Locks of repository %r can't be looked at: %s", repository.name, error)
+            else:
+                if command.output.text():
+                    log.warning("Repository %r: %s", repository.name, command.output.text().strip())
 
 
-def find_volumes(volumes: Sequence[JSON], stack: str, names: Sequence[str]) -> list[str]:
-    """The mount points of a stack's volumes, named as in its Compose file or as Docker names them."""
-    by_name = {volume["Name"]: volume["Mountpoint"] for volume in volumes}
-    of_stack = {}
-    for volume in volumes:
-        labels = volume.get("Labels") or {}
-        if stack and labels.get("com.docker.compose.project") == stack:
-            of_stack[labels.get("com.docker.compose.volume", volume["Name"])] = volume["Mountpoint"]
-    if not names:
-        return sorted(of_stack.values())
-    paths = []
-    for name in names:
-        path = of_stack.get(name) or by_name.get(f"{stack}_{name}") or by_name.get(name)
-        if path is None:
-            raise CommandError(f"volume {name!r} of stack {stack!r} is not on this host")
-        paths.append(path)
-    return paths
-
-
-def compare(folder: Path, files: Mapping[str, int], command: Run) -> JSON:
-    """Compare what was restored into `folder` with the snapshot's files ({path: size}) and with the source.
-
-    A source file that has changed since (other size or time) can't be compared and only counts as changed.
-    Raises CommandError that names the first differences.
-    """
-    wrong = []
-    same = changed = 0
-    for path, expected in files.items():
-        if command.cancelled.is_set():
-            raise CommandError("stopped with the agent")
-        restored = folder / path.lstrip("/")
-        try:
-            status = restored.lstat()
-        except OSError:
-            wrong.append(f"{path} is missing")
-            continue
-        if status.st_size != expected:
-            wrong.append(f"{path} has {status.st_size} bytes instead of {expected}")
-            continue
-        is_same = _same_as_source(restored, status, Path(path))
-        same += is_same is True
-        changed += is_same is None
-        if is_same is False:
-            wrong.append(f"{path} has another content than the source")
-    if wrong:
-        more = f" and {len(wrong) - _NAMED_DIFFERENCES} more" if len(wrong) > _NAMED_DIFFERENCES else ""
-        raise CommandError(f"the restored copy differs: {'; '.join(wrong[:_NAMED_DIFFERENCES])}{more}")
-    return {
-        "files_verified": len(files),
-        "files_same_as_source": same,
-        "files_changed_since": changed,
-    }
-
-
-def _same_as_source(restored: Path, status: os.stat_result, source: Path) -> bool | None:
-    """Whether the contents are the same; None where the source is no longer what the snapshot took."""
+def _refuse_too_few(command: Run, restic: Restic, result: JSON) -> None:
+    """A snapshot without the data is no backup: it is put aside, so that retention counts it for nothing."""
+    files = result["files"]
+    least = command.payload.get("least_files")
+    least = max(least, 1) if isinstance(least, int) and not isinstance(least, bool) else 1
+    if files >= least:
+        return
+    if files == 0:
+        what = "the snapshot has no files"
+    else:
+        what = f"the snapshot has {files} files, fewer than the {least} that the job's limit asks for after the last run"
+    tag = doubtful_tag(_job(command))
+    details = {key: result[key] for key in ("files", "bytes_added", "bytes_processed")}
     try:
-        now = source.lstat()
-        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-            return None
-        return _hash(restored) == _hash(source)
-    except OSError:
-        return None
+        restic.call("tag", "--set", tag, result["snapshot_id"])
+    except CommandError as error:
+        raise CommandError(f"{what}; and it could not be put aside: {error}", details=details) from None
+    raise CommandError(f"{what}. It is put aside under the tag {tag}; retention was not run", details=details)
 
 
-def _hash(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_BYTES):
-            digest.update(chunk)
-    return digest.digest()
+def _options(command: Run) -> list[str]:
+    excludes = [option for pattern in _texts(command, "excludes") for option in ("--exclude", pattern)]
+    return [*excludes, *(["--one-file-system"] if command.payload.get("one_file_system") is True else [])]
 
 
-def _files(listed: str) -> dict[str, int]:
-    """The regular files of `restic ls --json`, with their sizes."""
-    files = {}
-    for line in listed.splitlines():
-        node = json.loads(line)
-        if node.get("struct_type") == "node" and node.get("type") == "file":
-            files[node["path"]] = int(node.get("size", 0))
-    return files
+def _texts(command: Run, key: str) -> list[str]:
+    value = command.payload.get(key, [])
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_PATTERNS
+        or not all(isinstance(item, str) and item and "\x00" not in item for item in value)
+    ):
+        raise CommandError(f"payload: {key} must be a list of at most {MAX_PATTERNS} texts")
+    return value
 
 
-def _snapshots(restic: Restic, tag: str) -> list[JSON]:
-    found = restic.call_json("snapshots", *(["--tag", tag] if tag else []))
+def _literally(path: str) -> str:
+    """A path as a pattern of restic that means this path alone."""
+    return "".join(f"\\{char}" if char in "\\*?[" else char for char in path)
+
+
+def _listed(restic: Restic, job: str) -> list[JSON]:
+    """The newest snapshots, of one job or of all."""
+    tags = f"{job_tag(job)}", f"{doubtful_tag(job)}"
+    found = _snapshots(restic, *(tags if job else ()))
+    found.sort(key=lambda item: str(item.get("time")), reverse=True)
+    return [_described(item) for item in found[:MAX_SNAPSHOTS]]
+
+
+def _described(item: JSON) -> JSON:
+    """A snapshot as it travels; host names and paths may hold what the server refuses."""
+    known: JSON = {key: clean(item.get(key)) for key in ("id", "short_id", "time", "hostname")}
+    for key in ("paths", "tags"):
+        values = item.get(key)
+        known[key] = (
+            [clean(value, limit=1000) for value in values[:MAX_NAMES]] if isinstance(values, list) else []
+        )
+    return known
+
+
+def _snapshots(restic: Restic, *tags: str) -> list[JSON]:
+    found = restic.call_json("snapshots", *(option for tag in tags for option in ("--tag", tag)))
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
@@ -286,9 +297,3 @@ def _keep(value: object) -> list[str]:
         if count:
             options += [f"--keep-{key}", str(count)]
     return options
-
-
-def _absolute(field: str, path: str) -> str:
-    if not path.startswith("/") or "\x00" in path:
-        raise CommandError(f"payload: {field} must be an absolute path")
-    return path

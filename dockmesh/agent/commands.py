@@ -73,7 +73,8 @@ class CommandRunner:
     def __init__(
         self, executors: Mapping[str, Executor], journal: Journal, *, on_change: Callable[[], None]
     ) -> None:
-        self._executors = executors
+        # An agent that carries out nothing has nothing to cancel.
+        self._executors = {**executors, "cancel": self._cancel} if executors else {}
         self._journal = journal
         self._on_change = on_change
         self._guard = threading.Lock()
@@ -98,7 +99,7 @@ class CommandRunner:
             command_id=command["id"],
             kind=clean(command.get("kind"), limit=64),
             payload=payload if isinstance(payload, dict) else {},
-            cancelled=self._cancelled,
+            cancelled=threading.Event(),
         )
         if not self._journal.begin(run.command_id, run.kind):
             self.asked(run.command_id)
@@ -156,12 +157,26 @@ class CommandRunner:
         """Stop what runs; each ends as a failure in the journal. Gives up waiting after `timeout` seconds."""
         self._cancelled.set()
         with self._guard:
+            for run in self._running.values():
+                run.cancelled.set()
             for run in self._waiting:
                 self._journal.finish(run.command_id, failure("agent stopped before it began"))
             self._waiting.clear()
         until = time.monotonic() + timeout
         while self.is_busy and time.monotonic() < until:
             time.sleep(0.05)
+
+    def _cancel(self, command: Run) -> JSON:
+        """The executor of `cancel`. Payload: command, the id of the one to stop."""
+        identity = command.text("command")
+        with self._guard:
+            run = self._running.get(identity)
+            if run is None:
+                run = next((waiting for waiting in self._waiting if waiting.command_id == identity), None)
+            if run is None:
+                raise CommandError("the command has ended already, or is not known here")
+            run.cancelled.set()
+        return {}
 
     def _start_ready(self) -> None:
         held = {run.lock for run in self._running.values()}
@@ -199,6 +214,8 @@ class CommandRunner:
         result = failure("")
         try:
             run.deadline = run.started + _timeout(run.payload.get("timeout_seconds"))
+            if run.cancelled.is_set():
+                raise CommandError("stopped before it began")
             executor = self._executors.get(run.kind)
             if executor is None:
                 raise CommandError(f"this agent does not carry out {run.kind!r}")

@@ -29,6 +29,14 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupSettings:
+    """agent.toml. `may_run_commands`: whether the commands of jobs before and after a backup are run."""
+
+    repositories: Mapping[str, Repository]
+    may_run_commands: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     server: str
     state_dir: Path
@@ -41,6 +49,7 @@ class Settings:
     is_monitor_only: bool
     is_verbose: bool
     repositories: Mapping[str, Repository]
+    may_run_commands: bool
     enrollment_token_text: str = field(repr=False)
     enrollment_token_file: Path | None
 
@@ -65,6 +74,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
     token_file = given("enrollment_token_file")
     config = given("config")
+    backups = backup_settings(
+        _readable("--config", config) if config else DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
+    )
     ca_file = given("ca_file")
     docker_host, docker_env = _docker(given("docker_host"), environ)
     return Settings(
@@ -77,9 +89,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         ca_file=_readable("--ca-file", ca_file) if ca_file else None,
         is_monitor_only=options.monitor_only or _flag(f"{_ENV}MONITOR_ONLY", environ),
         is_verbose=options.verbose or _flag(f"{_ENV}VERBOSE", environ),
-        repositories=repositories(
-            _readable("--config", config) if config else DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
-        ),
+        repositories=backups.repositories,
+        may_run_commands=backups.may_run_commands,
         enrollment_token_text=given("enrollment_token").strip(),
         enrollment_token_file=Path(token_file) if token_file else None,
     )
@@ -92,21 +103,27 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
     return f"{home}/dockmesh-agent"
 
 
-def repositories(path: Path | None) -> dict[str, Repository]:
-    """The [repositories.NAME] tables of agent.toml; raises StartError that names the file and the key."""
+def backup_settings(path: Path | None) -> BackupSettings:
+    """What agent.toml says; raises StartError that names the file and the key."""
     if path is None:
-        return {}
+        return BackupSettings({})
     try:
         document = tomllib.loads(path.read_text())
     except OSError as error:
         raise StartError(f"--config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path}: is not valid TOML: {error}") from None
-    _only(document, {"repositories"}, f"--config {path}")
+    _only(document, {"repositories", "commands"}, f"--config {path}")
     tables = document.get("repositories", {})
     if not isinstance(tables, dict):
         raise StartError(f"--config {path}: repositories must be a table")
-    return {name: _repository(name, table, f"--config {path}") for name, table in tables.items()}
+    may_run_commands = document.get("commands", True)
+    if not isinstance(may_run_commands, bool):
+        raise StartError(f"--config {path}: commands must be true or false")
+    return BackupSettings(
+        {name: _repository(name, table, f"--config {path}") for name, table in tables.items()},
+        may_run_commands,
+    )
 
 
 def _repository(name: str, table: object, where: str) -> Repository:

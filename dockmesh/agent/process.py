@@ -45,11 +45,18 @@ def run(
     cancelled: threading.Event,
     cwd: Path | None = None,
     on_stderr: Callable[[str], None] | None = None,
+    output_to: int | None = None,
+    on_start: Callable[[int], None] | None = None,
+    keep_open: Sequence[int] = (),
+    is_interrupted: bool = False,
 ) -> Ended:
     """Run `command` until it ends, until `deadline` (monotonic) or until `cancelled`.
 
-    Then its whole process group is stopped: SIGTERM, and SIGKILL ten seconds later.
-    `on_output` gets its output as text as it comes; its errors too unless `on_stderr` is given.
+    Then its whole process group is stopped: SIGTERM, and SIGKILL ten seconds later. With `is_interrupted` the
+    program alone gets SIGINT first, so that it tidies up while its own children still work for it.
+    `on_output` gets its output as text as it comes; its errors too unless `on_stderr` is given. With `output_to`
+    the output's bytes go to that descriptor instead, which is left open. `on_start` gets the process id;
+    the program inherits the descriptors `keep_open`.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - a list, never a shell
@@ -57,13 +64,16 @@ def run(
             env=dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if output_to is None else output_to,
             stderr=subprocess.PIPE if on_stderr else subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=keep_open,
         )
     except OSError as error:
         return Ended(None, f"{command[0]} can't be started: {error.strerror}")
-    stop = _Stop(child, deadline, cancelled)
+    if on_start is not None:
+        on_start(child.pid)
+    stop = _Stop(child, deadline, cancelled, is_interrupted=is_interrupted)
     with child, selectors.DefaultSelector() as selector:
         for pipe, sink in ((child.stdout, on_output), (child.stderr, on_stderr)):
             if pipe is not None and sink is not None:
@@ -90,13 +100,21 @@ def run(
 
 
 class _Stop:
-    """Stops the process group once there is a reason to: SIGTERM, after a while SIGKILL."""
+    """Stops the process group once there is a reason to: SIGTERM (or SIGINT), after a while SIGKILL."""
 
-    def __init__(self, child: subprocess.Popen[bytes], deadline: float, cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        child: subprocess.Popen[bytes],
+        deadline: float,
+        cancelled: threading.Event,
+        *,
+        is_interrupted: bool,
+    ) -> None:
         self.reason = ""
         self._child = child
         self._deadline = deadline
         self._cancelled = cancelled
+        self._is_interrupted = is_interrupted
         self._kill_at = 0.0
 
     def check(self) -> None:
@@ -111,7 +129,10 @@ class _Stop:
         else:
             return
         self._kill_at = time.monotonic() + GRACE_SECONDS
-        self.signal(signal.SIGTERM)
+        if self._is_interrupted:
+            self._child.send_signal(signal.SIGINT)
+        else:
+            self.signal(signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> None:
         try:

@@ -271,8 +271,8 @@ def _due(facts: Facts, moment: datetime.datetime) -> datetime.datetime:
 
 def _backup_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     for job, host in _backup_jobs(rule, facts):
-        if job.has_failed:
-            yield Match(f"backup:{job.id}", f"Backup job {job.name}", "The last run failed.", host)
+        if job.trouble:
+            yield Match(f"backup:{job.id}", f"Backup job {job.name}", job.trouble, host)
 
 
 def _token_expiring(rule: AlertRule, facts: Facts) -> Iterator[Match]:

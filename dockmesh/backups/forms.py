@@ -4,7 +4,12 @@ from typing import Any
 
 from django import forms
 
-from dockmesh.backups.models import DEFAULT_TIMEOUT_SECONDS, BackupJob, BackupRun
+from dockmesh.backups.models import (
+    DEFAULT_HOOK_TIMEOUT_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    BackupJob,
+    BackupRun,
+)
 from dockmesh.core.forms import ConfirmForm
 from dockmesh.fleet.models import Host
 
@@ -43,6 +48,47 @@ class JobForm(forms.Form):
         widget=forms.TextInput(attrs=CODE),
         help_text="An absolute path on the host, as the agent sees it.",
     )
+    paths = forms.CharField(
+        label="More paths",
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={**CODE, "rows": 2}),
+        help_text="One a line.",
+    )
+    excludes = forms.CharField(
+        label="Leave out",
+        required=False,
+        max_length=60_000,
+        widget=forms.Textarea(attrs={**CODE, "rows": 2}),
+        help_text="Patterns, one a line: *.tmp for a name anywhere, /srv/cache for a place.",
+    )
+    is_one_file_system = forms.BooleanField(
+        label="One file system", required=False, help_text="What is mounted below a path is left out."
+    )
+    is_stack_stopped = forms.BooleanField(
+        label="Stop the stack meanwhile",
+        required=False,
+        help_text="Its running containers are stopped while the volumes are read, and started again whatever happens.",
+    )
+    before_command = forms.CharField(
+        label="Command before",
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={**CODE, "rows": 2}),
+        help_text="The agent runs it in a shell on the host, as root; if it fails, the backup fails.",
+    )
+    after_command = forms.CharField(
+        label="Command after",
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={**CODE, "rows": 2}),
+        help_text="The same after the backup, whatever came of it: DOCKMESH_BACKUP_RESULT is success, partial or failure.",
+    )
+    hook_timeout_seconds = forms.IntegerField(
+        label="Time limit of each (seconds)",
+        initial=DEFAULT_HOOK_TIMEOUT_SECONDS,
+        help_text="For a command, and for the stop of the containers.",
+    )
     repository = forms.CharField(
         label="Repository",
         max_length=64,
@@ -56,7 +102,14 @@ class JobForm(forms.Form):
         max_length=100,
         initial="0 3 * * *",
         widget=forms.TextInput(attrs=CODE),
-        help_text="A cron expression: minute, hour, day of the month, month, day of the week. Empty: only on request.",
+        help_text="A cron expression (minute, hour, day of the month, month, day of the week) or @hourly, @daily, @weekly,"
+        " @monthly, @yearly. Empty: only on request.",
+    )
+    jitter_seconds = forms.IntegerField(
+        label="Spread (seconds)",
+        min_value=0,
+        initial=0,
+        help_text="Each run comes up to so many seconds later, so that jobs of one moment don't meet.",
     )
     time_zone = forms.CharField(
         label="Time zone",
@@ -83,8 +136,16 @@ class JobForm(forms.Form):
     is_verified = forms.BooleanField(
         label="Verify each snapshot",
         required=False,
-        help_text="The agent reads the repository, restores the snapshot into a temporary place and compares."
-        " It takes as long as a restore.",
+        help_text="The agent checks the whole repository, reads the snapshot out of it and compares."
+        " It takes as long as a restore, and no room.",
+    )
+    least_files_percent = forms.IntegerField(
+        label="Fewest files (percent)",
+        min_value=0,
+        max_value=100,
+        initial=50,
+        help_text="A run with fewer files than this part of the last one's fails, and nothing is pruned after it."
+        " 0: only one without any file.",
     )
     timeout_seconds = forms.IntegerField(
         label="Time limit (seconds)",
@@ -98,6 +159,12 @@ class JobForm(forms.Form):
     def clean_volumes(self) -> list[str]:
         text: str = self.cleaned_data["volumes"]
         return text.replace(",", " ").split()
+
+    def clean_paths(self) -> list[str]:
+        return lines(self.cleaned_data["paths"])
+
+    def clean_excludes(self) -> list[str]:
+        return lines(self.cleaned_data["excludes"])
 
 
 class NewJobForm(JobForm):
@@ -119,7 +186,7 @@ class RestoreForm(ConfirmForm):
 
     snapshot_id = forms.ChoiceField(
         label="Snapshot",
-        help_text="The job's backups, the newest first. What its retention has removed can't be restored any more.",
+        help_text="The job's snapshots as its agent listed them last, the newest first.",
     )
     target_path = forms.CharField(
         label="Restore below",
@@ -128,21 +195,69 @@ class RestoreForm(ConfirmForm):
         help_text="Files keep their whole path below this one; / puts them back where they were, over what is there.",
     )
 
-    field_order = ("snapshot_id", "target_path", "name")
+    paths = forms.CharField(
+        label="Only these",
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={**CODE, "rows": 2}),
+        help_text="Paths in the snapshot, one a line. Empty: all of it.",
+    )
+    host = forms.TypedChoiceField(
+        label="On the host",
+        coerce=int,
+        required=False,
+        help_text="Another than the job's needs a repository of the same name in its agent.toml.",
+    )
+
+    field_order = ("snapshot_id", "paths", "host", "target_path", "name")
 
     def __init__(self, *args: Any, job: BackupJob, **kwargs: Any) -> None:
         super().__init__(*args, expected=job.name, **kwargs)
-        made = job.runs.filter(kind=BackupRun.Kind.BACKUP).exclude(snapshot_id="").order_by("-pk")
-        self.fields["snapshot_id"].choices = [  # type: ignore[attr-defined]
-            ("latest", "The latest one"),
-            *(
-                (run.snapshot_id, f"{run.requested_at:%Y-%m-%d %H:%M} UTC · {run.snapshot_id[:8]}")
-                for run in made.only("snapshot_id", "requested_at", "job_id")[:MOST_SNAPSHOTS]
-            ),
-        ]
+        self.fields["snapshot_id"].choices = [("latest", "The latest one"), *_snapshots(job)]  # type: ignore[attr-defined]
+        hosts = Host.objects.order_by("name").values_list("pk", "name")
+        self.fields["host"].choices = hosts  # type: ignore[attr-defined]
+        self.fields["host"].initial = job.host_id
+
+    def clean_paths(self) -> list[str]:
+        return lines(self.cleaned_data["paths"])
+
+
+def _snapshots(job: BackupJob) -> list[tuple[str, str]]:
+    """As the agent listed them; before it has, those of the runs."""
+    listed = [
+        (
+            found["id"],
+            f"{found['time'][:16].replace('T', ' ')} · {found['id'][:8]}"
+            + (" · too few files" if found["is_doubtful"] else ""),
+        )
+        for found in job.snapshots
+    ]
+    made = job.runs.filter(kind=BackupRun.Kind.BACKUP).exclude(snapshot_id="").order_by("-pk")
+    return listed[:MOST_SNAPSHOTS] or [
+        (run.snapshot_id, f"{run.requested_at:%Y-%m-%d %H:%M} UTC · {run.snapshot_id[:8]}")
+        for run in made.only("snapshot_id", "requested_at", "job_id")[:MOST_SNAPSHOTS]
+    ]
+
+
+class UnlockForm(ConfirmForm):
+    """Asks for the repository's name before locks are removed that somebody may hold."""
+
+    remove_all = forms.BooleanField(
+        label="Also locks that somebody may hold",
+        required=False,
+        help_text="Without this only those go of which it is known that nobody does.",
+    )
+
+    field_order = ("remove_all", "name")
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text field, without those that are empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def initial_of(job: BackupJob) -> dict[str, Any]:
     """A job as the form shows it."""
     values = {name: getattr(job, name) for name in JobForm.base_fields}
-    return {**values, "volumes": " ".join(job.volumes)}
+    texts = {name: "\n".join(getattr(job, name)) for name in ("paths", "excludes")}
+    return {**values, "volumes": " ".join(job.volumes), **texts}

@@ -8,6 +8,7 @@ from django.db.models import F, Q
 from dockmesh.fleet.models import Host
 
 DEFAULT_TIMEOUT_SECONDS = 6 * 3600
+DEFAULT_HOOK_TIMEOUT_SECONDS = 300
 
 
 def new_snapshot_tag() -> str:
@@ -34,6 +35,21 @@ class BackupJob(models.Model):
     volumes = models.JSONField(default=list, blank=True)
     # Of `path`.
     path = models.CharField(max_length=1000, blank=True)
+    # Further ones.
+    paths = models.JSONField(default=list, blank=True)
+    # Patterns of restic's --exclude.
+    excludes = models.JSONField(default=list, blank=True)
+    # Leave out what is mounted below.
+    is_one_file_system = models.BooleanField(default=False)
+    # Run on the host by the agent, as a shell has them.
+    before_command = models.CharField(max_length=2000, blank=True)
+    after_command = models.CharField(max_length=2000, blank=True)
+    # Of `volumes`: the stack's containers are down while they are read.
+    is_stack_stopped = models.BooleanField(default=False)
+    # For each of these.
+    hook_timeout_seconds = models.PositiveIntegerField(default=DEFAULT_HOOK_TIMEOUT_SECONDS)
+    # A run with fewer files than so many percent of the last one's is a failure; 0: only one without any.
+    least_files_percent = models.PositiveIntegerField(default=50)
     # The repository's name in the agent's own configuration; its address and password are known there only.
     repository = models.CharField(max_length=64, default="default")
     # Marks this job's snapshots in the repository: a renamed job keeps its snapshots, and two servers that
@@ -42,6 +58,8 @@ class BackupJob(models.Model):
     # A cron expression of five fields; empty: only when asked for.
     schedule = models.CharField(max_length=100, blank=True)
     time_zone = models.CharField(max_length=64, default="UTC")
+    # Each run comes up to so many seconds after its moment.
+    jitter_seconds = models.PositiveIntegerField(default=0)
     # The moment from which the next scheduled run is due.
     next_run_at = models.DateTimeField(null=True, editable=False)
     # How many snapshots to keep; all 0: keep every one.
@@ -57,6 +75,23 @@ class BackupJob(models.Model):
     last_duration_seconds = models.FloatField(null=True, editable=False)
     # The status of the last finished backup; empty before the first.
     last_status = models.CharField(max_length=16, blank=True, editable=False)
+    last_attempt_at = models.DateTimeField(null=True, editable=False)
+    last_verified_at = models.DateTimeField(null=True, editable=False)
+    # Of the last backup whose snapshot counts; without them after a change of what is backed up.
+    last_files = models.BigIntegerField(null=True, editable=False)
+    last_bytes = models.BigIntegerField(null=True, editable=False)
+    last_added_bytes = models.BigIntegerField(null=True, editable=False)
+    # How many could not be read in the last backup.
+    last_unreadable = models.PositiveIntegerField(default=0, editable=False)
+    # The repository that holds a snapshot of this job: one of that name is never made anew.
+    proven_repository = models.CharField(max_length=64, blank=True, editable=False)
+    # Backups that ended so, ever.
+    success_count = models.PositiveBigIntegerField(default=0, editable=False)
+    partial_count = models.PositiveBigIntegerField(default=0, editable=False)
+    failure_count = models.PositiveBigIntegerField(default=0, editable=False)
+    # As the agent last listed them, the newest first: id, time, hostname, paths, is_doubtful.
+    snapshots = models.JSONField(default=list, editable=False)
+    snapshots_read_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ("name",)
@@ -78,6 +113,13 @@ class BackupRun(models.Model):
         BACKUP = "backup"
         RESTORE = "restore"
         VERIFY = "verify"
+        # Remove what the job's retention does not keep; free what no snapshot needs.
+        RETENTION = "retention"
+        PRUNE = "prune"
+        # Make the repository.
+        INIT = "init"
+        SNAPSHOTS = "snapshots"
+        UNLOCK = "unlock"
 
     class Status(models.TextChoices):
         """Where the run is."""
@@ -85,7 +127,10 @@ class BackupRun(models.Model):
         QUEUED = "queued"
         RUNNING = "running"
         SUCCESS = "success"
+        # The snapshot counts, but some files could not be read.
+        PARTIAL = "partial"
         FAILURE = "failure"
+        CANCELLED = "cancelled"
 
     class Cause(models.TextChoices):
         """Why it runs: its time has come, its time had come while the host was away, somebody asked."""
@@ -96,6 +141,8 @@ class BackupRun(models.Model):
 
     job = models.ForeignKey(BackupJob, on_delete=models.SET_NULL, null=True, related_name="runs")
     job_name = models.CharField(max_length=200)
+    # A restore may go to another host than the job's.
+    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
     host_name = models.CharField(max_length=200)
     repository = models.CharField(max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.BACKUP)
@@ -111,6 +158,15 @@ class BackupRun(models.Model):
     # Made by a backup; taken by a restore or a verification.
     snapshot_id = models.CharField(max_length=64, blank=True)
     target_path = models.CharField(max_length=1000, blank=True)
+    # Of a restore: only these of the snapshot.
+    paths = models.JSONField(default=list)
+    # What could not be read: the first of them, and how many.
+    unreadable = models.JSONField(default=list)
+    unreadable_count = models.PositiveIntegerField(default=0)
+    # Who asked for its end.
+    cancelled_by = models.CharField(max_length=255, blank=True)
+    # Of an unlock: also locks that somebody may hold.
+    is_remove_all = models.BooleanField(default=False)
     bytes_added = models.BigIntegerField(null=True)
     bytes_processed = models.BigIntegerField(null=True)
     files = models.BigIntegerField(null=True)
@@ -126,9 +182,11 @@ class BackupRun(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints = [
-            # One at a time for each job, however many ask at once.
+            # One at a time for each job, however many ask at once; what helps a run that waits may run beside it.
             models.UniqueConstraint(
-                fields=["job"], condition=Q(status__in=["queued", "running"]), name="one_open_run_of_a_job"
+                fields=["job"],
+                condition=Q(status__in=["queued", "running"]) & ~Q(kind__in=["snapshots", "unlock"]),
+                name="one_open_run_of_a_job",
             )
         ]
         indexes = [

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.backups import claims, dumps
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.backups.services import OPEN, SNAPSHOT, enqueue
+from dockmesh.backups.services import OPEN, SNAPSHOT, enqueue, least_files
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import NotFound
 from dockmesh.core.output import appended
@@ -28,6 +29,9 @@ Status = BackupRun.Status
 Cause = BackupRun.Cause
 RESTORED = "Not known: the database was restored from a copy in which this had not ended."
 JOB_GONE = "The job or its host was removed while this was under way."
+MOST_UNREADABLE = 50
+MOST_SNAPSHOTS = 500
+MOST_COUNTED = 2**31
 NUMBERS = ("bytes_added", "bytes_processed", "files")
 
 
@@ -64,10 +68,59 @@ def take_result(command: Command, result: CommandResult) -> None:
         value = result.document.get(field)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             setattr(run, field, value)
-    error = "" if result.is_success else (result.error or "The agent gave no reason.")
-    _finish(
-        run, Actor("agent", str(command.host_id), run.host_name), is_success=result.is_success, error=error
-    )
+    status, error = _outcome(run, result)
+    if isinstance(result.document.get("snapshots"), list) and run.job_id is not None:
+        _keep_snapshots(run.job_id, result.document["snapshots"])
+    _finish(run, Actor("agent", str(command.host_id), run.host_name), status=status, error=error)
+
+
+def _outcome(run: BackupRun, result: CommandResult) -> tuple[Status, str]:
+    """What the report means, and the sentence that says why it is no success."""
+    document = result.document
+    if not result.is_success:
+        error = result.error or "The agent gave no reason."
+        return (
+            (Status.CANCELLED, f"Cancelled by {run.cancelled_by}.")
+            if run.cancelled_by
+            else (Status.FAILURE, error)
+        )
+    if run.kind != Kind.BACKUP or run.job is None:
+        return Status.SUCCESS, ""
+    least = least_files(run.job)
+    if run.files is not None and run.files < least:
+        # Newer agents see that themselves, before their retention.
+        return (
+            Status.FAILURE,
+            f"The snapshot has {run.files} files; the job's limit asks for {least} at least.",
+        )
+    if document.get("is_partial") is not True:
+        return Status.SUCCESS, ""
+    names = document.get("unreadable")
+    run.unreadable = [str(name)[:300] for name in names[:MOST_UNREADABLE]] if isinstance(names, list) else []
+    count = document.get("unreadable_count")
+    run.unreadable_count = count if isinstance(count, int) and 0 < count < MOST_COUNTED else 1
+    what = "1 file" if run.unreadable_count == 1 else f"{run.unreadable_count} files"
+    return Status.PARTIAL, f"{what} could not be read: {'; '.join(run.unreadable[:3])}"
+
+
+def _keep_snapshots(job_id: int, listed: list[Any]) -> None:
+    """The job's snapshots as the agent has just listed them; what is none is left out."""
+    snapshots = []
+    for item in listed[:MOST_SNAPSHOTS]:
+        identity = item.get("id") if isinstance(item, dict) else None
+        if not isinstance(identity, str) or not SNAPSHOT.match(identity):
+            continue
+        paths, tags = item.get("paths"), item.get("tags")
+        snapshots.append(
+            {
+                "id": identity,
+                "time": str(item.get("time"))[:40],
+                "hostname": str(item.get("hostname"))[:200],
+                "paths": [str(path)[:1000] for path in paths[:20]] if isinstance(paths, list) else [],
+                "is_doubtful": isinstance(tags, list) and any("doubtful" in str(tag) for tag in tags),
+            }
+        )
+    BackupJob.objects.filter(pk=job_id).update(snapshots=snapshots, snapshots_read_at=clock.now())
 
 
 def take_timeout(command: Command, reason: str) -> None:
@@ -167,24 +220,24 @@ def _open_run(command: Command) -> BackupRun | None:
 def _give_up(run: BackupRun, reason: str) -> None:
     begun = run.started_at or run.requested_at
     run.duration_seconds = max(0.0, (clock.now() - begun) / datetime.timedelta(seconds=1))
-    _finish(run, SYSTEM, is_success=False, error=reason)
+    _finish(run, SYSTEM, status=Status.FAILURE, error=reason)
 
 
-def _finish(run: BackupRun, actor: Actor, *, is_success: bool, error: str) -> None:
+def _finish(run: BackupRun, actor: Actor, *, status: Status, error: str) -> None:
     """Once for each run: only open ones get here, and their row is locked."""
-    run.status = Status.SUCCESS if is_success else Status.FAILURE
+    run.status = status
     run.error = error[:2000]
     run.finished_at = clock.now()
     run.save()
     job_id = run.job_id
     if job_id is not None:
+        _keep_last(job_id, run)
         if run.kind == Kind.BACKUP:
-            _keep_last(job_id, run, is_success)
-        # After the commit, since a transaction may be undone; what is left then, `close_lost` clears.
-        transaction.on_commit(lambda: dumps.remove(job_id))
+            # After the commit, since a transaction may be undone; what is left then, `close_lost` clears.
+            transaction.on_commit(lambda: dumps.remove(job_id))
     record(
         actor=actor,
-        action=Action.BACKUP_SUCCEEDED if is_success else Action.BACKUP_FAILED,
+        action=_ACTIONS[status],
         target_kind="backup_job",
         target_id=run.job_id or "",
         target_name=run.job_name,
@@ -197,9 +250,42 @@ def _finish(run: BackupRun, actor: Actor, *, is_success: bool, error: str) -> No
     )
 
 
-def _keep_last(job_id: int, run: BackupRun, is_success: bool) -> None:
-    """What /metrics shows: the time is the server's own, at which the last successful run ended."""
-    values: dict[str, Any] = {"last_status": run.status, "last_duration_seconds": run.duration_seconds}
-    if is_success:
-        values["last_success_at"] = run.finished_at
-    BackupJob.objects.filter(pk=job_id).update(**values)
+_ACTIONS = {
+    Status.SUCCESS: Action.BACKUP_SUCCEEDED,
+    Status.PARTIAL: Action.BACKUP_PARTIAL,
+    Status.FAILURE: Action.BACKUP_FAILED,
+    Status.CANCELLED: Action.BACKUP_FAILED,
+}
+
+
+def _keep_last(job_id: int, run: BackupRun) -> None:
+    """What /metrics shows: the time is the server's own, at which the last successful run ended.
+
+    A partial backup's snapshot counts. A run that somebody cancelled says nothing of the job.
+    """
+    values: dict[str, Any] = {}
+    has_snapshot = run.status in (Status.SUCCESS, Status.PARTIAL)
+    is_verified = run.kind == Kind.VERIFY or (
+        run.kind == Kind.BACKUP and run.job is not None and run.job.is_verified
+    )
+    if is_verified and has_snapshot:
+        values["last_verified_at"] = run.finished_at
+    if run.kind == Kind.BACKUP and run.status != Status.CANCELLED:
+        counter = f"{run.status}_count"
+        values |= {
+            "last_status": run.status,
+            "last_duration_seconds": run.duration_seconds,
+            "last_attempt_at": run.finished_at,
+            "last_unreadable": run.unreadable_count,
+            counter: F(counter) + 1,
+        }
+        if has_snapshot:
+            values |= {
+                "last_success_at": run.finished_at,
+                "proven_repository": run.repository,
+                "last_files": run.files,
+                "last_bytes": run.bytes_processed,
+                "last_added_bytes": run.bytes_added,
+            }
+    if values:
+        BackupJob.objects.filter(pk=job_id).update(**values)

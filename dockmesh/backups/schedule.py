@@ -1,6 +1,7 @@
-"""When a job's next run is due: cron expressions with a time zone."""
+"""When a job's next run is due: cron expressions with a time zone, and some seconds more by chance."""
 
 import datetime
+import hashlib
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -10,15 +11,29 @@ from dockmesh.core.errors import InvalidInput
 
 MAX_EXPRESSION = 100
 PREVIEWED = 3
+NAMED = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+MOST_JITTER_SECONDS = 6 * 3600
 
 
 def clean_schedule(value: object, *, field: str = "schedule") -> str:
-    """A cron expression of five fields as Debian's cron has them, or empty: never by itself."""
+    """A cron expression of five fields or a name as Debian's cron has them, or empty: never by itself."""
     if not isinstance(value, str):
         raise InvalidInput(field, "must be a text.")
     expression = " ".join(value.split()).upper()
     if not expression:
         return ""
+    if expression.startswith("@"):
+        if expression.lower() not in NAMED:
+            raise InvalidInput(field, f"must be one of {', '.join(NAMED)}, or five parts.")
+        return expression.lower()
     if len(expression) > MAX_EXPRESSION or not expression.isascii():
         raise InvalidInput(field, f"must be at most {MAX_EXPRESSION} characters.")
     if len(expression.split()) != 5:
@@ -52,15 +67,36 @@ def next_after(expression: str, time_zone: str, moment: datetime.datetime) -> da
         zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError):
         raise InvalidInput("time_zone", f"{time_zone} is not known here any more: choose another.") from None
-    found = next(CronSim(expression, moment.astimezone(zone)), None)
+    found = next(CronSim(NAMED.get(expression, expression), moment.astimezone(zone)), None)
     return found.astimezone(datetime.UTC) if found else None
 
 
-def preview(expression: str, time_zone: str, moment: datetime.datetime) -> list[datetime.datetime]:
+def next_of(
+    expression: str, time_zone: str, moment: datetime.datetime, *, jitter_seconds: int, seed: str
+) -> datetime.datetime | None:
+    """As `next_after`, with up to `jitter_seconds` more: always the same for the same `seed` and moment, so that
+    nothing is skipped or run twice when it is asked again."""
+    if not jitter_seconds:
+        return next_after(expression, time_zone, moment)
+    start = moment - datetime.timedelta(seconds=jitter_seconds)
+    while (named := next_after(expression, time_zone, start)) is not None:
+        digest = hashlib.sha256(f"{seed} {named.isoformat()}".encode()).digest()
+        delay = int.from_bytes(digest[:8]) % (jitter_seconds + 1)
+        following = named + datetime.timedelta(seconds=delay)
+        if following > moment:
+            return following
+        start = named
+    return None
+
+
+def preview(
+    expression: str, time_zone: str, moment: datetime.datetime, *, jitter_seconds: int = 0, seed: str = ""
+) -> list[datetime.datetime]:
     """The next few moments, for people to see whether they meant that."""
     found: list[datetime.datetime] = []
     while len(found) < PREVIEWED:
-        following = next_after(expression, time_zone, found[-1] if found else moment)
+        after = found[-1] if found else moment
+        following = next_of(expression, time_zone, after, jitter_seconds=jitter_seconds, seed=seed)
         if following is None:
             break
         found.append(following)

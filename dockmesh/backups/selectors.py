@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from dockmesh.backups.models import BackupJob
+from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.core.compiled import CompiledQuery
 
 
@@ -33,22 +33,33 @@ def job_samples() -> list[JobSample]:
 
 @dataclass(frozen=True)
 class JobHealth:
-    """What an alert rule looks at: an enabled job, its last success, and whether its last run failed."""
+    """What an alert rule looks at: an enabled job, its last success, and what is wrong with its last backup.
+
+    `trouble` is a sentence for the user, empty where all is well; a partial backup is trouble as well.
+    """
 
     id: int
     name: str
     host_id: int
     created_at: datetime.datetime
     last_success_at: datetime.datetime | None
-    has_failed: bool
+    trouble: str
 
 
 def job_health() -> list[JobHealth]:
     """All enabled jobs by name; one query."""
     rows = BackupJob.objects.filter(is_enabled=True).order_by("name")
     return [
-        JobHealth(pk, name, host_id, created_at, success, last_status == "failure")
-        for pk, name, host_id, created_at, success, last_status in rows.values_list(
-            "id", "name", "host_id", "created_at", "last_success_at", "last_status"
+        JobHealth(pk, name, host_id, created_at, success, _trouble(last_status, unreadable))
+        for pk, name, host_id, created_at, success, last_status, unreadable in rows.values_list(
+            "id", "name", "host_id", "created_at", "last_success_at", "last_status", "last_unreadable"
         )
     ]
+
+
+def _trouble(last_status: str, unreadable: int) -> str:
+    if last_status == BackupRun.Status.FAILURE:
+        return "The last run failed."
+    if last_status == BackupRun.Status.PARTIAL:
+        return f"The last run was partial: {unreadable} files could not be read."
+    return ""

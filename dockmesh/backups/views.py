@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from django.contrib import messages
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.backups import services
-from dockmesh.backups.forms import JobForm, NewJobForm, RestoreForm, initial_of
+from dockmesh.backups.forms import JobForm, NewJobForm, RestoreForm, UnlockForm, initial_of
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.schedule import preview
 from dockmesh.core import clock
@@ -25,7 +25,13 @@ FORM_METHODS = require_http_methods(["GET", "HEAD", "POST"])
 RECENT = 15
 
 ENDED = Filter(
-    "last", "Last backup", [Choice("success", "Success", "well"), Choice("failure", "Failed", "bad")]
+    "last",
+    "Last backup",
+    [
+        Choice("success", "Success", "well"),
+        Choice("partial", "Partial", "warning"),
+        Choice("failure", "Failed", "bad"),
+    ],
 )
 STATUSES = Filter(
     "status",
@@ -34,7 +40,9 @@ STATUSES = Filter(
         Choice("queued", "Queued", "working"),
         Choice("running", "Running", "working"),
         Choice("success", "Success", "well"),
+        Choice("partial", "Partial", "warning"),
         Choice("failure", "Failed", "bad"),
+        Choice("cancelled", "Cancelled"),
     ],
 )
 KINDS = Filter("kind", "Kind", [Choice(value, value.capitalize()) for value in BackupRun.Kind])
@@ -77,6 +85,7 @@ def job(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(BackupJob.objects.select_related("host__pulse"), pk=pk)
     context = {
         "job": found,
+        "paths": services.job_paths(found),
         "runs": found.runs.defer("output").order_by("-pk")[:RECENT],
         "may_manage": _may_manage(request),
         **_following(found),
@@ -89,7 +98,9 @@ def _following(found: BackupJob) -> dict[str, object]:
     if not found.is_enabled:
         return {}
     try:
-        return {"following": preview(found.schedule, found.time_zone, clock.now())}
+        jitter, seed = found.jitter_seconds, found.snapshot_tag
+        now = clock.now()
+        return {"following": preview(found.schedule, found.time_zone, now, jitter_seconds=jitter, seed=seed)}
     except DomainError as error:
         return {"schedule_error": error.detail}
 
@@ -162,14 +173,108 @@ def remove_job(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @page_permission(Permission.BACKUPS_MANAGE)
 def run_job(request: HttpRequest, pk: int) -> HttpResponse:
-    """Back up or verify now, as the button says."""
-    start = services.verify if request.POST.get("kind") == "verify" else services.run_now
+    """Back up, verify or list the snapshots now, as the button says."""
+    actor = actor_of(request)
     try:
-        made = start(actor=actor_of(request), job_id=pk)
+        if request.POST.get("kind") == "verify":
+            made = services.verify(actor=actor, job_id=pk)
+        elif request.POST.get("kind") == "snapshots":
+            made = services.operate(actor=actor, job_id=pk, kind=BackupRun.Kind.SNAPSHOTS)
+        else:
+            made = services.run_now(actor=actor, job_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
         return redirect(f"/backups/{pk}/")
     return redirect(f"/backups/runs/{made.pk}/")
+
+
+@require_POST
+@page_permission(Permission.BACKUPS_MANAGE)
+def cancel_run(request: HttpRequest, pk: int) -> HttpResponse:
+    """End a run."""
+    try:
+        services.cancel(actor=actor_of(request), run_id=pk)
+    except DomainError as error:
+        messages.error(request, error.detail)
+    return redirect(f"/backups/runs/{pk}/")
+
+
+OPERATIONS = {
+    "retention": (
+        "Apply retention",
+        "The snapshots that the job's retention does not keep are removed from the repository {repository}, and the"
+        " data that no other snapshot needs.",
+    ),
+    "prune": (
+        "Free space",
+        "Data that no snapshot in the repository {repository} needs is removed. No snapshot is. Nothing else can write into"
+        " the repository meanwhile.",
+    ),
+    "init": (
+        "Make the repository",
+        "An empty repository {repository} is made at its address. Snapshots of an older one that is gone don't come back.",
+    ),
+}
+
+
+@FORM_METHODS
+@page_permission(Permission.BACKUPS_MANAGE)
+def operate(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
+    """Retention, free space, a new repository: after the job's name was typed."""
+    if kind not in OPERATIONS:
+        raise Http404
+    found = get_object_or_404(BackupJob, pk=pk)
+    form = ConfirmForm(request.POST or None, expected=found.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = services.operate(actor=actor_of(request), job_id=pk, kind=BackupRun.Kind(kind))
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            return redirect(f"/backups/runs/{made.pk}/")
+    title, consequence = OPERATIONS[kind]
+    context = {
+        "title": title,
+        "object_kind": "job",
+        "object_name": found.name,
+        "consequences": [consequence.format(repository=found.repository)],
+        "action_label": title,
+        "back_url": f"/backups/{pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)
+
+
+@FORM_METHODS
+@page_permission(Permission.BACKUPS_MANAGE)
+def unlock(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove locks of the job's repository after its name was typed."""
+    found = get_object_or_404(BackupJob, pk=pk)
+    form = UnlockForm(request.POST or None, expected=found.repository)
+    if request.method == "POST" and form.is_valid():
+        values = form.cleaned_data
+        try:
+            made = services.unlock(
+                actor=actor_of(request), job_id=pk, remove_all=values["remove_all"], confirm=values["name"]
+            )
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            return redirect(f"/backups/runs/{made.pk}/")
+    context = {
+        "title": "Unlock",
+        "object_kind": "repository",
+        "object_name": found.repository,
+        "consequences": [
+            "The agent removes locks that provably nobody holds, as it does by itself, and tells who holds the others.",
+            "If you remove those too while their run is alive, what it does at this moment is destroyed: look there first"
+            " that it is no more.",
+        ],
+        "action_label": "Unlock",
+        "back_url": f"/backups/{pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)
 
 
 @FORM_METHODS
@@ -182,6 +287,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         values = dict(form.cleaned_data)
         del values["name"]
+        values["host_id"] = values.pop("host") or None
         try:
             made = services.restore(actor=actor_of(request), job_id=pk, **values)
         except DomainError as error:
@@ -193,8 +299,8 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
         "object_kind": "job",
         "object_name": found.name,
         "consequences": [
-            f"The agent of {found.host.name} writes the snapshot's files. Stop what uses them before you restore"
-            " them to where they were."
+            "The host's agent writes the snapshot's files, as root. Stop what uses them before you restore them to where"
+            " they were."
         ],
         "action_label": "Restore",
         "back_url": f"/backups/{pk}/",
@@ -235,12 +341,13 @@ def runs(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_READ)
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """One run, live while it runs. `?part=live` refreshes itself."""
-    found = get_object_or_404(BackupRun.objects.select_related("job__host__pulse"), pk=pk)
+    found = get_object_or_404(BackupRun.objects.select_related("job__host__pulse", "host__pulse"), pk=pk)
     begun = found.started_at or found.requested_at
     context = {
         "run": found,
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
-        "pulse": found.job.host.pulse if found.job else None,
+        "pulse": found.host.pulse if found.host else found.job.host.pulse if found.job else None,
+        "may_cancel": _may_manage(request) and found.is_open,
         "may_restore": _may_manage(request) and found.job_id is not None,
     }
     return _page(request, "backups/run.html", "backups/parts/run.html", context)

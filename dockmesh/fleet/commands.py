@@ -165,6 +165,12 @@ def cancel(command_id: int) -> bool:
     return bool(cancelled)
 
 
+def name_of(command_id: int) -> str:
+    """The UUID by which agents know a command; empty for one that is gone."""
+    found = AgentCommand.objects.filter(pk=command_id).values_list("uuid", flat=True).first()
+    return str(found or "")
+
+
 def hand_out(
     host_id: int, *, now: datetime.datetime, named: Collection[Key] = (), is_numbered: bool = False
 ) -> Work:

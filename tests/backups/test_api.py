@@ -127,3 +127,24 @@ def test_the_openapi_schema_of_these_endpoints_has_no_warnings(capsys: pytest.Ca
     assert "/backup-jobs/{id}/run" in schema["paths"]
     printed = [line for line in capsys.readouterr().err.splitlines() if "resolve authenticator" not in line]
     assert not [line for line in printed if "Warning" in line or "Error" in line]
+
+
+def test_what_acts_on_the_repository_by_rest(host: Host, may_back_up: Headers, may_read: Headers) -> None:
+    path = f"backup-jobs/{make(host, may_back_up, before_command='echo secret')['id']}"
+    assert get(path, may_back_up).json()["before_command"] == "echo secret"
+    assert get(path, may_read).json()["before_command"] == ""
+    for verb in ("retention", "prune", "init", "snapshots", "unlock"):
+        assert post(f"{path}/{verb}", may_read, {}).status_code == 403
+        answer = post(f"{path}/{verb}", may_back_up, {})
+        assert (answer.status_code, answer.json()["kind"]) == (202, verb), answer.content
+        run = f"backup-runs/{answer.json()['id']}"
+        assert post(f"{run}/cancel", may_read, {}).status_code == 403
+        assert post(f"{run}/cancel", may_back_up).json()["status"] == "cancelled"
+        assert post(f"{run}/cancel", may_back_up).status_code == 409
+    refused = post(f"{path}/unlock", may_back_up, {"remove_all": True})
+    assert (refused.status_code, list(refused.json()["errors"])) == (400, ["confirm"])
+    confirmed = post(f"{path}/unlock", may_back_up, {"remove_all": True, "confirm": "default"})
+    assert confirmed.status_code == 202
+    assert get(f"{path}/snapshots", may_read).json() == {"snapshots_read_at": None, "snapshots": []}
+    body = {"snapshot_id": "latest", "target_path": "/srv", "paths": ["/a"], "host": "alpha"}
+    assert post(f"{path}/restore", may_back_up, body).json()["paths"] == ["/a"]

@@ -11,6 +11,7 @@ from dockmesh.fleet.models import Host, HostPulse
 from tests.deploys.conftest import ANN
 from tests.deploys.support import fetch, progress, report
 from tests.deploys.test_pages import text
+from tests.fleet.factories import make_host
 from tests.tokens.support import user_with
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +30,9 @@ FORM = {
     "keep_weekly": "4",
     "keep_monthly": "6",
     "timeout_seconds": "3600",
+    "hook_timeout_seconds": "300",
+    "least_files_percent": "50",
+    "jitter_seconds": "0",
     "is_enabled": "on",
 }
 
@@ -143,3 +147,63 @@ def test_a_queued_run_tells_when_its_host_was_last_seen_if_ever(host: Host, keep
     assert "that host is waiting for its first heartbeat." in text(keeper.get(f"/backups/runs/{run.pk}/"))
     HostPulse.objects.update(sequence=0)
     assert "that host was last seen just now" in text(keeper.get(f"/backups/runs/{run.pk}/"))
+
+
+def test_all_that_a_job_may_say_is_in_its_form_and_on_its_page(host: Host, keeper: Client) -> None:
+    given = {
+        **FORM, "host": host.pk, "source_kind": "path", "path": "/srv/a", "paths": "/srv/b\n\n /srv/c ",
+        "excludes": "*.tmp\n/srv/a/cache", "is_one_file_system": "on", "before_command": "echo one\necho two",
+        "schedule": "@daily", "jitter_seconds": "600",
+    }  # fmt: skip
+    assert "root on the hosts" in text(keeper.get("/backups/new/"))
+    assert keeper.post("/backups/new/", given).status_code == 302
+    job = BackupJob.objects.get()
+    assert (job.paths, job.excludes) == (["/srv/b", "/srv/c"], ["*.tmp", "/srv/a/cache"])
+    page = text(keeper.get(f"/backups/{job.pk}/"))
+    for said in ("/srv/a", "/srv/c", "*.tmp /srv/a/cache", "echo one", "@daily", "up to 10 min"):
+        assert said in page
+    form = keeper.get(f"/backups/{job.pk}/change/").content.decode()
+    assert "/srv/b\n/srv/c" in form
+    viewer = Client()
+    viewer.force_login(user_with("fleet.read", name="vic"))
+    assert "echo one" not in viewer.get(f"/backups/{job.pk}/").content.decode()
+
+
+def test_what_removes_something_asks_first(host: Host, keeper: Client) -> None:
+    job = make(host)
+    for kind in ("retention", "prune", "init"):
+        path = f"/backups/{job.pk}/operate/{kind}/"
+        assert "repository default" in text(keeper.get(path))
+        assert "This is not the name" in text(keeper.post(path, {"name": "x"}))
+        assert keeper.post(path, {"name": "nightly"}).status_code == 302
+        run = BackupRun.objects.first()
+        assert run is not None
+        assert run.kind == kind
+        page = keeper.get(f"/backups/runs/{run.pk}/")
+        assert "Cancel the run" in text(page)
+        keeper.post(f"/backups/runs/{run.pk}/cancel/")
+        assert "Cancelled by kim" in text(keeper.get(f"/backups/runs/{run.pk}/"))
+    assert keeper.get(f"/backups/{job.pk}/operate/backup/").status_code == 404
+    path = f"/backups/{job.pk}/unlock/"
+    assert "what it does at this moment is destroyed" in text(keeper.get(path))
+    assert keeper.post(path, {"name": "nightly", "remove_all": "on"}).status_code == 200
+    assert keeper.post(path, {"name": "default", "remove_all": "on"}).status_code == 302
+    assert BackupRun.objects.first().is_remove_all  # type: ignore[union-attr]
+
+
+def test_snapshots_are_shown_and_offered(host: Host, keeper: Client) -> None:
+    job = make(host)
+    keeper.post(f"/backups/{job.pk}/run/", {"kind": "snapshots"})
+    [command] = fetch(host)
+    item = {"id": "cd" * 32, "time": "2026-11-26T12:00:00Z", "hostname": "alpha", "paths": ["/v"], "tags": []}
+    report(host, command["id"], snapshots=[item])
+    assert "cdcdcdcd 2026-11-26T12:00 alpha Restore" in text(keeper.get(f"/backups/{job.pk}/"))
+    path = f"/backups/{job.pk}/restore/?snapshot={'cd' * 32}"
+    assert "2026-11-26 12:00 · cdcdcdcd" in text(keeper.get(path))
+    other = make_host("beta")[0]
+    form = {
+        "snapshot_id": "cd" * 32, "target_path": "/srv", "name": "nightly", "paths": "/v/a\n/v/b", "host": other.pk,
+    }  # fmt: skip
+    assert keeper.post(path, form).status_code == 302
+    [command] = fetch(other)
+    assert command["payload"]["paths"] == ["/v/a", "/v/b"]

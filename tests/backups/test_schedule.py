@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from dockmesh.backups.schedule import clean_schedule, clean_time_zone, next_after, preview
+from dockmesh.backups.schedule import clean_schedule, clean_time_zone, next_after, next_of, preview
 from dockmesh.core.errors import InvalidInput
 
 
@@ -46,7 +46,7 @@ def test_without_an_expression_it_is_never_due() -> None:
     [
         ("* * * *", "five parts"),
         ("* * * * * *", "five parts"),
-        ("@daily", "five parts"),
+        ("@reboot", "five parts"),
         ("61 * * * *", "bad minute"),
         ("*/0 * * * *", "bad minute"),
         ("a b c d e", "bad minute"),
@@ -66,3 +66,23 @@ def test_a_bad_expression_is_refused(value: object, says: str) -> None:
 def test_a_time_zone_that_nobody_knows_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         clean_time_zone(value)
+
+
+def test_a_name_is_a_schedule_and_jitter_skips_nothing() -> None:
+    assert clean_schedule(" @Daily ") == "@daily"
+    start = datetime.datetime(2026, 11, 26, 12, 0, tzinfo=datetime.UTC)
+    assert next_after("@daily", "UTC", start) == datetime.datetime(2026, 11, 27, tzinfo=datetime.UTC)
+    moments = [start]
+    for _ in range(30):
+        following = next_of("@hourly", "UTC", moments[-1], jitter_seconds=1800, seed="job-1")
+        assert following is not None
+        moments.append(following)
+        # Asked again a little later or earlier, it is the same moment.
+        assert next_of("@hourly", "UTC", moments[-2], jitter_seconds=1800, seed="job-1") == following
+        just_before = following - datetime.timedelta(seconds=1)
+        assert next_of("@hourly", "UTC", just_before, jitter_seconds=1800, seed="job-1") == following
+    assert [moment.hour for moment in moments[1:]] == [(12 + n) % 24 for n in range(30)] or [
+        moment.hour for moment in moments[1:]
+    ] == [(13 + n) % 24 for n in range(30)]
+    assert len({(moment.minute, moment.second) for moment in moments[1:]}) > 20
+    assert all(moment.minute <= 30 for moment in moments[1:])

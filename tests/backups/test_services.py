@@ -69,6 +69,10 @@ def test_a_backup_runs_and_its_end_is_what_metrics_show(host: Host, time: Clock)
         "source": {"type": "volumes", "stack": "shop", "volumes": ["rows"]},
         "keep": {"last": 3, "daily": 7, "weekly": 4, "monthly": 6},
         "verify": True,
+        "is_known": False,
+        "least_files": 1,
+        "takes_partial": True,
+        "wants_snapshots": True,
         "lock": "repository:default",
         "timeout_seconds": 21600,
     }
