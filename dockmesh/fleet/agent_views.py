@@ -48,6 +48,7 @@ def agent_endpoint(view: View) -> View:
                 503, "The database is unavailable.", headers={"Retry-After": RETRY_AFTER_SECONDS}
             )
 
+    setattr(endpoint, "methods", ("post",))  # noqa: B010  (read by metrics.routes)
     return endpoint
 
 
