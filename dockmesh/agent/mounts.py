@@ -85,7 +85,7 @@ def hidden(path: str, docker_host: str) -> str:
 
 def _others(docker_host: str) -> Iterator[list[Mount]]:
     """The mounts of the first process and of Docker, where they are other ones than ours."""
-    for pid in dict.fromkeys(("1", _engine_pid(docker_host))):
+    for pid in dict.fromkeys(("1", engine_pid(docker_host))):
         try:
             is_same = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
         except OSError:
@@ -94,7 +94,7 @@ def _others(docker_host: str) -> Iterator[list[Mount]]:
             yield read(pid)
 
 
-def _engine_pid(docker_host: str) -> str:
+def engine_pid(docker_host: str) -> str:
     """The process behind Docker's socket, as this PID namespace numbers it; 0 where it can't be told."""
     if not docker_host.startswith("unix://"):
         return "0"

@@ -69,12 +69,13 @@ def place(volume: JSON, docker_host: str) -> str:
         return _visible(name, mountpoint, docker_host)
     what = _described(driver, options)
     real = os.path.realpath(mountpoint) if mountpoint else ""
+    device = str(options.get("device") or "") if _is_bind(driver, options) else ""
+    if device and os.path.isdir(device) and _is_the_hosts(device, docker_host):
+        # Under one path, whether a container uses it or not.
+        return os.path.realpath(device)
     if real and mounts.is_mount_point(real):
         return real
-    if _is_bind(driver, options):
-        device = str(options.get("device"))
-        if os.path.isdir(device) and _is_the_hosts(device):
-            return os.path.realpath(device)
+    if device:
         raise CommandError(
             f"volume {name!r} ({what}): neither its mount nor {device} can be seen by the agent; mount {device} into"
             " the agent's container under the same path"
@@ -162,12 +163,16 @@ def _described(driver: str, options: JSON) -> str:
     return f"{kind} of {device}" if device and device != kind else kind
 
 
-def _is_the_hosts(path: str) -> bool:
-    """Whether a path means the same here as on the host: always but in a container, there what is mounted into it."""
+def _is_the_hosts(path: str, docker_host: str) -> bool:
+    """Whether a path is here what it is for Docker: always but in a container, there only what is mounted into it."""
     if not any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
         return True
-    found = mounts.covering(os.path.realpath(path), mounts.read())
-    return found is not None and found.path != "/"
+    try:
+        return os.path.samefile(f"/proc/{mounts.engine_pid(docker_host)}/root{path}", path)
+    except OSError:
+        # Docker runs in another PID namespace.
+        found = mounts.covering(os.path.realpath(path), mounts.read())
+        return found is not None and found.path != "/"
 
 
 def _is_empty(path: str) -> bool:

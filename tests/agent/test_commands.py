@@ -263,3 +263,31 @@ def test_what_runs_is_in_no_need_of_being_asked_about(make_runner: Any, journal:
     assert journal.unacknowledged() == []
     may_end.set()
     assert results(runner, journal)[1]["result"] == "success"
+
+
+def test_a_command_is_stopped_on_request_and_the_others_go_on(make_runner: Any, journal: Journal) -> None:
+    begun = threading.Event()
+
+    def work(run: Run) -> dict[str, Any]:
+        begun.set()
+        if run.payload.get("waits"):
+            assert run.cancelled.wait(10)
+            raise CommandError("stopped")
+        return {}
+
+    runner = make_runner({"work": work})
+    runner.submit(command(1, waits=True, lock="one"))
+    assert begun.wait(10)
+    runner.submit(command(2, lock="one"))
+    runner.submit(command(3, lock="one"))
+    for number, target in ((4, 1), (5, 2), (6, 99)):
+        runner.submit(command(number, "cancel", command=str(uuid.UUID(int=target))))
+    ended = results(runner, journal)
+    assert {number: ended[number]["error"] for number in (1, 2, 3, 4, 5)} == {
+        1: "stopped",
+        2: "stopped before it began",
+        3: "",
+        4: "",
+        5: "",
+    }
+    assert "ended already, or is not known" in ended[6]["error"]

@@ -432,3 +432,43 @@ def test_commands_run_before_and_after_whatever_happens(place: Place) -> None:
     source = {"type": "path", "path": str(place.data)}
     refused = fails(lambda: place.do("backup", agent=refusing, source=source, before_command="true"))
     assert "commands = false" in str(refused)
+
+
+def test_space_is_freed_on_a_full_disk(place: Place) -> None:
+    place.repository.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place.repository)], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no right to mount")
+    try:
+        for _ in range(3):
+            (place.data / "big").write_bytes(os.urandom(5_000_000))
+            place.backup()
+        (place.data / "big").write_bytes(os.urandom(30_000_000))
+        full = fails(place.backup)
+        assert "no space left on device" in str(full)
+        with contextlib.suppress(OSError), (place.repository / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        # All but the room for a lock and an index.
+        os.truncate(place.repository / "filler", (place.repository / "filler").stat().st_size - 64 * 1024)
+        place.do("retention", keep={"last": 1})
+        assert len(place.snapshots()) == 1
+        kept = sum(path.stat().st_size for path in (place.repository / "data").rglob("*") if path.is_file())
+        assert kept < 8_000_000
+        place.do("prune")
+    finally:
+        subprocess.run(["umount", str(place.repository)], check=True)
+
+
+def test_a_repository_that_says_nothing_is_told_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restic_module, "SILENT_SECONDS", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        agent = place.agent(f"rest:http://127.0.0.1:{silent.getsockname()[1]}/backups")
+        source = {"type": "path", "path": str(place.data)}
+        error = fails(lambda: place.do("backup", agent=agent, source=source, seconds=4))
+    assert "time limit reached" in str(error)
+    assert "has not answered for 1 s" in place.output
