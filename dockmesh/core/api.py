@@ -19,7 +19,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from dockmesh.core import strictjson
+from dockmesh.core import busy, strictjson
 from dockmesh.core.errors import DomainError, Forbidden, InvalidInput, NotFound
 from dockmesh.core.problems import CONTENT_TYPE, problem
 from dockmesh.core.text import counting_number
@@ -265,10 +265,9 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     elif isinstance(error, OperationalError | InterfaceError):
-        logger.error("the database is unavailable: %s", error)
-        return _plain(
-            status.HTTP_503_SERVICE_UNAVAILABLE, "The database is unavailable.", {"Retry-After": "5"}
-        )
+        detail, seconds = busy.in_words(error)
+        logger.error("%s (%s)", detail, error)
+        return _plain(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": seconds})
     elif isinstance(error, RequestDataTooBig):
         return _plain(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "The body is over the limit.", headers)
     if not isinstance(error, exceptions.APIException):

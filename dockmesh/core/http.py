@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver
 
+from dockmesh.core import busy
 from dockmesh.core.problems import problem_answer
 from dockmesh.env import Network
 
@@ -142,6 +143,7 @@ class DatabaseAway:
         if not isinstance(exception, OperationalError | InterfaceError):
             return None
         reason = " ".join(str(exception).split())[:200]
-        logger.warning("%s %s: the database is unavailable: %s", request.method, request.path[:200], reason)
+        what = busy.in_words(exception)[0].lower().rstrip(".")
+        logger.warning("%s %s: %s: %s", request.method, request.path[:200], what, reason)
         response: HttpResponse = get_resolver().resolve_error_handler(500)(request)
         return response

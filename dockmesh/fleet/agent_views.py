@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from dockmesh.core import busy
 from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
 from dockmesh.fleet import commands, services
@@ -23,7 +24,6 @@ from tokens import bearer, refusals
 logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponse]
-RETRY_AFTER_SECONDS = "5"
 
 
 def agent_endpoint(view: View) -> View:
@@ -43,10 +43,9 @@ def agent_endpoint(view: View) -> View:
         except RequestDataTooBig:
             return problem_answer(413, f"The body is over {settings.DOCKMESH_MAX_BODY_BYTES} bytes.")
         except (OperationalError, InterfaceError) as error:
-            logger.error("the database is unavailable: %s", error)
-            return problem_answer(
-                503, "The database is unavailable.", headers={"Retry-After": RETRY_AFTER_SECONDS}
-            )
+            detail, seconds = busy.in_words(error)
+            logger.error("%s (%s)", detail, error)
+            return problem_answer(503, detail, headers={"Retry-After": seconds})
 
     setattr(endpoint, "methods", ("post",))  # noqa: B010  (read by metrics.routes)
     return endpoint

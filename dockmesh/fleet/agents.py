@@ -35,6 +35,7 @@ class Agent:
     rtt_sum: float
     version: int
     address: str = ""
+    token_id: str = ""
 
     @property
     def actor(self) -> Actor:
@@ -92,6 +93,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         total,
         version,
         address,
+        row[0],
     )
 
 

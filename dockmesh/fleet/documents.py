@@ -20,6 +20,7 @@ from dockmesh.core import strictjson
 from dockmesh.core.errors import DomainError, InvalidInput, Unprocessable
 
 MAX_CONTAINERS = 5000
+MAX_STACKS = 500
 MAX_RTTS = 1000
 MAX_TEXT_BYTES = 1024
 LONGEST_RTT_SECONDS = 86_400.0
@@ -248,6 +249,9 @@ def _check_inventory(inventory: Inventory | None, *, is_ascii: bool) -> None:
         raise Unprocessable(
             f"inventory.containers: at most {MAX_CONTAINERS} containers of one host, not {len(containers)}."
         )
+    stacks = len({entry.stack for entry in containers if entry.stack})
+    if stacks > MAX_STACKS:
+        raise Unprocessable(f"inventory.containers: at most {MAX_STACKS} stacks of one host, not {stacks}.")
     if len({entry.id for entry in containers}) != len(containers):
         seen: set[str] = set()
         for index, entry in enumerate(containers):

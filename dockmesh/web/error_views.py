@@ -11,11 +11,10 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 
+from dockmesh.core import busy
 from dockmesh.core.hosts import ADVICE
 from dockmesh.core.problems import problem_answer
 from tokens.principals import principal_of
-
-RETRY_AFTER_SECONDS = 5
 
 TEXTS = {
     400: ("This request can't be read", "The browser sent something the server does not take."),
@@ -89,8 +88,10 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500; or 503 where it is the database that is away, full or locked."""
-    if isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
-        response = _answer(request, 503)
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    error = sys.exc_info()[1]
+    if isinstance(error, (OperationalError, InterfaceError)):
+        detail, seconds = busy.in_words(error)
+        response = _answer(request, 503, advice=detail if busy.is_busy(error) else "")
+        response.headers["Retry-After"] = seconds
         return response
     return _answer(request, 500)

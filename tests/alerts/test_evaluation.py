@@ -409,3 +409,48 @@ def test_a_backup_missed_in_the_servers_absence_has_time_to_run(time: Time) -> N
     time.passes(1801)
     services.evaluate()
     assert firing() == ["Backup job nightly"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_one_hosts_many_subjects_some_alert_and_the_rest_are_counted(
+    time: Time, order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    bring_to = services._bring_to
+
+    def counting(rule_id: int, due: list[Any], over: list[Any], facts: Any) -> bool:
+        sizes.append(len(due) + len(over))
+        return bring_to(rule_id, due, over, facts)
+
+    monkeypatch.setattr(services, "_bring_to", counting)
+    rule("container_state", name="dead", parameters={"states": ["dead"], "healths": []})
+    rule("container_state", name="gone", parameters={"states": ["dead", "exited"], "healths": []})
+    host, other = make_host("web-1"), make_host("web-2")
+    make_container(other, "db", state="dead")
+    Container.objects.bulk_create(
+        Container(
+            host=host, name=f"c{n}", container_id=f"{n:064d}", state="dead", image="i", changed_at=time.now
+        )
+        for n in range(5000)
+    )
+    services.evaluate()
+    found = Alert.objects.filter(rule__name="dead", status="firing")
+    assert found.count() == services.MOST_OF_A_HOST + 2
+    rest = found.get(subject="More on web-1")
+    assert rest.cause == "and 4,980 more."
+    assert found.filter(subject="Container db on web-2").exists()
+    assert Alert.objects.count() == 2 * found.count()
+    assert max(sizes) <= 2 * services.AT_ONCE
+    told = set(found.values_list("key", flat=True))
+    removed = [pk for (pk,) in Container.objects.filter(host=host).order_by("pk").values_list("pk")][::order][
+        :4000
+    ]
+    Container.objects.filter(pk__in=removed).delete()
+    services.evaluate()
+    rest.refresh_from_db()
+    assert rest.cause == "and 980 more."
+    kept = told & set(found.values_list("key", flat=True))
+    assert len(kept) == (2 if order == 1 else services.MOST_OF_A_HOST + 2)
+    Container.objects.all().delete()
+    services.evaluate()
+    assert firing() == []

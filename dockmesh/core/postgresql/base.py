@@ -29,6 +29,7 @@ REQUEST_SECONDS = 5.0  # what a server passes to `limit_waits`: the longest wait
 JOB_SECONDS = 60.0  # the same for periodic jobs, which may delete many rows in one statement
 REST_SECONDS = 1.0  # between attempts to reach a database that did not answer
 HEALTH_CHECK_SECONDS = 1.0
+LOCK_SHARE = 0.8  # of a wait: that long for a lock
 
 
 class _Limits(threading.local):
@@ -87,10 +88,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise psycopg.OperationalError("the database did not answer a moment ago")
         self.isolation_level = IsolationLevel.READ_COMMITTED
         try:
-            return LimitedConnection.connect(**conn_params)
+            connection = LimitedConnection.connect(**conn_params)
         except psycopg.OperationalError:
             _rest()
             raise
+        limit = _limits.seconds or _process_limit
+        if limit is not None:
+            self._limit_lock_waits(connection, limit * LOCK_SHARE)
+        return connection
+
+    def _limit_lock_waits(self, connection: LimitedConnection, seconds: float) -> None:
+        """Who waits for a lock is told so by the database, before the wait looks like one that is away."""
+        was_autocommit, connection.autocommit = connection.autocommit, True
+        connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
+        connection.autocommit = was_autocommit
 
     def is_usable(self) -> bool:
         """Whether the connection answers; asked before the first query of a request."""

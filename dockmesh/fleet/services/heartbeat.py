@@ -26,6 +26,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import NotFound
 from dockmesh.fleet import commands, documents, sql
 from dockmesh.fleet.agents import Agent
+from dockmesh.fleet.budget import budget
 from dockmesh.fleet.documents import Heartbeat, Inventory
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
 from dockmesh.fleet.models import Host, HostPulse
@@ -172,7 +173,7 @@ def _record_change(
     if pulse.boot_id != heartbeat.boot_id:
         _take_boot(pulse, heartbeat)
     is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
-    status, summary = _take_inventory(pulse, heartbeat, now)
+    status, summary = _take_inventory(agent, pulse, heartbeat, now)
     if summary is not None and write_summaries({pulse.host_id: summary}):
         is_rendered_anew = True
     # Handlers of commands change the pulse too, so it is written before they are called.
@@ -272,11 +273,12 @@ def _agent_info(agent: documents.Agent) -> dict[str, Any]:
 
 
 def _take_inventory(
-    pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime
+    agent: Agent, pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime
 ) -> tuple[str, Summary | None]:
     """(the answer's status, the host's counts if the containers were looked at).
 
-    While Docker does not answer, what was known of its containers is kept.
+    While Docker does not answer, what was known of its containers is kept; so it is while the agent's budget is used
+    up, and the agent sends them again.
     """
     inventory = heartbeat.inventory
     if inventory is None or not heartbeat.docker.reachable:
@@ -284,7 +286,10 @@ def _take_inventory(
     if inventory.containers is UNSET:
         known = _is_known(inventory, digest=pulse.inventory_digest, taken_at=pulse.inventory_at, now=now)
         return (ACCEPTED if known else INVENTORY_WANTED), None
+    if not budget.has_any(agent.token_id):
+        return INVENTORY_WANTED, None
     summary = apply_inventories({pulse.host_id: inventory.containers}, now)[pulse.host_id]
+    budget.charge(agent.token_id, written=summary.written, compared=len(inventory.containers))
     pulse.inventory_digest = inventory.digest
     pulse.inventory_at = now
     return ACCEPTED, summary

@@ -27,6 +27,8 @@ class Summary:
 
     container_counts: str
     stack_counts: str
+    written: int
+    """How many rows were."""
 
 
 # A host's marks in one value, a line each: a row for each container would cost several times as much.
@@ -104,6 +106,7 @@ class _HostRows:
     stacks: dict[str, _StackRow] = field(default_factory=dict)
     new: dict[str, list[ContainerEntry]] = field(default_factory=dict)
     """The containers of each stack that is not stored yet."""
+    written: int = 0
 
 
 def apply_inventories(
@@ -127,6 +130,7 @@ def apply_inventories(
         host.host_id: Summary(
             container_counts(entry.state for entry in host.entries),
             stack_counts(row.state for row in host.stacks.values()),
+            host.written,
         )
         for host in hosts
     }
@@ -158,6 +162,8 @@ def _sort_into_stacks(host: _HostRows) -> Sequence[_StackRow]:
     gone = [row for row in host.stacks.values() if not (row.members or row.is_managed or row.is_deploying)]
     for row in gone:
         del host.stacks[row.name]
+    # A stack comes and goes with the series of its name.
+    host.written += 2 * (len(host.new) + len(gone))
     return gone
 
 
@@ -202,12 +208,14 @@ def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> Non
         for entry, mark in zip(host.entries, marks, strict=True):
             if mark in host.stored:
                 continue
+            host.written += 1
             fingerprint, _, stack_id, _ = mark.split("\t")
             row = (host.host_id, entry.id, fingerprint, now, *_facts(entry))
             if others.pop(entry.id, None) == [stack_id, entry.name]:
                 facts.append(row)
             else:
                 rows.append((*row, int(stack_id) or None, entry.name))
+        host.written += len(others)
         if others:
             Container.objects.filter(host_id=host.host_id, container_id__in=others).delete()
     _FACTS_OF_CONTAINERS.update(facts)

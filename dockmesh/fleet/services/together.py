@@ -16,6 +16,7 @@ from msgspec import UNSET
 from dockmesh.core import clock
 from dockmesh.fleet import sql
 from dockmesh.fleet.agents import Agent, lock_agents
+from dockmesh.fleet.budget import budget
 from dockmesh.fleet.documents import ContainerEntry, Heartbeat
 from dockmesh.fleet.services.heartbeat import (
     ACCEPTED,
@@ -83,6 +84,7 @@ def _taken(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken
         inventory is not None
         and inventory.containers is not UNSET
         and heartbeat.docker.reachable
+        and budget.has_any(agent.token_id)
         and is_plain(agent, heartbeat, facts)
     ):
         return _Taken(agent, heartbeat, inventory.containers)
@@ -91,7 +93,12 @@ def _taken(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken
 
 def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
     whole = {each.agent.host_id: each.containers for each in taken if each.containers is not None}
-    rendered_anew = write_summaries(apply_inventories(whole, now))
+    summaries = apply_inventories(whole, now)
+    for each in taken:
+        if each.containers is not None:
+            written = summaries[each.agent.host_id].written
+            budget.charge(each.agent.token_id, written=written, compared=len(each.containers))
+    rendered_anew = write_summaries(summaries)
     _PULSES.update([_heard(each, now) for each in taken if each.containers is None])
     _PULSES_AND_INVENTORIES.update(
         [
