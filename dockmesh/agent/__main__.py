@@ -24,7 +24,7 @@ from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
 
-FIRST_READ_SECONDS = 5.0
+FIRST_READ_SECONDS = 8.0
 STOP_RUNNING_SECONDS = 15.0
 STOP_REPORTING_SECONDS = 5.0
 

@@ -46,9 +46,12 @@ FAILURES = (
 def connect(docker_host: str, *, timeout: float = ANSWER_SECONDS) -> docker.DockerClient:
     """A client of the Engine; raises one of FAILURES where it can't be reached."""
     with Engine.open(docker_host, timeout=timeout) as engine:
-        return docker.DockerClient(
-            base_url=docker_host, version=engine.api_version, timeout=timeout, tls=_tls(docker_host)
+        tls = _tls(docker_host)
+        client = docker.DockerClient(
+            base_url=docker_host, version=engine.api_version, timeout=timeout, tls=tls
         )
+    client.api.trust_env = tls is None
+    return client
 
 
 class Engine:
@@ -62,9 +65,12 @@ class Engine:
         # Why it may not be asked.
         self.version_refused: EngineError | None = None
         self._timeout = timeout
+        tls = _tls(docker_host)
         self._client = docker.APIClient(
-            base_url=docker_host, version=_FALLBACK_VERSIONS[0], timeout=timeout, tls=_tls(docker_host)
+            base_url=docker_host, version=_FALLBACK_VERSIONS[0], timeout=timeout, tls=tls
         )
+        # Else REQUESTS_CA_BUNDLE in the environment takes the place of Docker's own certificates.
+        self._client.trust_env = tls is None
 
     @classmethod
     def open(cls, docker_host: str, *, timeout: float = ANSWER_SECONDS) -> "Engine":
@@ -103,9 +109,15 @@ class Engine:
     ) -> requests.Response:
         """The answer, with its body still to be read if `is_stream`; raises as `get`."""
         prefix = f"/v{self.api_version}" if self.api_version else ""
-        response: requests.Response = self._client.get(
-            f"{self._client.base_url}{prefix}{path}", params=parameters, timeout=timeout, stream=is_stream
-        )
+        url = f"{self._client.base_url}{prefix}{path}"
+        response: requests.Response
+        try:
+            response = self._client.get(url, params=parameters, timeout=timeout, stream=is_stream)
+        except requests.exceptions.Timeout:
+            raise
+        except requests.exceptions.ConnectionError:
+            # A connection that was kept, and that a proxy closed at this very moment, says nothing of the Engine.
+            response = self._client.get(url, params=parameters, timeout=timeout, stream=is_stream)
         if response.status_code != _OK:
             error = EngineError(path, response.status_code, _reason(response))
             response.close()

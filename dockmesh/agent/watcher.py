@@ -89,8 +89,9 @@ class EngineWatcher:
             machine = _Machine(engine.another, lambda: self._note(""))
             inspector = Inspector(engine.another, lambda: self._note(""))
             try:
+                began = time.monotonic()
                 events.wait_tried(FIRST_SECONDS)
-                machine.wait_read(FIRST_SECONDS)
+                machine.wait_read(max(began + FIRST_SECONDS - time.monotonic(), 0.0))
                 self._read_on(engine, events, machine, inspector)
             finally:
                 events.close()

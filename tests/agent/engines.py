@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 FORBIDDEN = (
@@ -21,7 +23,7 @@ Answer = tuple[int, str, bytes]
 class StandIn:
     """An Engine at `tcp://127.0.0.1:PORT` with `containers`, by id, as their inspections tell them."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
         self.containers: dict[str, dict[str, Any]] = {}
         # More of a list's entry than its inspection gives, by id; None takes a key away.
         self.listed: dict[str, dict[str, Any]] = {}
@@ -31,6 +33,8 @@ class StandIn:
         self.api_version = "1.52"
         # Any other is refused as Docker refuses it.
         self.only_version = ""
+        # So many lists end before they begin, as where a proxy closes a connection that was kept.
+        self.drops = 0
         # The stream of events ends after so many seconds; with how many it was opened.
         self.events_end_after = 600.0
         self.streams = 0
@@ -57,6 +61,12 @@ class StandIn:
                 pass
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -102,6 +112,10 @@ class StandIn:
         self.requests.append(path)
         if self.only_version and found[1] not in (None, self.only_version):
             _send(request, 400, "application/json", b'{"message": "client version is too new or too old"}')
+            return
+        if self.drops and path == "/containers/json":
+            self.drops -= 1
+            request.close_connection = True
             return
         if any(re.fullmatch(pattern, path) for pattern in self.hanging):
             self._released.wait(60)
@@ -189,8 +203,8 @@ def _send(request: BaseHTTPRequestHandler, status: int, kind: str, body: bytes) 
 
 
 @contextmanager
-def stand_in() -> Iterator[StandIn]:
-    engine = StandIn()
+def stand_in(tls: tuple[Path, Path] | None = None) -> Iterator[StandIn]:
+    engine = StandIn(tls)
     try:
         yield engine
     finally:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,9 @@ from dockmesh.agent.document import Snapshot
 from dockmesh.agent.events import EventReader, concerns
 from dockmesh.agent.watcher import EngineWatcher
 from tests.agent.engines import FORBIDDEN, StandIn, stand_in
+from tests.integration.agent_process import AgentProcess
+from tests.integration.stubserver import StubServer
+from tests.support import require
 
 SECONDS = 10.0
 
@@ -363,6 +370,19 @@ def test_without_a_list_the_host_is_degraded_and_comes_back(
     watched.wait_for("web", state="running")
 
 
+def test_a_connection_that_a_proxy_closed_is_not_taken_for_an_engine_that_is_away(
+    engine: StandIn, watch: Callable[[], Watched], quick: None
+) -> None:
+    web = engine.add(1, "web")
+    watched = watch()
+    watched.wait_for("web", state="running")
+    engine.containers[web]["State"] |= {"Status": "exited", "ExitCode": 3}
+    engine.drops = 1
+    watched.wait_for("web", state="exited")
+    assert engine.drops == 0
+    assert watched.was_always_online
+
+
 def test_odd_entries_of_the_list_are_taken_for_what_they_are(
     engine: StandIn, watch: Callable[[], Watched]
 ) -> None:
@@ -435,3 +455,41 @@ def test_the_lists_text_tells_of_changes(before: str, after: str, is_newer: bool
         return listing.mark({"Id": "a", "State": "running", "Status": status})
 
     assert of(after).is_newer_than(of(before)) == is_newer
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """One for 127.0.0.1 that is its own authority, where the Docker CLI looks for it: (certificate, key)."""
+    folder.mkdir(parents=True)
+    subprocess.run(
+        [require("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=engine",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    shutil.copy(folder / "cert.pem", folder / "ca.pem")
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_an_agent_reads_the_engine_of_the_current_context_over_tls(
+    server: StubServer, start_agent: Callable[..., AgentProcess], tmp_path: Path, is_trusted: bool
+) -> None:
+    key = hashlib.sha256(b"remote").hexdigest()
+    pair = make_certificate(tmp_path / "cli" / "contexts" / "tls" / key / "docker")
+    if not is_trusted:
+        pair = make_certificate(tmp_path / "another")
+    with stand_in(tls=pair) as engine:
+        meta = tmp_path / "cli" / "contexts" / "meta" / key / "meta.json"
+        meta.parent.mkdir(parents=True)
+        meta.write_text(json.dumps({"Name": "remote", "Endpoints": {"docker": {"Host": engine.host}}}))
+        (tmp_path / "cli" / "config.json").write_text('{"currentContext": "remote"}')
+        web = engine.add(1, "web", Health={"Status": "healthy"})
+        start_agent(env={"DOCKER_CONFIG": str(tmp_path / "cli")})
+        beat = server.wait_for(lambda r: r.path == "heartbeat").body
+        assert beat["docker"]["reachable"] is is_trusted, beat["docker"]
+        if is_trusted:
+            assert [each["name"] for each in beat["inventory"]["containers"]] == ["web"]
+            sick(engine, web)
+            engine.say(EVENT | {"Actor": {"ID": web}})
+            server.wait_for(lambda r: '"unhealthy"' in json.dumps(r.body), seconds=5)
+        else:
+            assert "certificate verify failed" in beat["docker"]["error"]
