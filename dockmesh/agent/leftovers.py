@@ -9,6 +9,7 @@ from typing import Any
 
 import docker
 
+from dockmesh.agent import listing
 from dockmesh.agent.commands import CommandError
 from dockmesh.agent.engine import FAILURES, connect, explain
 
@@ -61,4 +62,4 @@ def _of_services(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _name(item: dict[str, Any]) -> str:
-    return str((item.get("Names") or ["?"])[0]).removeprefix("/")
+    return listing.name(item) or str(item.get("Id"))[:12]

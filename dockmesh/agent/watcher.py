@@ -120,8 +120,12 @@ class EngineWatcher:
                     digest(containers) if containers is not None else "",
                 )
             )
-            self._backoff.succeeded()
-            if self._dirty.wait(PROBE_SECONDS if events.is_open else POLL_SECONDS):
+            wait = PROBE_SECONDS if events.is_open else POLL_SECONDS
+            if containers is None:
+                wait = self._backoff.failed()
+            else:
+                self._backoff.succeeded()
+            if self._dirty.wait(wait):
                 self._stopping.wait(DEBOUNCE_SECONDS)
 
     def _note(self, identity: str) -> None:
