@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
+import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.cache import get_conditional_response
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from dockmesh.web.theme import COOKIE, theme_of
+from tokens.principals import principal_of
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PERMISSION = re.compile(r"\s*Needs the permission `([a-z.]+)`(?: or `([a-z.]+)`)?\.\s*")
@@ -57,6 +68,33 @@ class Section:
     operations: tuple[Operation, ...]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An answer to everybody, made once: also compressed, and with what tells it from that of another version."""
+
+    body: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, body: bytes) -> Kept:
+        """Of the answer as it is."""
+        compressed = gzip.compress(body, compresslevel=9, mtime=0)
+        return cls(body, compressed, f'W/"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+    def answer(self, request: HttpRequest, content_type: str, *vary: str) -> HttpResponseBase:
+        """The response; 304 to who has it already."""
+        is_small = "gzip" in request.headers.get("Accept-Encoding", "")
+        response = HttpResponse(self.compressed if is_small else self.body, content_type=content_type)
+        if is_small:
+            response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(response.content))
+        response.headers["ETag"] = self.etag
+        response.headers["Cache-Control"] = "no-cache"  # kept, but asked about each time
+        response.headers["Vary"] = ", ".join(("Accept-Encoding", *vary))
+        return get_conditional_response(request, etag=self.etag, response=response) or response
+
+
 class SchemaView(APIView):
     """OpenAPI 3, as JSON."""
 
@@ -64,15 +102,50 @@ class SchemaView(APIView):
     permission_classes = ()
 
     @extend_schema(exclude=True)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         """The whole schema."""
-        return Response(openapi())
+        with _making:
+            kept = _schema()
+        return kept.answer(request._request, "application/json")
 
 
 @require_safe
-def docs(request: HttpRequest) -> HttpResponse:
-    """The schema as a page for people."""
-    return render(request, "web/apidocs.html", {"sections": sections()})
+@gzip_page
+def docs(request: HttpRequest) -> HttpResponseBase:
+    """The schema as a page for people; made once for all who are not signed in."""
+    with _making:
+        if principal_of(request) is None:
+            return _page(theme_of(request)).answer(request, "text/html; charset=utf-8", "Cookie")
+        context = _context()
+    return render(request, "web/apidocs.html", context)
+
+
+# Whoever comes while it is being made waits, instead of making it too.
+_making = threading.Lock()
+
+
+@cache
+def _schema() -> Kept:
+    return Kept.of(JSONRenderer().render(openapi()))
+
+
+@cache
+def _page(theme: str) -> Kept:
+    """The page with nothing of anybody's request but the theme, which is one of three."""
+    request = HttpRequest()
+    request.method = "GET"
+    request.path = request.path_info = reverse("web:api-docs")
+    request.COOKIES[COOKIE] = theme
+    return Kept.of(render_to_string("web/apidocs.html", _context(), request).encode())
+
+
+@cache
+def _context() -> dict[str, Any]:
+    found = sections()
+    return {
+        "sections": found,
+        "operations": render_to_string("web/parts/apisections.html", {"sections": found}),
+    }
 
 
 @cache

@@ -1,5 +1,6 @@
 """The OpenAPI schema and the page to read it."""
 
+import gzip
 import re
 from typing import Any
 
@@ -69,3 +70,40 @@ def test_the_page_tells_each_operation_without_script_from_elsewhere() -> None:
         assert not re.search(r"(src|href)=\"(https?:)?//", page)
         client.force_login(user_with("fleet.read", name=f"u{id(client)}"))
         assert client.get("/api/v1/docs").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/schema", "/api/v1/docs"])
+def test_it_is_made_once_and_sent_again_only_to_who_does_not_have_it(
+    path: str, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    first = Client().get(path)
+    monkeypatch.setattr(apidocs, "openapi", None)  # whatever would make it anew fails
+    monkeypatch.setattr(apidocs, "sections", None)
+    with django_assert_num_queries(0):
+        again = Client().get(path)
+        small = Client().get(path, headers={"accept-encoding": "gzip"})
+        known = Client().get(path, headers={"if-none-match": first["ETag"], "accept-encoding": "gzip"})
+        head = Client().head(path)
+    assert again.content == first.content
+    assert small["Content-Encoding"] == "gzip"
+    assert gzip.decompress(small.content) == first.content
+    assert len(small.content) < len(first.content) / 4
+    assert (known.status_code, known.content, known["ETag"]) == (304, b"", first["ETag"])
+    assert head["Content-Length"] == str(len(first.content))
+    for answer in (first, small, known):
+        assert answer["Cache-Control"] == "no-cache"
+        assert "Accept-Encoding" in answer["Vary"]
+
+
+def test_the_kept_page_holds_nothing_of_who_asked() -> None:
+    client = Client()
+    client.force_login(user_with("fleet.read", name="ada.lovelace"))
+    own = client.get("/api/v1/docs")
+    assert b"ada.lovelace" in own.content
+    assert own["Cache-Control"] == "no-store"
+    page = Client().get("/api/v1/docs")
+    assert b"ada.lovelace" not in page.content
+    dark = Client()
+    dark.cookies["dockmesh_theme"] = "dark"
+    assert b'data-theme="dark"' in dark.get("/api/v1/docs").content
+    assert b'data-theme="dark"' not in Client().get("/api/v1/docs").content
