@@ -184,8 +184,8 @@ SPECTACULAR_SETTINGS = {
         "AlertSeverity": "dockmesh.alerts.models.AlertRule.Severity",
         "AlertChannelKind": "dockmesh.alerts.models.Channel.Kind",
         "AlertStatus": "dockmesh.alerts.models.Alert.Status",
-        # Of deploys and backup runs alike.
         "RunStatus": "dockmesh.deploys.models.Deploy.Status",
+        "BackupRunStatus": "dockmesh.backups.models.BackupRun.Status",
         "BackupRunKind": "dockmesh.backups.models.BackupRun.Kind",
         "StackState": "dockmesh.fleet.states.StackState",
         "TokenState": ["active", "disabled", "expired", "revoked"],

@@ -215,7 +215,7 @@ def _carry_out(host: Host, result: str, output: str, seconds: float) -> None:
     """As the host's agent would; without a result it is left running."""
     with transaction.atomic():
         fleet.lock_host(host.pk)
-        offered, _ = commands.hand_out(host.pk, now=clock.now())
+        offered = commands.hand_out(host.pk, now=clock.now()).offers
         progress = commands.CommandProgress(output[:60], 1.0)
         commands.note_progress(host.pk, [(command["id"], progress) for command in offered])
     if not result:
