@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,11 +19,10 @@ _WARM_UP_SECONDS = 60.0
 
 
 def start() -> None:
-    """Begin in this process, and in every process that a WSGI server forks from it."""
+    """Begin in this process."""
     if not settings.DOCKMESH_METRICS_AUTH:
         logger.warning("/metrics is public: DOCKMESH_METRICS_AUTH is off.")
-    _start_thread()
-    os.register_at_fork(after_in_child=_start_thread)
+    threading.Thread(target=_run, name="metrics-background", daemon=True).start()
 
 
 def flush() -> None:
@@ -36,10 +34,6 @@ def flush() -> None:
         except Error as error:
             logger.warning("Counts could not be written, and are tried again: %s", error)
             connection.close()
-
-
-def _start_thread() -> None:
-    threading.Thread(target=_run, name="metrics-background", daemon=True).start()
 
 
 def _run() -> None:

@@ -228,7 +228,7 @@ def _carry_out(host: Host, result: str, output: str, seconds: float) -> None:
     for command in offered:
         commands.finish(
             host_id=host.pk,
-            command_id=command["id"],
+            key=command["id"],
             result=commands.CommandResult(
                 result == "success", seconds, int(bool(error)), output, error, document
             ),

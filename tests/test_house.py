@@ -1,5 +1,11 @@
 """What holds the house together: the skeleton starts, and its built-in roles are there."""
 
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
 import pytest
 from django.core.management import call_command
 
@@ -19,3 +25,74 @@ def test_built_in_roles_are_there_after_migrating() -> None:
         "viewer",
     }
     assert set(Role.objects.get(name="admin").permissions) == set(ALL)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported(folders: list[str]) -> set[str]:
+    """The packages of others that the code imports, anywhere in it."""
+    found: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"dockmesh", "metrics", "tokens", "monitoring"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "requirements"),
+    [
+        (["dockmesh", "metrics", "tokens"], "requirements.txt"),
+        (["dockmesh/agent"], "packaging/agent/requirements.txt"),
+    ],
+)
+def test_whatever_is_imported_is_required(folders: list[str], requirements: str) -> None:
+    """And not there by luck, because something else brings it along."""
+    pinned = re.findall(r"^([\w-]+)(?:\[\w+\])?==", (ROOT / requirements).read_text(), re.MULTILINE)
+    known = {name.lower().replace("_", "-") for name in pinned}
+    providers = packages_distributions()
+    missing = {
+        package
+        for package in imported(folders)
+        if not known & {name.lower().replace("_", "-") for name in providers.get(package, [package])}
+    }
+    assert missing == set()
+
+
+def unguarded(path: Path) -> list[str]:
+    """Calls of services that write, where a refusal would be a page for errors of the server."""
+    found: list[str] = []
+
+    def look(node: ast.AST, is_guarded: bool) -> None:
+        if isinstance(node, ast.Try):
+            caught = ast.dump(ast.Module([handler.type for handler in node.handlers if handler.type], []))
+            for part in node.body:
+                look(part, is_guarded or "DomainError" in caught)
+            for part in (*node.handlers, *node.orelse, *node.finalbody):
+                look(part, is_guarded)
+            return
+        # A function that says so, and one that is called later by what catches it.
+        says = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+        is_guarded |= isinstance(node, ast.Lambda) or "raises `DomainError`" in (says or "")
+        if isinstance(node, ast.Call) and not is_guarded:
+            named = {keyword.arg for keyword in node.keywords}
+            if "services" in ast.unparse(node.func).split(".") and named & {"actor", "principal"}:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node.func)}")
+        for child in ast.iter_child_nodes(node):
+            look(child, is_guarded)
+
+    look(ast.parse(path.read_text()), False)
+    return found
+
+
+def test_what_a_service_refuses_is_told_at_the_form() -> None:
+    pages = [
+        *ROOT.glob("dockmesh/*/*views.py"),
+        *ROOT.glob("tokens/*views.py"),
+        *ROOT.glob("tokens/*pages.py"),
+    ]
+    assert len(pages) > 8
+    assert [call for path in pages for call in unguarded(path)] == []

@@ -209,7 +209,10 @@ class TokenAdmin(ServiceAdmin):
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         """Ends them for good; their records stay."""
         for token in queryset:
-            services.revoke_token(principal=self._principal(request), token_id=token.pk)
+            try:
+                services.revoke_token(principal=self._principal(request), token_id=token.pk)
+            except DomainError as error:
+                self.message_user(request, f"{token}: {error.detail}", messages.ERROR)
 
     def add_form(self, request: HttpRequest) -> forms.Form:
         return NewTokenForm(request.POST or None, principal=self._principal(request))

@@ -44,7 +44,7 @@ def _principal(request: HttpRequest) -> Principal:
 def list_users(request: HttpRequest) -> HttpResponse:
     """All users."""
     table = Table(request.GET, columns=COLUMNS, default_sort="name", filters=(STATES,))
-    users = User.objects.select_related("role").order_by(*table.order_by)
+    users = table.ordered(User.objects.select_related("role"))
     if table.query:
         users = users.filter(username__icontains=table.query)
     if table.filter_value("state"):

@@ -48,7 +48,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[Filter("state", "State", STATES)],
     )
-    rows = ApiToken.objects.select_related("role").order_by(*table.order_by)
+    rows = table.ordered(ApiToken.objects.select_related("role"))
     if table.query:
         rows = rows.filter(
             Q(name__icontains=table.query)
@@ -143,9 +143,13 @@ def token_revoke(request: HttpRequest, id: int) -> HttpResponse:
     token = _token(id)
     form = ConfirmForm(request.POST or None, expected=token.name)
     if request.method == "POST" and form.is_valid():
-        services.revoke_token(principal=_principal(request), token_id=id)
-        messages.success(request, "The token is revoked.")
-        return redirect("tokens:token", id)
+        try:
+            services.revoke_token(principal=_principal(request), token_id=id)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, "The token is revoked.")
+            return redirect("tokens:token", id)
     context = {
         "title": "Revoke token",
         "object_kind": "token",
@@ -191,10 +195,12 @@ def role_list(request: HttpRequest) -> HttpResponse:
         default_sort="kind",
         filters=[Filter("kind", "Kind", [Choice("builtin", "Built-in"), Choice("custom", "Custom")])],
     )
-    rows = Role.objects.annotate(
-        token_count=Count("tokens", filter=Q(tokens__revoked_at=None), distinct=True),
-        user_count=Count("users", distinct=True),
-    ).order_by(*table.order_by)
+    rows = table.ordered(
+        Role.objects.annotate(
+            token_count=Count("tokens", filter=Q(tokens__revoked_at=None), distinct=True),
+            user_count=Count("users", distinct=True),
+        )
+    )
     if table.query:
         rows = rows.filter(Q(name__icontains=table.query) | Q(description__icontains=table.query))
     if table.filter_value("kind"):
@@ -351,6 +357,7 @@ def make_token(principal: Principal, form: NewTokenForm) -> Issued:
 
 
 def _rotate(principal: Principal, token: ApiToken, form: RotateForm) -> Issued:
+    """A new secret of the token as it was when the form was shown; raises `DomainError`."""
     if form.cleaned_data["seen"] != _fingerprint(token):
         raise Conflict(
             "The token was rotated in the meantime. Its secret was shown then, and can't be again."

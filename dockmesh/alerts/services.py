@@ -15,7 +15,7 @@ from dockmesh.alerts.receivers import URL_PURPOSE
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
-from dockmesh.core.errors import Conflict, InvalidInput
+from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.sealed import seal
 from dockmesh.core.text import clean_labels, clean_name
 
@@ -75,7 +75,7 @@ def create_rule(*, actor: Actor, rule: RuleInput) -> AlertRule:
 def change_rule(*, actor: Actor, rule_id: int, rule: RuleInput) -> AlertRule:
     """Bring a rule to `rule`. Where what it looks at changes, its open alerts start over."""
     values = _clean(rule)
-    stored = AlertRule.objects.select_for_update().get(pk=rule_id)
+    stored = _locked(AlertRule, rule_id)
     changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
     if not changed:
         return stored
@@ -91,7 +91,7 @@ def change_rule(*, actor: Actor, rule_id: int, rule: RuleInput) -> AlertRule:
 @transaction.atomic
 def remove_rule(*, actor: Actor, rule_id: int) -> None:
     """Remove a rule, its alerts and its series."""
-    stored = AlertRule.objects.select_for_update().get(pk=rule_id)
+    stored = _locked(AlertRule, rule_id)
     rule_name = stored.name
     for alert in stored.alerts.filter(status=Alert.Status.FIRING):
         alert.cause = "The rule was removed."
@@ -294,7 +294,7 @@ def change_channel(
     url: str = "",
 ) -> Channel:
     """Change a channel; an empty `url` leaves the address as it is."""
-    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    channel = _locked(Channel, channel_id)
     channel.name = clean_name("name", name)
     channel.minimum_severity = _one_of("minimum_severity", minimum_severity, SEVERITIES)
     channel.is_enabled = is_enabled
@@ -308,7 +308,7 @@ def change_channel(
 @transaction.atomic
 def remove_channel(*, actor: Actor, channel_id: int) -> None:
     """Remove a channel and what was queued for it."""
-    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    channel = _locked(Channel, channel_id)
     _audit_channel(actor, Action.CHANNEL_REMOVED, channel)
     channel.delete()
 
@@ -316,9 +316,17 @@ def remove_channel(*, actor: Actor, channel_id: int) -> None:
 @transaction.atomic
 def request_test(*, actor: Actor, channel_id: int) -> int:
     """Queue a test message, which the scheduler sends at once; the message's id. One at a time for each channel."""
-    channel = Channel.objects.select_for_update().get(pk=channel_id)
+    channel = _locked(Channel, channel_id)
     _audit_channel(actor, Action.CHANNEL_TESTED, channel)
     return messages.tell_test(channel, clock.now())
+
+
+def _locked(model: type[R], pk: int) -> R:
+    """The row, locked; it may have been removed since somebody looked at it."""
+    row = model._default_manager.select_for_update().filter(pk=pk).first()
+    if row is None:
+        raise NotFound(f"There is no such {model._meta.verbose_name}.")
+    return row
 
 
 def _clean(rule: RuleInput) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def alerts(request: HttpRequest) -> HttpResponse:
             SEVERITY_FILTER,
         ],
     )
-    rows = Alert.objects.select_related("rule").order_by(*table.order_by)
+    rows = table.ordered(Alert.objects.select_related("rule"))
     if table.query:
         rows = rows.filter(subject__icontains=table.query)
     if status := table.filter_value("status"):
@@ -117,7 +117,7 @@ def rules(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[SEVERITY_FILTER],
     )
-    rows = rules_with_firing().order_by(*table.order_by)
+    rows = table.ordered(rules_with_firing())
     if table.query:
         rows = rows.filter(name__icontains=table.query)
     if severity := table.filter_value("severity"):
@@ -138,8 +138,12 @@ def rules(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.ALERTS_MANAGE)
 def recommended(request: HttpRequest) -> HttpResponse:
     """Make the recommended rules."""
-    made = services.create_recommended_rules(actor=_actor(request))
-    messages.success(request, f"{made} rules were made.")
+    try:
+        made = services.create_recommended_rules(actor=_actor(request))
+    except DomainError as error:
+        messages.error(request, error.detail)
+    else:
+        messages.success(request, f"{made} rules were made.")
     return redirect("/alerts/rules/")
 
 
@@ -187,11 +191,15 @@ def rule(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and may_manage and form.is_valid():
         hours = int(form.cleaned_data["hours"])
         until = clock.now() + datetime.timedelta(hours=hours) if hours else None
-        services.change_rule(
-            actor=_actor(request), rule_id=pk, rule=replace(rule_input(found), muted_until=until)
-        )
-        messages.success(request, "The rule is muted." if hours else "The rule is not muted any more.")
-        return redirect(f"/alerts/rules/{pk}/")
+        try:
+            services.change_rule(
+                actor=_actor(request), rule_id=pk, rule=replace(rule_input(found), muted_until=until)
+            )
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, "The rule is muted." if hours else "The rule is not muted any more.")
+            return redirect(f"/alerts/rules/{pk}/")
     return render(
         request,
         "alerts/rule.html",
@@ -216,9 +224,13 @@ def remove_rule(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(AlertRule, pk=pk)
     form = ConfirmForm(request.POST or None, expected=found.name)
     if request.method == "POST" and form.is_valid():
-        services.remove_rule(actor=_actor(request), rule_id=pk)
-        messages.success(request, f"The rule {found.name} is removed.")
-        return redirect("/alerts/rules/")
+        try:
+            services.remove_rule(actor=_actor(request), rule_id=pk)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"The rule {found.name} is removed.")
+            return redirect("/alerts/rules/")
     return render(
         request,
         "web/confirm.html",
@@ -284,7 +296,12 @@ def change_channel(request: HttpRequest, pk: int) -> HttpResponse:
 def test_channel(request: HttpRequest, pk: int) -> HttpResponse:
     """Send a test message."""
     channel = get_object_or_404(Channel, pk=pk)
-    message = deliveries.outcome(services.request_test(actor=_actor(request), channel_id=pk))
+    try:
+        message_id = services.request_test(actor=_actor(request), channel_id=pk)
+    except DomainError as error:
+        messages.error(request, error.detail)
+        return redirect("/alerts/channels/")
+    message = deliveries.outcome(message_id)
     if message is None:
         messages.info(request, f"The test to {channel.name} is on its way; how it went is shown here then.")
     elif message.status == Notification.Status.SENT:
@@ -301,9 +318,13 @@ def remove_channel(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Channel, pk=pk)
     form = ConfirmForm(request.POST or None, expected=found.name)
     if request.method == "POST" and form.is_valid():
-        services.remove_channel(actor=_actor(request), channel_id=pk)
-        messages.success(request, f"The channel {found.name} is removed.")
-        return redirect("/alerts/channels/")
+        try:
+            services.remove_channel(actor=_actor(request), channel_id=pk)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"The channel {found.name} is removed.")
+            return redirect("/alerts/channels/")
     return render(
         request,
         "web/confirm.html",

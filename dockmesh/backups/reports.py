@@ -128,7 +128,8 @@ def take_timeout(command: Command, reason: str) -> None:
     run = _open_run(command)
     if run is None:
         return
-    if run.started_at is None and run.cause == Cause.SCHEDULE and run.job is not None and run.scheduled_for:
+    # A run that somebody asked for answers no moment of the schedule.
+    if run.started_at is None and run.job is not None and run.scheduled_for:
         BackupJob.objects.filter(pk=run.job.pk, is_enabled=True).update(next_run_at=run.scheduled_for)
     _give_up(run, reason)
 

@@ -65,7 +65,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[ENDED],
     )
-    rows = BackupJob.objects.select_related("host").order_by(*table.order_by)
+    rows = table.ordered(BackupJob.objects.select_related("host"))
     if table.query:
         rows = rows.filter(Q(name__icontains=table.query) | Q(host__name__icontains=table.query))
     if last := table.filter_value("last"):
@@ -328,7 +328,7 @@ def runs(request: HttpRequest) -> HttpResponse:
         default_sort="-number",
         filters=[STATUSES, KINDS],
     )
-    rows = BackupRun.objects.defer("output").order_by(*table.order_by)
+    rows = table.ordered(BackupRun.objects.defer("output"))
     if table.query:
         rows = rows.filter(Q(job_name__icontains=table.query) | Q(host_name__icontains=table.query))
     for key in ("status", "kind"):

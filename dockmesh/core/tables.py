@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
+from django.db.models import F, Model, QuerySet
+from django.db.models.expressions import OrderBy
 from django.http import QueryDict
+
+M = TypeVar("M", bound=Model)
 
 SEARCH_LENGTH = 200
 PAGE_SIZE = 50
@@ -118,6 +122,10 @@ class Table:
             names = tuple(name[1:] if name.startswith("-") else f"-{name}" for name in names)
         return (*names, "-pk" if self.is_descending else "pk")
 
+    def ordered(self, rows: QuerySet[M]) -> QuerySet[M]:
+        """The rows in this order. What has no value comes before all values, on SQLite as on PostgreSQL."""
+        return rows.order_by(*(_ordering(rows, name) for name in self.order_by))
+
     def filter_value(self, key: str) -> str:
         return self.chosen.get(key, "")
 
@@ -221,3 +229,23 @@ class Table:
     def next_url(self) -> str:
         has = self.page is not None and self.page.has_next()
         return self.url(page=self.page.next_page_number()) if has and self.page else ""
+
+
+def _ordering(rows: QuerySet[Any], name: str) -> str | OrderBy:
+    """Said only where there may be no value: PostgreSQL's indexes have the other order, and would be of no use."""
+    key = name.removeprefix("-")
+    if not _may_be_null(rows, key):
+        return name
+    return F(key).desc(nulls_last=True) if name.startswith("-") else F(key).asc(nulls_first=True)
+
+
+def _may_be_null(rows: QuerySet[Any], key: str) -> bool:
+    if key in rows.query.annotations:
+        return True
+    model: Any = rows.model
+    for part in key.split("__"):
+        field = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        if field.null:
+            return True
+        model = field.related_model
+    return False

@@ -60,7 +60,7 @@ def stacks(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[STATES, KINDS],
     )
-    rows = selectors.stacks().order_by(*table.order_by)
+    rows = table.ordered(selectors.stacks())
     if table.query:
         rows = rows.filter(name__icontains=table.query) | rows.filter(host__name__icontains=table.query)
     if state := table.filter_value("state"):
@@ -241,7 +241,7 @@ def deploys(request: HttpRequest) -> HttpResponse:
         default_sort="-number",
         filters=[STATUSES, OPERATIONS],
     )
-    rows = _listed(Deploy.objects.all()).order_by(*table.order_by)
+    rows = table.ordered(_listed(Deploy.objects.all()))
     if table.query:
         rows = rows.filter(stack_name__icontains=table.query) | rows.filter(host_name__icontains=table.query)
     for key in ("status", "operation"):

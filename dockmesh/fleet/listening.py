@@ -7,7 +7,6 @@ and as soon as one replica listens there is none. Before the record begins every
 
 import datetime
 import logging
-import os
 import threading
 from dataclasses import dataclass
 
@@ -123,21 +122,16 @@ _stopping = threading.Event()
 
 
 def start() -> None:
-    """Begin in this process, and in every process that a WSGI server forks from it."""
-    _start_thread()
-    os.register_at_fork(after_in_child=_start_thread)
+    """Begin in this process."""
+    global _listener
+    _listener = Listener()
+    threading.Thread(target=_run, name="listening", daemon=True).start()
 
 
 def stop() -> None:
     """The last note, after the last request."""
     _stopping.set()
     _note()
-
-
-def _start_thread() -> None:
-    global _listener
-    _listener = Listener()
-    threading.Thread(target=_run, name="listening", daemon=True).start()
 
 
 def _run() -> None:
@@ -148,6 +142,7 @@ def _run() -> None:
 
 def _note() -> None:
     try:
+        clock.agree()
         _listener.note()
     except Error as error:
         # Who can't write can't take a heartbeat either: that time doesn't count.

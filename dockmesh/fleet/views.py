@@ -61,7 +61,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[STATUSES],
     )
-    rows = Host.objects.select_related("pulse").order_by(*table.order_by)
+    rows = table.ordered(Host.objects.select_related("pulse"))
     if table.query:
         # A label is found by its text, as far as JSON writes it like everybody does.
         rows = rows.filter(Q(name__icontains=table.query) | selectors.hosts_with_label_text(table.query))
@@ -110,11 +110,16 @@ def host(request: HttpRequest, pk: int) -> HttpResponse:
 def add_host(request: HttpRequest) -> HttpResponse:
     """Make an enrollment token, and show it once in the commands that start the agent."""
     form = AddHostForm(request.POST or None)
-    if request.method != "POST" or not form.is_valid():
-        return render(request, "fleet/host_add.html", {"form": form})
-    lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
-    token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
-    return _commands_page(request, token, installing.agent_commands(scrapeconfig.base_url_of(request), text))
+    if request.method == "POST" and form.is_valid():
+        lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
+        try:
+            token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            commands = installing.agent_commands(scrapeconfig.base_url_of(request), text)
+            return _commands_page(request, token, commands)
+    return render(request, "fleet/host_add.html", {"form": form})
 
 
 @FORM_METHODS
@@ -170,9 +175,13 @@ def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Host, pk=pk)
     form = ConfirmForm(request.POST or None, expected=found.name)
     if request.method == "POST" and form.is_valid():
-        services.remove_host(actor=actor_of(request), host_id=pk)
-        messages.success(request, f"The host {found.name} is removed.")
-        return redirect("/hosts/")
+        try:
+            services.remove_host(actor=actor_of(request), host_id=pk)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"The host {found.name} is removed.")
+            return redirect("/hosts/")
     context = {
         "title": "Remove host",
         "object_kind": "host",
@@ -209,7 +218,7 @@ def containers(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[STATES],
     )
-    rows = Container.objects.select_related("host__pulse", "stack").order_by(*table.order_by)
+    rows = table.ordered(Container.objects.select_related("host__pulse", "stack"))
     if query := table.query:
         rows = rows.filter(
             Q(name__icontains=query)

@@ -12,6 +12,7 @@ import time
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
+from dockmesh.core import clock
 from dockmesh.core.postgresql.base import REQUEST_SECONDS, waits_limited_to
 from dockmesh.core.schedule import Failed, PeriodicJob, is_database_away, jobs
 from dockmesh.scheduler import services
@@ -72,6 +73,7 @@ class Scheduler:
         try:
             with waits_limited_to(REQUEST_SECONDS):
                 close_old_connections()
+                clock.agree()
                 is_ours = services.acquire(name=LEASE, holder=self._holder, seconds=LEASE_SECONDS)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("The scheduler can't reach the database: %s", str(error).splitlines()[0])

@@ -186,6 +186,24 @@ def test_a_scheduled_run_that_was_never_fetched_is_due_again(host: Host, time: C
     assert job.next_run_at == datetime.datetime(2026, 11, 22, 14, 0, tzinfo=datetime.UTC)
 
 
+def test_a_missed_run_that_was_never_fetched_is_due_again_too(host: Host, time: Clock) -> None:
+    """However often the host comes back too short to fetch it."""
+    make_job(host, schedule="0 * * * *")
+    for begin, end in (("13:20", "13:45"), ("13:50", "14:15"), ("14:20", "14:45")):
+        time.set(f"2026-11-22 {begin}")
+        seen(host, time.now)
+        services.start_due()
+        AgentCommand.objects.filter(status="queued").update(created_at=time.now)
+        time.set(f"2026-11-22 {end}")
+        commands.expire_overdue()
+    assert list(BackupRun.objects.values_list("cause", "status")) == [("missed", "failure")] * 3
+    seen(host, time.now)
+    services.start_due()
+    assert (finish(host).cause, BackupRun.objects.filter(status="success").count()) == ("missed", 1)
+    services.start_due()
+    assert BackupRun.objects.count() == 4
+
+
 def test_a_run_that_takes_longer_than_its_rhythm_is_not_overtaken(host: Host, time: Clock) -> None:
     make_job(host, schedule="* * * * *")
     for minute in range(1, 6):

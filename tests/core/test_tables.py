@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.db.models import F, QuerySet
 from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,3 +84,32 @@ def test_whatever_the_address_holds_a_page_is_shown(params: dict[str, str]) -> N
     assert "\x00" not in shown.query
     assert len(shown.query) <= 200
     assert shown.next_url.startswith("?") or not shown.next_url
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("column", ["inventory_at", "pulse__inventory_at", "annotated"])
+def test_what_has_no_value_comes_first_on_either_database(column: str) -> None:
+    from dockmesh.fleet.models import Host, HostPulse
+    from tests.fleet.factories import make_host
+
+    for name, at in (("a", None), ("b", "2026-11-22T12:00Z"), ("c", "2026-11-21T12:00Z"), ("d", None)):
+        HostPulse.objects.filter(host=make_host(name)[0]).update(inventory_at=at)
+    rows: QuerySet[Any] = HostPulse.objects.all() if column == "inventory_at" else Host.objects.all()
+    if column == "annotated":
+        rows = rows.annotate(annotated=F("pulse__inventory_at"))
+
+    def order(sort: str) -> str:
+        made = Table(QueryDict(f"sort={sort}"), columns=(Column("at", "At", (column,)),), default_sort="at")
+        return "".join(
+            each.host.name if isinstance(each, HostPulse) else each.name for each in made.ordered(rows)
+        )
+
+    assert (order("at"), order("-at")) == ("adcb", "bcda")
+
+
+def test_an_index_is_of_use_where_there_is_a_value_always() -> None:
+    from dockmesh.fleet.models import Container
+
+    for sort in ("name", "-name"):
+        ordered = table(f"sort={sort}").ordered(Container.objects.all())
+        assert "NULLS" not in str(ordered.query)

@@ -22,7 +22,7 @@ from django.urls import get_resolver
 from dockmesh import __version__
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.reports import settle_restored
-from dockmesh.core import health
+from dockmesh.core import clock, health
 from dockmesh.core.errors import InvalidInput
 from dockmesh.fleet import heartbeat_lane
 from dockmesh.scheduler.runner import Scheduler
@@ -67,6 +67,7 @@ class Command(BaseCommand):
         urls = listener.urls(sockets)
         with only_one_replica():
             call_command("migrate", interactive=False, verbosity=0)
+            clock.agree()
             settle_restored()
             path = self._first_administrator()
         for url in urls:
