@@ -28,7 +28,7 @@ from dockmesh.deploys.serializers import (
 from dockmesh.fleet.models import Stack
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
-from tokens.principals import actor_of
+from tokens.principals import actor_of, principal_of
 
 # An agent is heard every 15 s unless told otherwise.
 SURVEY_WAIT_SECONDS = 25.0
@@ -85,7 +85,7 @@ class StacksView(generics.GenericAPIView[Any]):
         body.is_valid(raise_exception=True)
         values = dict(body.validated_data)
         stack = services.create_stack(actor=actor_of(request), host_id=values.pop("host"), **values)
-        return _stack(stack.pk, status.HTTP_201_CREATED, f"/api/v1/stacks/{stack.pk}")
+        return _stack(request, stack.pk, status.HTTP_201_CREATED, f"/api/v1/stacks/{stack.pk}")
 
 
 class StackView(APIView):
@@ -99,8 +99,8 @@ class StackView(APIView):
 
     @extend_schema(operation_id="stacks_read", responses=StackDetailSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """One stack with its Compose file and the names in its env file."""
-        return _stack(pk)
+        """One stack with the names in its env file and, for whoever may deploy, its Compose files."""
+        return _stack(request, pk)
 
     @extend_schema(
         operation_id="stacks_change", request=StackChangeSerializer, responses=StackDetailSerializer
@@ -113,7 +113,7 @@ class StackView(APIView):
         if "env_file" in values:
             values["env_file"] = values["env_file"] or ""
         services.change_stack(actor=actor_of(request), stack_id=pk, **values)
-        return _stack(pk)
+        return _stack(request, pk)
 
     @extend_schema(
         operation_id="stacks_delete",
@@ -222,7 +222,7 @@ class StackAdoptView(APIView):
         except SurveyNeeded as needed:
             self._survey(request, pk, needed)
             services.adopt_stack(actor=actor, stack_id=pk, **wish)
-        return _stack(pk)
+        return _stack(request, pk)
 
     def _survey(self, request: Request, pk: int, needed: SurveyNeeded) -> None:
         """Have the stack surveyed, and wait for that; raises `Conflict` that says what that leaves open."""
@@ -276,11 +276,14 @@ class DeployView(APIView):
 
     @extend_schema(operation_id="deploys_read", responses=DeployDetailSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """One deploy with its output so far and the Compose file as deployed."""
+        """One deploy with its output so far and, for whoever may deploy, the Compose files as deployed."""
         deploy = Deploy.objects.filter(pk=pk).first()
         if deploy is None:
             raise NotFound("There is no such deploy.")
-        return Response(DeployDetailSerializer(deploy).data)
+        data = DeployDetailSerializer(deploy).data
+        if not _may_read_files(request):
+            data |= {"compose_file": None, "override_files": None}
+        return Response(data)
 
 
 class DeployRollbackView(APIView):
@@ -294,10 +297,18 @@ class DeployRollbackView(APIView):
         return _accepted(services.roll_back(actor=actor_of(request), deploy_id=pk))
 
 
-def _stack(pk: int, code: int = status.HTTP_200_OK, location: str = "") -> Response:
+def _may_read_files(request: Request) -> bool:
+    """Compose files may hold secrets."""
+    principal = principal_of(request)
+    return principal is not None and principal.has(Permission.STACKS_DEPLOY)
+
+
+def _stack(request: Request, pk: int, code: int = status.HTTP_200_OK, location: str = "") -> Response:
     view = selectors.detailed(pk)
     if view is None:
         raise NotFound("There is no such stack.")
+    if not _may_read_files(request):
+        view = view.without_files()
     headers = {"Location": location} if location else None
     return Response(StackDetailSerializer(view).data, status=code, headers=headers)
 

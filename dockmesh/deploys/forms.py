@@ -7,6 +7,7 @@ from django import forms
 from dockmesh.core.forms import ConfirmForm
 from dockmesh.deploys.compose import MAX_COMPOSE_CHARACTERS, MAX_ENV_CHARACTERS
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS
+from dockmesh.deploys.places import MAX_DIRECTORY_CHARACTERS
 from dockmesh.fleet.models import Host
 
 
@@ -66,17 +67,95 @@ class NewStackForm(FilesForm):
         self.fields["host"].choices = Host.objects.order_by("name").values_list("pk", "name")  # type: ignore[attr-defined]
 
 
+def _directory(help_text: str) -> forms.CharField:
+    return forms.CharField(
+        label="Project directory",
+        required=False,
+        max_length=MAX_DIRECTORY_CHARACTERS,
+        widget=forms.TextInput(attrs={"class": "code", "autocomplete": "off", "spellcheck": "false"}),
+        help_text=help_text,
+    )
+
+
+class AdoptForm(forms.Form):
+    """Manage a stack by its own files, as the survey that is shown found them."""
+
+    survey = forms.UUIDField(widget=forms.HiddenInput)
+    accept_changes = forms.BooleanField(
+        label="Adopt it although a deploy would change this",
+        required=False,
+        help_text="The next deploy does what is said above.",
+    )
+    timeout_seconds = FilesForm.base_fields["timeout_seconds"]
+
+    def __init__(self, *args: Any, has_changes: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not has_changes:
+            del self.fields["accept_changes"]
+
+
+class PasteForm(FilesForm):
+    """Manage a stack by files that are given."""
+
+    project_directory = _directory(
+        "The folder on the host that relative paths such as ./data mean. Empty: the one in which it was started."
+    )
+    is_own_folder = forms.BooleanField(
+        label="Relative paths may mean the agent's own, empty folder",
+        required=False,
+        help_text="Only for a stack that keeps nothing in them.",
+    )
+
+    field_order = ("compose_file", "env_file", "project_directory", "is_own_folder")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[
+            "env_file"
+        ].help_text = "NAME=value lines. Empty: the one that it was started with. A line with # alone: none."
+
+    def wish(self) -> dict[str, Any]:
+        """What `services.adopt_stack` takes."""
+        values = dict(self.cleaned_data)
+        is_own = values.pop("is_own_folder")
+        values["project_directory"] = "" if is_own else values["project_directory"].strip() or None
+        values["env_file"] = values["env_file"] if values["env_file"].strip() else None
+        return values
+
+
 class ChangeStackForm(FilesForm):
     """New files for a managed stack. The stored env file is never in the form."""
 
+    project_directory = _directory(
+        "The folder on the host that relative paths such as ./data mean. Empty: the agent's own for this stack."
+    )
+    is_directory_decided = forms.BooleanField(
+        label="Deploy there whatever is mounted now",
+        required=False,
+        help_text="Else a deploy that would mount other folders than those that run is refused.",
+    )
     removes_env_file = forms.BooleanField(
         label="Remove the stored env file",
         required=False,
         help_text="For a stack that needs none any more.",
     )
 
-    def __init__(self, *args: Any, env_names: list[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, env_names: list[str], override_files: list[dict[str, str]], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._overrides = [file["path"] for file in override_files]
+        for index, file in enumerate(override_files):
+            self.fields[f"override_{index}"] = forms.CharField(
+                label=f"Laid over it: {file['path']}",
+                strip=False,
+                required=False,
+                initial=file["content"],
+                max_length=MAX_COMPOSE_CHARACTERS,
+                widget=_code(10),
+                help_text="Empty: it is removed from the stack.",
+            )
+        self.order_fields(["compose_file", *(f"override_{index}" for index in range(len(override_files)))])
         if env_names:
             self.fields["env_file"].label = "New env file"
             self.fields["env_file"].help_text = (
@@ -85,6 +164,21 @@ class ChangeStackForm(FilesForm):
             )
         else:
             del self.fields["removes_env_file"]
+
+    def wish(self) -> dict[str, Any]:
+        """What `services.change_stack` takes."""
+        values = dict(self.cleaned_data)
+        if not values.pop("removes_env_file", False) and not values["env_file"].strip():
+            del values["env_file"]
+        texts = [values.pop(f"override_{index}") for index in range(len(self._overrides))]
+        values["override_files"] = [
+            {"path": path, "content": text}
+            for path, text in zip(self._overrides, texts, strict=True)
+            if text.strip()
+        ]
+        if not values.pop("is_directory_decided") and "project_directory" not in self.changed_data:
+            del values["project_directory"]
+        return values
 
 
 class RemoveStackForm(ConfirmForm):

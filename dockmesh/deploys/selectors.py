@@ -26,6 +26,10 @@ class StackView:
     override_files: list[dict[str, str]] | None = None
     project_directory: str | None = None
 
+    def without_files(self) -> "StackView":
+        """For those who may not deploy: Compose files may hold secrets."""
+        return replace(self, compose_file=None, override_files=None)
+
 
 def stacks() -> QuerySet[Stack]:
     """All stacks with their hosts; give a page of them to `complete`."""

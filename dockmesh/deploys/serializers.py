@@ -155,7 +155,7 @@ class StackSerializer(serializers.Serializer[Any]):
 
 
 class StackDetailSerializer(StackSerializer):
-    """A stack with what dockmesh holds of it; null where it is only discovered."""
+    """A stack with what dockmesh holds of it; null where it is only discovered, files also for who may not deploy."""
 
     compose_file = serializers.CharField(allow_null=True)
     override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
@@ -191,7 +191,10 @@ class DeploySerializer(serializers.ModelSerializer[Deploy]):
 
 
 class DeployDetailSerializer(DeploySerializer):
-    """A deploy with its output and the Compose file as deployed."""
+    """A deploy with its output and the Compose files as deployed; these are null for who may not deploy."""
+
+    compose_file = serializers.CharField(allow_null=True)
+    override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
 
     class Meta(DeploySerializer.Meta):
         fields = (

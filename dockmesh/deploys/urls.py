@@ -12,6 +12,7 @@ urlpatterns = [
     path("stacks/<int:pk>/", views.stack, name="stack"),
     path("stacks/<int:pk>/change/", views.change_stack, name="change-stack"),
     path("stacks/<int:pk>/adopt/", views.adopt_stack, name="adopt-stack"),
+    path("stacks/<int:pk>/survey/", views.survey_stack, name="survey-stack"),
     path("stacks/<int:pk>/operate/", views.operate, name="operate"),
     path("stacks/<int:pk>/stop/", views.stop_stack, name="stop-stack"),
     path("stacks/<int:pk>/remove/", views.remove_stack, name="remove-stack"),

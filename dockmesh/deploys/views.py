@@ -9,12 +9,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.core import clock
-from dockmesh.core.errors import DomainError
+from dockmesh.core.errors import Conflict, DomainError
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.deploys import selectors, services
+from dockmesh.deploys import selectors, services, surveys
+from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.envfiles import names_in
-from dockmesh.deploys.forms import ChangeStackForm, FilesForm, NewStackForm, RemoveStackForm
+from dockmesh.deploys.forms import AdoptForm, ChangeStackForm, NewStackForm, PasteForm, RemoveStackForm
 from dockmesh.deploys.models import Deploy
 from dockmesh.deploys.selectors import StackView
 from dockmesh.fleet.models import Host, Stack
@@ -82,6 +83,8 @@ def stacks(request: HttpRequest) -> HttpResponse:
 def stack(request: HttpRequest, pk: int) -> HttpResponse:
     """One stack: its containers, its deploys, what can be done. `?part=live` refreshes itself."""
     view = _view(pk)
+    if not _may_deploy(request):
+        view = view.without_files()
     context = {
         "view": view,
         "stack": view.stack,
@@ -120,14 +123,20 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
     view = _view(pk)
     if not view.stack.is_managed:
         return redirect(f"/stacks/{pk}/adopt/")
-    initial = {"compose_file": view.compose_file, "timeout_seconds": view.timeout_seconds}
-    form = ChangeStackForm(request.POST or None, initial=initial, env_names=view.env_names or [])
+    initial = {
+        "compose_file": view.compose_file,
+        "timeout_seconds": view.timeout_seconds,
+        "project_directory": view.project_directory,
+    }
+    form = ChangeStackForm(
+        request.POST or None,
+        initial=initial,
+        env_names=view.env_names or [],
+        override_files=view.override_files or [],
+    )
     if request.method == "POST" and form.is_valid():
-        values = dict(form.cleaned_data)
-        if not values.pop("removes_env_file", False) and not values["env_file"].strip():
-            del values["env_file"]
         try:
-            services.change_stack(actor=actor_of(request), stack_id=pk, **values)
+            services.change_stack(actor=actor_of(request), stack_id=pk, **form.wish())
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -140,21 +149,68 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
 @FORM_METHODS
 @page_permission(Permission.STACKS_DEPLOY)
 def adopt_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Manage a discovered stack."""
-    found = get_object_or_404(Stack, pk=pk)
+    """Manage a discovered stack, by what a survey found or by files that are given. `?part=live` is the survey."""
+    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
     if found.is_managed:
         return redirect(f"/stacks/{pk}/")
-    form = FilesForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    latest = surveys.latest(pk)
+    survey = surveys.view(latest) if latest else None
+    answer = surveys.found(latest)
+    has_changes = answer is not None and bool(answer.changed_mounts or answer.compose_error)
+    posted = request.POST if request.method == "POST" else None
+    is_pasted = posted is not None and "compose_file" in posted
+    initial = {"survey": survey["request_id"]} if survey else {}
+    form = AdoptForm(posted if not is_pasted else None, initial=initial, has_changes=has_changes)
+    paste = PasteForm(posted if is_pasted else None)
+    used = paste if is_pasted else form
+    if posted is not None and used.is_valid():
+        values = dict(form.cleaned_data) if not is_pasted else paste.wish()
+        if not is_pasted:
+            values["survey_id"] = values.pop("survey")
         try:
-            services.adopt_stack(actor=actor_of(request), stack_id=pk, **form.cleaned_data)
+            services.adopt_stack(actor=actor_of(request), stack_id=pk, **values)
+        except SurveyNeeded as needed:
+            add_refusal(used, _asked(request, pk, needed))
+            latest = surveys.latest(pk)
+            survey = surveys.view(latest) if latest else None
         except DomainError as error:
-            add_refusal(form, error)
+            add_refusal(used, error)
         else:
             messages.success(request, f"dockmesh manages {found.name} now; nothing was changed on its host.")
             return redirect(f"/stacks/{pk}/")
-    context = {"form": form, "stack": found, "title": "Adopt", "action": "Adopt stack", "is_adoption": True}
-    return render(request, "deploys/stack_form.html", context)
+    context = {
+        "stack": found,
+        "survey": survey,
+        "form": form,
+        "paste": paste,
+        "is_pasted": is_pasted,
+        "has_changes": has_changes,
+        "is_adoptable": answer is not None
+        and answer.is_directory_visible
+        and bool(answer.config_files)
+        and all(file.content is not None for file in answer.config_files),
+    }
+    return _page(request, "deploys/adopt.html", "deploys/parts/survey.html", context)
+
+
+def _asked(request: HttpRequest, pk: int, needed: SurveyNeeded) -> DomainError:
+    """Have the survey made that is needed; what to tell meanwhile."""
+    try:
+        surveys.request_survey(actor=actor_of(request), stack_id=pk)
+    except DomainError as error:
+        return Conflict(f"{error.detail} {needed.detail}")
+    return needed
+
+
+@require_POST
+@page_permission(Permission.STACKS_DEPLOY)
+def survey_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Have the agent read a discovered stack's files."""
+    try:
+        surveys.request_survey(actor=actor_of(request), stack_id=pk)
+    except DomainError as error:
+        messages.error(request, error.detail)
+    return redirect(f"/stacks/{pk}/adopt/")
 
 
 @require_POST
@@ -261,6 +317,7 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
         "env_names": names_in(found.env_file_sealed),
         "pulse": found.stack.host.pulse if found.stack else None,
+        "may_read_files": _may_deploy(request),
         "may_roll_back": _may_deploy(request)
         and found.stack_id is not None
         and found.operation == Deploy.Operation.UP

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.core import serializers
+from django.test import Client
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock
@@ -17,6 +18,8 @@ from dockmesh.fleet.models import AgentCommand, Host, HostPulse, Stack
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, report
 from tests.deploys.test_api import Headers, get, post
+from tests.deploys.test_pages import text
+from tests.tokens.support import user_with
 
 RELATIVE = "services:\n  db:\n    image: busybox\n    volumes: ['./data:/data']\n"
 OVERRIDE = "services:\n  db:\n    image: busybox:1\n"
@@ -313,3 +316,112 @@ def test_an_offline_host_is_not_waited_for(stack: Stack, may_deploy: Headers) ->
     assert answer.status_code == 409
     assert "is offline" in answer.json()["detail"]
     assert "./data (bind mount of db)" in answer.json()["detail"]
+
+
+@pytest.fixture
+def operator() -> Client:
+    client = Client()
+    client.force_login(user_with("fleet.read", "stacks.deploy", name="ann"))
+    return client
+
+
+@pytest.mark.django_db
+def test_from_the_page_with_nothing_pasted(stack: Stack, operator: Client) -> None:
+    path = f"/stacks/{stack.pk}/adopt/"
+    assert "Read its files" in text(operator.get(path))
+    assert operator.get(f"/stacks/{stack.pk}/survey/").status_code == 405
+    operator.post(f"/stacks/{stack.pk}/survey/")
+    assert "is asked since" in text(operator.get(path))
+    [command] = fetch(stack.host)
+    report(stack.host, command["id"], found=found())
+    page = text(operator.get(path + "?part=live"))
+    for shown in ("/opt/shop/compose.yaml", "PASSWORD", "db /data /opt/shop/data /opt/shop/data Stays"):
+        assert shown in page
+    assert "hunter2" not in page
+    assert "Read again" in page
+    form = {"survey": str(Survey.objects.get().request_id), "timeout_seconds": "900"}
+    wrong = operator.post(path, {**form, "survey": "00000000-0000-4000-8000-000000000000"})
+    assert "read anew meanwhile" in text(wrong)
+    assert operator.post(path, form)["Location"] == f"/stacks/{stack.pk}/"
+    assert StackFiles.objects.get().project_directory == "/opt/shop"
+    page = text(operator.get(f"/stacks/{stack.pk}/"))
+    assert "Project directory /opt/shop" in page
+
+
+@pytest.mark.django_db
+def test_the_page_shows_what_would_change_and_asks(stack: Stack, operator: Client) -> None:
+    row = {"service": "db", "target": "/data", "before": "/a", "after": "/b", "is_kept": False}
+    survey = surveyed(stack, found(mounts=[row], others=["shop-web-1"]))
+    path = f"/stacks/{stack.pk}/adopt/"
+    page = text(operator.get(path))
+    assert "db /data /a /b Changes" in page
+    assert "Started from other files than these: shop-web-1" in page
+    form = {"survey": str(survey.request_id), "timeout_seconds": "900"}
+    assert "db:/data has /a and would have /b" in text(operator.post(path, form))
+    assert operator.post(path, {**form, "accept_changes": "on"}).status_code == 302
+
+
+@pytest.mark.django_db
+def test_pasted_on_the_page_it_is_surveyed_and_the_folder_decided(stack: Stack, operator: Client) -> None:
+    path = f"/stacks/{stack.pk}/adopt/"
+    typed = {"compose_file": RELATIVE, "env_file": "", "timeout_seconds": "900", "project_directory": ""}
+    page = text(operator.post(path, typed))
+    assert "./data (bind mount of db)" in page
+    [command] = fetch(stack.host)
+    report(stack.host, command["id"], found=found(**UNSEEN))
+    page = text(operator.post(path, typed))
+    assert "can't see /opt/shop" in page
+    assert "./data (bind mount of db), now in /opt/shop" in page
+    assert "./data:/data" in page
+    assert operator.post(path, {**typed, "project_directory": "/srv/shop"}).status_code == 302
+    files = StackFiles.objects.get()
+    assert (files.project_directory, files.compose_file) == ("/srv/shop", RELATIVE)
+
+
+@pytest.mark.django_db
+def test_the_agents_own_folder_has_to_be_chosen(stack: Stack, operator: Client) -> None:
+    typed = {"compose_file": RELATIVE, "env_file": "#", "timeout_seconds": "900", "is_own_folder": "on"}
+    assert operator.post(f"/stacks/{stack.pk}/adopt/", typed).status_code == 302
+    files = StackFiles.objects.get()
+    assert (files.project_directory, files.is_directory_decided) == ("", True)
+
+
+@pytest.mark.django_db
+def test_files_and_folder_are_changed_on_the_page(stack: Stack, operator: Client) -> None:
+    adopt(
+        stack,
+        compose_file=RELATIVE,
+        override_files=[{"path": "one.yaml", "content": OVERRIDE}, {"path": "two.yaml", "content": OVERRIDE}],
+        project_directory="/srv/shop",
+    )
+    StackFiles.objects.update(is_directory_decided=False)
+    path = f"/stacks/{stack.pk}/change/"
+    page = text(operator.get(path))
+    assert "Laid over it: one.yaml" in page
+    typed = {"compose_file": RELATIVE, "env_file": "", "timeout_seconds": "900"}
+    typed |= {"project_directory": "/srv/shop", "override_0": "", "override_1": OVERRIDE + "# x\n"}
+    assert operator.post(path, typed).status_code == 302
+    files = StackFiles.objects.get()
+    assert files.override_files == [{"path": "two.yaml", "content": OVERRIDE + "# x\n"}]
+    assert not files.is_directory_decided
+    operator.post(path, {**typed, "override_0": OVERRIDE, "is_directory_decided": "on"})
+    assert StackFiles.objects.get().is_directory_decided
+    operator.post(path, {**typed, "override_0": OVERRIDE, "project_directory": "/srv/moved"})
+    assert StackFiles.objects.get().project_directory == "/srv/moved"
+
+
+@pytest.mark.django_db
+def test_compose_files_are_for_those_who_may_deploy(
+    stack: Stack, operator: Client, may_deploy: Headers, may_read: Headers
+) -> None:
+    adopt(stack, compose_file=RELATIVE, project_directory="/srv/shop")
+    deploy = services.request_deploy(actor=ANN, stack_id=stack.pk)
+    viewer = Client()
+    viewer.force_login(user_with("fleet.read", name="vic"))
+    for page in (f"/stacks/{stack.pk}/", f"/deploys/{deploy.pk}/"):
+        assert "./data:/data" in text(operator.get(page))
+        assert "./data:/data" not in text(viewer.get(page))
+    for path in (f"stacks/{stack.pk}", f"deploys/{deploy.pk}"):
+        assert get(path, may_deploy).json()["compose_file"] == RELATIVE
+        assert get(path, may_read).json()["compose_file"] is None
+    assert viewer.get(f"/stacks/{stack.pk}/adopt/").status_code == 403

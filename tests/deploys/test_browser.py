@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from django.db import transaction
 from playwright.sync_api import expect
 
 from dockmesh.backups import services as backups
-from dockmesh.deploys import services
-from dockmesh.deploys.models import Deploy
+from dockmesh.core import clock
+from dockmesh.core.sealed import seal
+from dockmesh.deploys import services, surveys
+from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.fleet.models import Host, Stack
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, progress, report
@@ -26,10 +30,39 @@ pytestmark = pytest.mark.browser
 PICTURES = os.environ.get("DOCKMESH_TEST_PICTURES", "")
 
 
+SURVEYED = {
+    "project_directory": "/opt/shop",
+    "is_directory_visible": True,
+    "config_files": [{"path": "/opt/shop/compose.yaml", "content": COMPOSE}],
+    "env_files": [{"path": "/opt/shop/.env", "content": "DB_PASSWORD=x\nMODE=live\n"}],
+    "others": ["shop-web-1"],
+    "compose_error": 'service "web" refers to undefined volume rows',
+    "mounts": [
+        {
+            "service": "db",
+            "target": "/data",
+            "before": "/opt/shop/data",
+            "after": "/opt/new",
+            "is_kept": False,
+        },
+        {"service": "db", "target": "/rows", "before": "shop_rows", "after": "shop_rows", "is_kept": True},
+        {"service": "web", "target": "/www", "before": "/opt/shop/www"},
+    ],
+}
+
+
 def everything() -> dict[str, str]:
     """Stacks, deploys and backups in every state; {name: path} of their pages."""
     host = make_host("alpha")[0]
     found = Stack.objects.create(host=host, name="found", state="running", state_changed_at=host.enrolled_at)
+    read = Stack.objects.create(host=host, name="read", state="running", state_changed_at=host.enrolled_at)
+    Survey.objects.create(
+        stack=read,
+        request_id=uuid.uuid4(),
+        asked_at=clock.now(),
+        answered_at=clock.now(),
+        found_sealed=seal(json.dumps(SURVEYED), purpose=surveys.PURPOSE),
+    )
     stack = services.create_stack(
         actor=ANN, host_id=host.pk, name="shop", compose_file=COMPOSE, env_file="DB_PASSWORD=x\nMODE=live\n"
     )
@@ -55,6 +88,7 @@ def everything() -> dict[str, str]:
         "stack-remove": f"/stacks/{stack.pk}/remove/",
         "stack-found": f"/stacks/{found.pk}/",
         "stack-adopt": f"/stacks/{found.pk}/adopt/",
+        "stack-adopt-read": f"/stacks/{read.pk}/adopt/",
         "deploys": "/deploys/",
         "deploy": f"/deploys/{done.pk}/",
         "deploy-failed": f"/deploys/{done.pk + 1}/",
