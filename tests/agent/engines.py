@@ -38,6 +38,8 @@ class StandIn:
         # The stream of events ends after so many seconds; with how many it was opened.
         self.events_end_after = 600.0
         self.streams = 0
+        # In chunks, or as HTTP/1.0 has it: until the connection ends.
+        self.is_chunked = True
         self.requests: list[str] = []
         self._released = threading.Event()
         self._guard = threading.Condition()
@@ -171,7 +173,8 @@ class StandIn:
         request.close_connection = True
         request.send_response(200)
         request.send_header("Content-Type", "application/json")
-        request.send_header("Transfer-Encoding", "chunked")
+        if self.is_chunked:
+            request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
         request.wfile.flush()
         ends = threading.Event()
@@ -184,7 +187,7 @@ class StandIn:
                     self._guard.wait()
                 news, seen = b"".join(self._events[seen:]), len(self._events)
             if news:
-                request.wfile.write(b"%x\r\n%s\r\n" % (len(news), news))
+                request.wfile.write(b"%x\r\n%s\r\n" % (len(news), news) if self.is_chunked else news)
                 request.wfile.flush()
         timer.cancel()
 

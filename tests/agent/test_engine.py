@@ -135,6 +135,18 @@ def test_each_event_that_may_mean_something_is_followed_by_a_look(
     assert engine.streams == 1
 
 
+def test_a_stream_without_chunks_is_followed_too(engine: StandIn, watch: Callable[[], Watched]) -> None:
+    engine.is_chunked = False
+    web = engine.add(1, "web", Health={"Status": "healthy"})
+    watched = watch()
+    watched.wait_for("web", health="healthy")
+    for health in ("unhealthy", "healthy"):
+        engine.containers[web]["State"]["Health"] = {"Status": health}
+        engine.say(EVENT | {"Actor": {"ID": web}})
+        watched.wait_for("web", health=health)
+    assert engine.streams == 1
+
+
 def test_events_are_understood_whatever_their_pieces_are() -> None:
     web = {"Type": "container", "Action": "die", "Actor": {"ID": "a" * 64, "Attributes": {"name": "bü"}}}
     raw = json.dumps(web, ensure_ascii=False).encode()
