@@ -112,9 +112,8 @@ class Events:
             try:
                 self._follow()
             except EngineError as error:
+                log.debug("The event stream is refused: %s", error)
                 if error.status in _REFUSALS:
-                    if self.refused is None:
-                        log.warning("Docker's events can't be followed: %s", error)
                     self.refused, wait = error, REFUSED_SECONDS
             except FAILURES as error:
                 log.debug("The event stream failed: %s", error)

@@ -316,6 +316,22 @@ def test_so_is_what_hangs(
     assert watched.was_always_online
 
 
+def test_an_agent_says_once_what_a_socket_proxy_forbids(
+    engine: StandIn, server: StubServer, start_agent: Callable[..., AgentProcess]
+) -> None:
+    engine.answers["/(events|info)"] = FORBIDDEN
+    web = engine.add(1, "web", Health={"Status": "healthy"})
+    agent = start_agent(f"--docker-host={engine.host}")
+    beat = server.wait_for(lambda r: r.path == "heartbeat").body
+    assert beat["docker"]["reachable"]
+    assert beat["docker"]["error"].endswith("GET /info: 403 Forbidden; GET /events: 403 Forbidden")
+    sick(engine, web)
+    server.wait_for(lambda r: '"unhealthy"' in json.dumps(r.body))
+    said = [line for line in agent.log.splitlines() if "403" in line and " DEBUG " not in line]
+    assert len(said) == 1
+    assert "<html>" not in agent.log
+
+
 def test_forbidden_inspections_leave_what_the_list_tells(
     engine: StandIn, watch: Callable[[], Watched]
 ) -> None:
