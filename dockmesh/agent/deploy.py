@@ -1,16 +1,16 @@
 """Deploys: a stack's files are written into the state folder and given to Compose."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dockmesh.agent import leftovers
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
-from dockmesh.agent.output import Output, env_values
 from dockmesh.agent.place import expect_same_place
 from dockmesh.agent.process import Ended
 from dockmesh.agent.project import ENV_FILE, Project, project_of
-from dockmesh.agent.run_compose import read_config, run_compose
+from dockmesh.agent.run_compose import read_config, run_compose, written
 
 _OPERATIONS = {
     "up": ("up", "--detach", "--remove-orphans"),
@@ -41,7 +41,6 @@ class Deployer:
         if operation not in _OPERATIONS:
             raise CommandError(f"payload: operation is {operation!r}, not one of {', '.join(_OPERATIONS)}")
         project = project_of(command, self._folder, needs_files=operation in _NEEDS_FILES)
-        command.output = Output(secrets=env_values(project.env_text))
         if operation == "restart":
             self._restart(command, project)
         elif operation in ("stop", "down"):
@@ -49,7 +48,7 @@ class Deployer:
         else:
             # A validation must not touch the files of what runs, a relative path in it means the same though.
             prefix = f".validate-{command.command_id}-" if operation == "validate" else ""
-            with project.written(prefix=prefix) as options:
+            with self._written(command, project, prefix=prefix) as options:
                 if operation == "up":
                     expect_same_place(
                         project,
@@ -72,7 +71,7 @@ class Deployer:
         """Restart what was deployed: with the files, which know of hooks, if they know each service that is there."""
         there = leftovers.services(self._docker_host, project.name)
         if project.files:
-            with project.written() as options:
+            with self._written(command, project) as options:
                 known: list[str] = []
                 ended = self._compose(command, project, [*options, "config", "--services"], known.append)
                 if ended.exit_code == 0 and there <= set("".join(known).split()):
@@ -88,7 +87,7 @@ class Deployer:
         project is still there: containers of a service that was renamed, of a deploy that broke off half-way.
         """
         if project.files:
-            with project.written() as options:
+            with self._written(command, project) as options:
                 ended = self._compose(command, project, [*options, *_OPERATIONS[operation]])
             if ended.reason:
                 _expect(operation, ended)
@@ -102,6 +101,11 @@ class Deployer:
     def _left(self, project: Project, operation: str) -> list[str]:
         left = leftovers.running if operation == "stop" else leftovers.anything
         return left(self._docker_host, project.name)
+
+    def _written(
+        self, command: Run, project: Project, *, prefix: str = ""
+    ) -> AbstractContextManager[list[str]]:
+        return written(project, command=command, docker_host=self._docker_host, prefix=prefix)
 
     def _compose(
         self,

@@ -3,13 +3,11 @@
 import threading
 from collections.abc import Iterable
 
+from dockmesh.agent.masking import Masker
 from dockmesh.agent.text import clean_output, cut
 
 HEAD_BYTES = 16 * 1024
 TAIL_BYTES = 48 * 1024
-MASK = "******"
-# Shorter values ("1", "yes") would be found everywhere, and hiding them would hide the output.
-SHORTEST_SECRET = 4
 # A line without an end is passed on in pieces of this many characters.
 LONGEST_LINE = 8 * 1024
 
@@ -18,14 +16,14 @@ class Output:
     """Takes pieces of text from one thread and is read from others. Keeps the head and the tail."""
 
     def __init__(self, *, secrets: Iterable[str] = ()) -> None:
-        lines = {line.strip() for secret in secrets for line in [secret, *secret.splitlines()]}
-        # The longest first, so that a secret within another leaves nothing of it behind.
-        self._secrets = sorted((s for s in lines if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
+        self._secrets = set(secrets)
+        self._masker = Masker(self._secrets)
         self._guard = threading.Lock()
+        self._held = ""  # whole lines that may be the beginning of a secret of several
         self._partial = ""
         self._head = ""
         self._tail = ""
-        self._total = 0  # characters written so far, the partial line not counted
+        self._total = 0  # characters written so far, what is held back not counted
         self._dropped = 0  # characters between head and tail that were let go
 
     def write(self, text: str) -> None:
@@ -33,16 +31,22 @@ class Output:
             self._partial += text
             whole, newline, rest = self._partial.rpartition("\n")
             if newline:
-                self._append(self.mask(whole) + "\n")
-                self._partial = rest
-            while len(self._partial) > LONGEST_LINE:
-                # A secret may straddle the cut: hold back as much as could be the start of one.
-                held = max((len(secret) for secret in self._secrets), default=1) - 1
-                masked = self.mask(self._partial)
-                self._append(masked[: len(masked) - held])
-                self._partial = masked[len(masked) - held :] if held else ""
-                if held >= LONGEST_LINE:
-                    break
+                lines = self._held + clean_output(whole + newline)
+                kept = self._masker.complete(lines)
+                self._append(self._masker.mask(lines[:kept]))
+                self._held, self._partial = lines[kept:], rest
+            # A secret may straddle the cut: as much is held back as could be the start of one.
+            if len(self._partial) > LONGEST_LINE + self._masker.reach:
+                line = self._held + clean_output(self._partial)
+                start, self._partial = self._masker.split(line, len(line) - self._masker.reach)
+                self._held = ""
+                self._append(start)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these too, in what is passed on from now on."""
+        with self._guard:
+            self._secrets |= set(secrets)
+            self._masker = Masker(self._secrets)
 
     def line(self, text: str) -> None:
         """A line of our own between the program's."""
@@ -69,17 +73,15 @@ class Output:
             return kept, self._total
 
     def mask(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
+        return self._masker.mask(text)
 
     def _flush(self) -> None:
-        if self._partial:
-            self._append(self.mask(self._partial))
-            self._partial = ""
+        rest = self._held + clean_output(self._partial)
+        if rest:
+            self._append(self._masker.mask(rest))
+            self._held = self._partial = ""
 
     def _append(self, text: str) -> None:
-        text = clean_output(text)
         self._total += len(text)
         room = HEAD_BYTES - len(self._head.encode())
         if not self._tail and room > 0:
@@ -95,19 +97,3 @@ class Output:
             self._tail = kept
         else:
             self._tail += text
-
-
-def env_values(text: str) -> list[str]:
-    """The values of an env file (KEY=value lines, quotes taken off), to be masked in output."""
-    values = []
-    for line in text.splitlines():
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        _, equals, value = stripped.partition("=")
-        # A line without "=" is the rest of a quoted value that goes over several lines.
-        value = (value if equals else stripped).strip()
-        values.append(value)
-        quoted = value[:1] in "\"'" and value[:1] != ""
-        values.append(value.strip("\"'") if quoted else value.split(" #")[0].strip())
-    return values

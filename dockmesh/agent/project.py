@@ -35,6 +35,11 @@ class Project:
     env_text: str
 
     @property
+    def env_file(self) -> Path:
+        """Where the env file lies while Compose runs."""
+        return self.folder / ENV_FILE
+
+    @property
     def is_elsewhere(self) -> bool:
         """Whether its relative paths mean a folder that is not the agent's."""
         return self.directory != self.folder
@@ -47,21 +52,20 @@ class Project:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         paths = [self.folder / f"{prefix}{name}" for name in _names(len(self.files))]
-        env_file = self.folder / ENV_FILE
         try:
             for path, text in zip(paths, self.files, strict=True):
                 write_private(path, text)
-            write_private(env_file, self.env_text)
+            write_private(self.env_file, self.env_text)
             yield [
                 *self.named,
                 "--project-directory", str(self.directory),
                 *(part for path in paths for part in ("--file", str(path))),
-                "--env-file", str(env_file),
+                "--env-file", str(self.env_file),
             ]  # fmt: skip
             if not prefix:
                 self._remove_others(paths)
         finally:
-            env_file.unlink(missing_ok=True)
+            self.env_file.unlink(missing_ok=True)
             if prefix:
                 for path in paths:
                     path.unlink(missing_ok=True)

@@ -1,14 +1,35 @@
 """Runs Compose on a project's files."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from dockmesh.agent import compose
+from dockmesh.agent import compose, envvalues
 from dockmesh.agent.commands import Run
 from dockmesh.agent.document import JSON
-from dockmesh.agent.output import Output, env_values
 from dockmesh.agent.process import Ended, environment, run
 from dockmesh.agent.project import Project
+
+
+@contextmanager
+def written(project: Project, *, command: Run, docker_host: str, prefix: str = "") -> Iterator[list[str]]:
+    """As `project.written`; and no value of its env files gets into the command's output."""
+
+    def ask(arguments: Sequence[str]) -> str | None:
+        printed: list[str] = []
+        ended = run_compose(
+            arguments,
+            command=command,
+            project=project,
+            docker_host=docker_host,
+            on_output=printed.append,
+            on_stderr=lambda _: None,
+        )
+        return "".join(printed) if ended.exit_code == 0 else None
+
+    with project.written(prefix=prefix) as options:
+        command.output.hide(envvalues.values(project, options, ask))
+        yield options
 
 
 def run_compose(
@@ -40,17 +61,18 @@ def read_config(
 ) -> tuple[JSON | None, str]:
     """What Compose makes of the files; None with its words where it takes them for none."""
     said: list[str] = []
-    errors = Output(secrets=env_values(project.env_text))
+    errors: list[str] = []
     ended = run_compose(
         [*options, "config", "--format", "json"],
         command=command,
         project=project,
         docker_host=docker_host,
         on_output=said.append,
-        on_stderr=errors.write,
+        on_stderr=errors.append,
     )
     if ended.reason or ended.exit_code != 0:
-        return None, ended.reason or errors.text().strip() or f"ended with exit code {ended.exit_code}"
+        words = command.output.mask("".join(errors)).strip()
+        return None, ended.reason or words or f"ended with exit code {ended.exit_code}"
     try:
         config = json.loads("".join(said))
     except ValueError:

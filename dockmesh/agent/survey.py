@@ -7,10 +7,9 @@ from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
 from dockmesh.agent.labels import Labelled, Origin, read_file, read_labels
 from dockmesh.agent.mount_changes import compared
-from dockmesh.agent.output import Output, env_values
 from dockmesh.agent.place import View, view
 from dockmesh.agent.project import ENV_FILE, MAX_FILES, Project, project_of
-from dockmesh.agent.run_compose import read_config
+from dockmesh.agent.run_compose import read_config, written
 
 MAX_MOUNTS = 1000
 MAX_ERROR = 4000
@@ -57,14 +56,18 @@ class Surveyor:
             project = Project(
                 name, self._folder / name, Path(origin.directory), tuple(map(str, texts)), env_text
             )
-            command.output = Output(secrets=env_values(env_text))
-            with project.written(prefix=f".survey-{command.command_id}-") as options:
-                try:
+            try:
+                with written(
+                    project,
+                    command=command,
+                    docker_host=self._docker_host,
+                    prefix=f".survey-{command.command_id}-",
+                ) as options:
                     config, error = read_config(
                         options, command=command, project=project, docker_host=self._docker_host
                     )
-                except CommandError as missing:
-                    config, error = None, str(missing)
+            except CommandError as missing:
+                config, error = None, str(missing)
             project.tidy()
             if config is None:
                 found["compose_error"] = error[-MAX_ERROR:]

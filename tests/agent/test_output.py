@@ -1,6 +1,6 @@
 """Output of commands: bounded, masked, cleaned, and handed out in pieces."""
 
-from dockmesh.agent.output import HEAD_BYTES, LONGEST_LINE, TAIL_BYTES, Output, env_values
+from dockmesh.agent.output import HEAD_BYTES, LONGEST_LINE, TAIL_BYTES, Output
 
 
 def test_short_output_is_kept_whole() -> None:
@@ -65,14 +65,6 @@ def test_progress_of_an_output_whose_middle_was_dropped_is_its_end() -> None:
     _, position = output.since(0, limit=16 * 1024)
     output.write("end\n")
     assert output.since(position, limit=16 * 1024)[0] == "end\n"
-
-
-def test_values_of_an_env_file_are_found_in_all_its_spellings() -> None:
-    text = "# comment=no\nA=plain\nexport B='single quoted'\nC=\"double # quoted\"\nD=value # note\n\nE=\nF=a=b\n"
-    values = env_values(text)
-    for expected in ("plain", "single quoted", "double # quoted", "value", "a=b"):
-        assert expected in values
-    assert "no" not in values
 
 
 def test_control_characters_do_not_get_through() -> None:
