@@ -26,7 +26,7 @@ DESCRIPTIONS: dict[Permission, str] = {
     Permission.FLEET_READ: "See hosts, stacks, containers, deploys, backups and alerts.",
     Permission.FLEET_MANAGE: "Add, rename, label and remove hosts.",
     Permission.STACKS_DEPLOY: "Create, change, deploy, stop and remove stacks.",
-    Permission.BACKUPS_MANAGE: "Create, change, run and restore backups.",
+    Permission.BACKUPS_MANAGE: "Create, change, run and restore backups: root on the hosts, by commands and restores.",
     Permission.ALERTS_MANAGE: "Create, change and mute alert rules.",
     Permission.AUDIT_READ: "Read the audit log.",
     Permission.TOKENS_MANAGE: "Make, rotate and revoke API tokens.",

@@ -25,7 +25,8 @@ from dockmesh.agent.watcher import EngineWatcher
 log = logging.getLogger("dockmesh.agent")
 
 FIRST_READ_SECONDS = 8.0
-STOP_RUNNING_SECONDS = 15.0
+# A restic that is told to stop tidies up, and what was stopped for a backup is started again.
+STOP_RUNNING_SECONDS = 25.0
 STOP_REPORTING_SECONDS = 5.0
 
 

@@ -1,7 +1,7 @@
 """Backups: the executors of `backup`, `restore`, `verify` and the other commands on restic repositories."""
 
+import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -115,14 +115,12 @@ class Backups:
         restic.open()
         if identity == "latest":
             identity = _latest(_snapshots(restic, job_tag(_job(command))))
-        begun = time.time()
-        includes = [option for path in paths for option in ("--include", _literally(path))]
-        restic.shown("restore", identity, "--target", target, "--verify", *includes)
         for path in paths:
             # restic restores nothing and says nothing where the snapshot has no such path.
-            restored = Path(target) / path.lstrip("/")
-            if not os.path.lexists(restored) or restored.lstat().st_ctime < begun - 1:
+            if not _has(restic, identity, path):
                 raise CommandError(f"the snapshot has no {path}")
+        includes = [option for path in paths for option in ("--include", _literally(path))]
+        restic.shown("restore", identity, "--target", target, "--verify", *includes)
         return {"snapshot_id": identity, "target_path": target}
 
     def verify(self, command: Run) -> JSON:
@@ -240,6 +238,12 @@ def _texts(command: Run, key: str) -> list[str]:
     ):
         raise CommandError(f"payload: {key} must be a list of at most {MAX_PATTERNS} texts")
     return value
+
+
+def _has(restic: Restic, identity: str, path: str) -> bool:
+    listed = restic.call("ls", "--json", identity, path.rstrip("/") or "/")
+    nodes = [json.loads(line) for line in listed.splitlines()]
+    return any(node.get("path") == path.rstrip("/") for node in nodes) or path == "/"
 
 
 def _literally(path: str) -> str:

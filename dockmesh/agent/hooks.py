@@ -19,6 +19,8 @@ log = logging.getLogger("dockmesh.agent")
 DEFAULT_SECONDS = 300.0
 # How long the command after the backup may take when the agent stops.
 LAST_SECONDS = 8.0
+# And when the job's time limit is over: less than the server waits for a result after it.
+OVERTIME_SECONDS = 45.0
 _SHORTEST_ANSWER_SECONDS = 30.0
 
 
@@ -46,8 +48,14 @@ class Hooks:
             with self._stopped():
                 yield
         finally:
-            last = LAST_SECONDS if self._command.cancelled.is_set() else self._seconds
-            self._run("after", self._after, time.monotonic() + last, threading.Event())
+            self._run("after", self._after, self._last_moment(), threading.Event())
+
+    def _last_moment(self) -> float:
+        """Until when the command after may run: it also gets its turn when the time is over, or the agent stops."""
+        now = time.monotonic()
+        if self._command.cancelled.is_set():
+            return now + LAST_SECONDS
+        return max(self._command.deadline, now + OVERTIME_SECONDS)
 
     def _run(self, when: str, text: str, deadline: float, cancelled: threading.Event) -> None:
         if not text:

@@ -58,29 +58,32 @@ def hidden(path: str, docker_host: str) -> str:
     A mount namespace that was made before something was mounted goes on showing the empty folder underneath.
     """
     own = read()
-    here = covering(path, own)
-    if here is None:
-        return ""
-    inner = _join(here.root, os.path.relpath(path, here.path))
+    here = _shown(path, own)
     for other in _others(docker_host):
         # Where the host has what we see as `path`, and whether it still shows it there.
         places = [
-            _join(mount.path, os.path.relpath(inner, mount.root))
+            _join(mount.path, os.path.relpath(here[1], mount.root))
             for mount in other
-            if mount.device == here.device and is_below(inner, mount.root)
+            if mount.device == here[0] and is_below(here[1], mount.root)
         ]
-        tops = {place: top for place in places if (top := covering(place, other)) is not None}
-        shown = [place for place, top in tops.items() if top.device == here.device]
-        if tops and not shown:
-            return next(iter(tops.values())).path
+        shown = [place for place in places if _shown(place, other) == here]
+        over = covering(places[0], other) if places and not shown else None
+        if over is not None:
+            return over.path
         for place in shown:
             for mount in other:
                 if mount.path == place or not is_below(mount.path, place) or mount.kind in _NO_DATA:
                     continue
-                ours = covering(_join(path, os.path.relpath(mount.path, place)), own)
-                if ours is None or ours.device != mount.device:
+                seen_at = _join(path, os.path.relpath(mount.path, place))
+                if _shown(seen_at, own) != _shown(mount.path, other):
                     return mount.path
     return ""
+
+
+def _shown(path: str, mounts: Sequence[Mount]) -> tuple[str, str]:
+    """The file system that is seen at `path`, and the path within it."""
+    mount = covering(path, mounts)
+    return (mount.device, _join(mount.root, os.path.relpath(path, mount.path))) if mount else ("", path)
 
 
 def _others(docker_host: str) -> Iterator[list[Mount]]:

@@ -142,7 +142,7 @@ class Restic:
             if is_known:
                 raise CommandError(
                     f"{error}, but snapshots of this host were made into it: it is gone or its storage is not"
-                    " mounted. Nothing was made in its place",
+                    " mounted. Nothing was made in its place; Make the repository on the job's page does, if that is right",
                     exit_code=error.exit_code,
                 ) from None
             self._command.output.line(f"The repository {self._repository.name!r} is new; making it.")

@@ -562,7 +562,8 @@ def _locked(job_id: int, other_host_id: int | None = None) -> BackupJob:
         raise NotFound("There is no such backup job.")
     for locked_id in sorted({host_id, other_host_id or host_id}):
         fleet.lock_host(locked_id)
-    job = BackupJob.objects.select_for_update(of=("self",)).select_related("host").filter(pk=job_id).first()
+    jobs = BackupJob.objects.select_for_update(of=("self",)).select_related("host").defer("snapshots")
+    job = jobs.filter(pk=job_id).first()
     if job is None:
         raise NotFound("There is no such backup job.")
     return job

@@ -65,7 +65,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[ENDED],
     )
-    rows = table.ordered(BackupJob.objects.select_related("host"))
+    rows = table.ordered(BackupJob.objects.select_related("host").defer("snapshots"))
     if table.query:
         rows = rows.filter(Q(name__icontains=table.query) | Q(host__name__icontains=table.query))
     if last := table.filter_value("last"):

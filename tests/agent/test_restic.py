@@ -472,3 +472,18 @@ def test_a_repository_that_says_nothing_is_told_of(place: Place, monkeypatch: py
         error = fails(lambda: place.do("backup", agent=agent, source=source, seconds=4))
     assert "time limit reached" in str(error)
     assert "has not answered for 1 s" in place.output
+
+
+def test_in_a_repository_elsewhere_restic_removes_our_dead_lock(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.backup()
+    killed_while_it_holds_a_lock(place)
+    monkeypatch.setattr(restic_module.Restic, "_local_locks", lambda self: None)
+    with place.holder():
+        # A live one of our host name beside it: both stay.
+        assert len(place.do("unlock")["locks"]) == 2
+        assert "restic would remove a live one with it" in place.output
+        assert len(place.locks()) == 2
+    assert place.do("unlock")["locks"] == []
+    assert place.locks() == []

@@ -105,9 +105,10 @@ def test_dockers_own_volumes_with_options(docker_engine: DockerEngine, tmp_path:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
 @pytest.mark.parametrize("where", ["at", "below"])
 def test_a_mount_that_is_younger_than_the_agents_namespace_is_named(
-    tmp_path: Path, docker: str, where: str
+    tmp_path: Path, docker: str, where: str, kind: str
 ) -> None:
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)
@@ -125,7 +126,9 @@ def test_a_mount_that_is_younger_than_the_agents_namespace_is_named(
     if agent.stdout.readline() != "ready\n":
         agent.wait()
         pytest.skip("no right to make a mount namespace")
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(point)], check=True)
+    (tmp_path / "other").mkdir()
+    mount = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", str(tmp_path / "other")]
+    subprocess.run(["mount", *mount, str(point)], check=True)
     try:
         assert mounts.hidden(str(folder), docker) == ""
         assert agent.communicate("\n", timeout=20)[0] == f"{point}\n"

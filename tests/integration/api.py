@@ -40,7 +40,7 @@ class Api:
     def ended(self, path: str, *, seconds: float = 90) -> Any:
         """The deploy or run at `path` once it has ended."""
         return until(
-            lambda: found if (found := self.get(path))["status"] in ("success", "failure") else None,
+            lambda: found if (found := self.get(path))["status"] not in ("queued", "running") else None,
             seconds=seconds,
             what=lambda: f"{path} does not end: {self.get(path)}",
         )

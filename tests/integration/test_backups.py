@@ -163,3 +163,50 @@ def test_dockmesh_backs_up_its_own_database(place: Place, tmp_path: Path) -> Non
         assert database.execute("SELECT name FROM backups_backupjob").fetchall() == [("own",)]
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert not list((place.server.data_dir / "dumps").iterdir())
+
+
+def test_a_run_is_cancelled_and_what_a_job_says_is_done(place: Place, tmp_path: Path) -> None:
+    source, other = tmp_path / "source", tmp_path / "other"
+    for folder in (source, other):
+        folder.mkdir()
+        (folder / "file").write_text("content")
+    (source / "left.tmp").write_text("x")
+    place.agent.wait_log("nrolled", seconds=30)
+    job = place.api.post(
+        "backup-jobs",
+        {
+            "host": "alpha",
+            "name": "hooks",
+            "source_kind": "path",
+            "paths": [str(source), str(other)],
+            "excludes": ["*.tmp"],
+            "before_command": f"echo dumped > {source}/dump; test ! -e {tmp_path}/wait || sleep 300",
+            "after_command": f"echo $DOCKMESH_BACKUP_RESULT >> {tmp_path}/after",
+            "repository": "local",
+            "schedule": "@daily",
+        },
+        expect=201,
+    )
+    run = place.api.post(f"backup-jobs/{job['id']}/run", expect=202)
+    first = place.api.ended(f"backup-runs/{run['id']}")
+    assert (first["status"], first["files"]) == ("success", 3), first
+    [snapshot] = place.api.get(f"backup-jobs/{job['id']}/snapshots")["snapshots"]
+    assert snapshot["id"].startswith(first["snapshot_id"])
+
+    (tmp_path / "wait").touch()
+    run = place.api.post(f"backup-jobs/{job['id']}/run", expect=202)
+    path = f"backup-runs/{run['id']}"
+    until(lambda: "The command before" in place.api.get(path)["output"], seconds=60, what="it does not begin")
+    place.api.post(f"{path}/cancel", expect=202)
+    cancelled = place.api.ended(path)
+    assert (cancelled["status"], cancelled["error"][:12]) == ("cancelled", "Cancelled by"), cancelled
+    assert (tmp_path / "after").read_text() == "success\nfailure\n"
+    assert place.api.get(f"backup-jobs/{job['id']}")["last_status"] == "success"
+
+    (tmp_path / "repository").rename(tmp_path / "away")
+    (tmp_path / "wait").unlink()
+    run = place.api.post(f"backup-jobs/{job['id']}/run", expect=202)
+    gone = place.api.ended(f"backup-runs/{run['id']}")
+    assert gone["status"] == "failure"
+    assert "Nothing was made in its place" in gone["error"]
+    assert not (tmp_path / "repository").exists()

@@ -13,7 +13,7 @@ from dockmesh.fleet.simulation.world import SimulatedHost, moment
 VERSION = "0.1.0"
 AGENT = {
     "version": VERSION,
-    "capabilities": ["deploy", "backup"],
+    "capabilities": ["deploy", "backup", "backup-options"],
     "repositories": ["offsite"],
     "compose_version": "2.40.3",
     "restic_version": "0.18.1",
