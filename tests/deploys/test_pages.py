@@ -81,10 +81,10 @@ def test_a_stack_is_made_and_deployed_from_the_page(host: Host, operator: Client
 def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
     host: Host, operator: Client
 ) -> None:
-    typed = {**FORM, "host": host.pk, "compose_file": "services:\n  web: {ports: []}\n"}
+    typed = {**FORM, "host": host.pk, "compose_file": "services:\n  web: {tty: 1, tty: 2}\n"}
     page = operator.post("/stacks/new/", typed)
-    assert "Service web has no image." in text(page)
-    assert "web: {ports: []}" in text(page)
+    assert "Is not valid YAML: the key 'tty' is given twice in line 2" in text(page)
+    assert "web: {tty: 1, tty: 2}" in text(page)
     assert not Stack.objects.exists()
     page = operator.post("/stacks/new/", {**FORM, "host": "999"})
     assert "Select a valid choice" in text(page)
@@ -129,7 +129,7 @@ def test_files_are_changed_and_the_env_file_is_kept_unless_replaced(host: Host, 
     assert files.compose_file.endswith("# more\n")
     assert operator.post(path, {**new, "removes_env_file": "on"}).status_code == 302
     assert StackFiles.objects.get().env_file_sealed == ""
-    assert "Must have `services`" in text(operator.post(path, {**new, "compose_file": "web: 1"}))
+    assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}))
 
 
 @pytest.mark.parametrize(("page", "operation"), [("stop", "stop"), ("remove", "down")])

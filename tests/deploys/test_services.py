@@ -325,8 +325,8 @@ def test_the_output_that_is_kept_is_bounded(host: Host) -> None:
     ("field", "value"),
     [
         ("name", "Not A Name"),
-        ("compose_file", "services: []"),
-        ("env_file", "no equals sign"),
+        ("compose_file", "services: ["),
+        ("env_file", "A=\x07"),
         ("timeout_seconds", 5),
         ("timeout_seconds", True),
         ("timeout_seconds", 10.5),
