@@ -113,8 +113,9 @@ class Events:
                 self._follow()
             except EngineError as error:
                 log.debug("The event stream is refused: %s", error)
+                self.refused = error
                 if error.status in _REFUSALS:
-                    self.refused, wait = error, REFUSED_SECONDS
+                    wait = REFUSED_SECONDS
             except FAILURES as error:
                 log.debug("The event stream failed: %s", error)
             except Exception:

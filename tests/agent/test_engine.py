@@ -300,6 +300,22 @@ def test_what_a_socket_proxy_forbids_is_done_without_and_named(
 
 
 @pytest.mark.parametrize("path", ["/info", "/version", "/events"])
+@pytest.mark.parametrize("status", [500, 502, 200])
+def test_so_is_what_fails(
+    engine: StandIn, watch: Callable[[], Watched], quick: None, path: str, status: int
+) -> None:
+    engine.answers[path] = (status, "text/html", b"<html>\n<body>Bad Gateway</body>")
+    web = engine.add(1, "web")
+    watched = watch()
+    watched.wait_for("web", state="running")
+    engine.containers[web]["State"] |= {"Status": "exited", "ExitCode": 3}
+    snapshot = watched.wait_for("web", state="exited")
+    # A page in the place of the events is a stream that ends.
+    assert (path in snapshot.error) == (status != 200 or path != "/events")
+    assert watched.was_always_online
+
+
+@pytest.mark.parametrize("path", ["/info", "/version", "/events"])
 def test_so_is_what_hangs(
     engine: StandIn, watch: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
