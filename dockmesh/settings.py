@@ -118,6 +118,8 @@ def _database(database: env.Database) -> dict[str, Any]:
         "PASSWORD": database.password,
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
+        # A pooler that gives a session to others after each transaction loses such cursors.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {"connect_timeout": 2, **dict(database.options)},
     }
 

@@ -245,6 +245,7 @@ def _write_last_used(row: _Stored, now: datetime.datetime, address: str, user_ag
             last_used_address=address[:64],
             last_used_user_agent=CONTROLS.sub("?", user_agent)[:200],
         )
-    except DatabaseError:
-        # A full disk or a busy database must not take a read away.
-        logger.warning("the time of the last use of token %s could not be written", row.pk, exc_info=True)
+    except DatabaseError as error:
+        # A full disk, a busy or a read-only database must not take a read away.
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("The time of the last use of token %s could not be written: %s", row.pk, reason)

@@ -1,8 +1,10 @@
 """`/livez` and `/readyz`: is the process alive, and may it get requests?"""
 
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.loader import MigrationLoader
@@ -41,6 +43,7 @@ def failures() -> dict[str, str]:
     try:
         with waits_limited_to(DATABASE_SECONDS):
             _, missing = count_migrations()
+            is_read_only = _is_read_only()
     except (DatabaseError, InterfaceError) as error:
         if "django_migrations" in str(error):
             found["migrations"] = "none is applied"
@@ -50,7 +53,19 @@ def failures() -> dict[str, str]:
     else:
         if missing:
             found["migrations"] = f"{missing} not applied"
+        if is_read_only:
+            found["database"] = "it is read-only"
     return found
+
+
+def _is_read_only() -> bool:
+    """Whether no transaction may write: a standby, a read-only primary, a file or a disk that can't be written."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            return bool(cursor.fetchone()[0] == "on")
+    file = Path(connection.settings_dict["NAME"])
+    return not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
 class HealthMiddleware:

@@ -23,7 +23,7 @@ import psycopg
 from django.db import OperationalError
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
-from psycopg.errors import _WaitTimeout
+from psycopg.errors import ReadOnlySqlTransaction, _WaitTimeout
 
 REQUEST_SECONDS = 5.0  # what a server passes to `limit_waits`: the longest wait for one answer
 JOB_SECONDS = 60.0  # the same for periodic jobs, which may delete many rows in one statement
@@ -76,6 +76,9 @@ class LimitedConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             _rest()
             raise psycopg.OperationalError(f"the database did not answer within {timeout:g} s") from None
+        except ReadOnlySqlTransaction as error:
+            # A standby, or a primary that was made read-only: for a write it is as good as away.
+            raise psycopg.OperationalError(f"the database is read-only: {error}") from error
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection, transaction
 
 from dockmesh.audit import verification
 from dockmesh.audit.models import AuditEntry
-from dockmesh.core import clock, moving
+from dockmesh.core import clock, moving, starting
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.fleet.models import Host, ListeningSpan
-from dockmesh.web.management.commands.serve import only_one_replica
 from tokens.models import ApiToken, User
 
 # A server writes down every few seconds that it listens; after a longer pause than this none is running.
@@ -55,10 +53,10 @@ class Command(BaseCommand):
             with moving.source_database(file):
                 self._refuse_running(file)
                 moved = self._move()
-        except moving.CannotMove as error:
+        except (moving.CannotMove, starting.CannotStart) as error:
             raise CommandError(f"nothing was moved: {error}") from None
         except DatabaseError as error:
-            raise CommandError(f"nothing was moved: {' '.join(str(error).split())[:300]}") from None
+            raise CommandError(f"nothing was moved: {starting.in_one_line(error)}") from None
         self.stdout.write(
             f"Moved {sum(moved.values()):,} rows of {sum(map(bool, moved.values()))} tables from {file};"
             " the audit chain holds. From now on start the server with the same DOCKMESH_DATABASE_URL and data folder."
@@ -70,8 +68,7 @@ class Command(BaseCommand):
             raise moving.CannotMove(f"a server still works with {file}: stop it first, then wait 15 seconds")
 
     def _move(self) -> dict[str, int]:
-        with only_one_replica():
-            call_command("migrate", interactive=False, verbosity=0)
+        with starting.prepared_database(lambda what: self.stderr.write(f"dockmesh: {what}")):
             with transaction.atomic():
                 moved = moving.move_rows(refused_if_any=[User, Host, ApiToken, AuditEntry])
                 try:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import sys
-import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.core.wsgi import get_wsgi_application
-from django.db import OperationalError, connection, connections
+from django.db import DatabaseError, connection, connections
 from django.urls import get_resolver
 
 from dockmesh import __version__
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.reports import settle_restored
-from dockmesh.core import clock, health
+from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
 from dockmesh.fleet import heartbeat_lane
 from dockmesh.scheduler.runner import Scheduler
@@ -33,8 +27,6 @@ from dockmesh.web.middleware import HEADERS
 from dockmesh.web.services import setup_link
 from tokens.services import create_first_administrator, has_administrator
 
-DATABASE_WAIT_SECONDS = 60
-MIGRATION_LOCK = 0x646F636B6D657368  # any number that every replica agrees on
 DEFAULT_BIND = "127.0.0.1:8080"
 
 
@@ -63,13 +55,17 @@ class Command(BaseCommand):
             sockets = listener.bind_all(options["bind"] or [DEFAULT_BIND])
         except listener.BindError as error:
             raise CommandError(str(error), returncode=2) from None
-        self._wait_for_database()
         urls = listener.urls(sockets)
-        with only_one_replica():
-            call_command("migrate", interactive=False, verbosity=0)
-            clock.agree()
-            settle_restored()
-            path = self._first_administrator()
+        try:
+            starting.wait_for_database(self._say)
+            with starting.prepared_database(self._say):
+                clock.agree()
+                settle_restored()
+                path = self._first_administrator()
+        except starting.CannotStart as error:
+            raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(f"the database can't be used: {starting.in_one_line(error)}") from None
         for url in urls:
             self.stdout.write(f"dockmesh {__version__} listens on {url}/")
         if path:
@@ -106,21 +102,9 @@ class Command(BaseCommand):
 
         sys.exit(processes.Supervisor({"web": web, "scheduler": scheduler}, on_stop=stop).run())
 
-    def _wait_for_database(self) -> None:
-        deadline = time.monotonic() + DATABASE_WAIT_SECONDS
-        said = 0.0
-        while True:
-            try:
-                connection.ensure_connection()
-                return
-            except OperationalError as error:
-                reason = " ".join(str(error).split())[:300]
-                if time.monotonic() > deadline:
-                    raise CommandError(f"the database can't be reached: {reason}") from None
-                if time.monotonic() - said > 10:
-                    said = time.monotonic()
-                    self.stderr.write(f"dockmesh: waiting for the database: {reason}")
-                time.sleep(1)
+    def _say(self, what: str) -> None:
+        self.stderr.write(f"dockmesh: {what}")
+        self.stderr.flush()
 
     def _first_administrator(self) -> str | None:
         """Make the administrator that the environment names, or the path at which to make one in the browser."""
@@ -133,26 +117,6 @@ class Command(BaseCommand):
             except InvalidInput as error:
                 raise CommandError(_named_by_variable(error), returncode=2) from None
         return setup_link("")
-
-
-@contextmanager
-def only_one_replica() -> Iterator[None]:
-    """Of several servers that start together, one prepares the database and the others wait for it."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-        try:
-            yield
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
-        return
-    handle = os.open(settings.DOCKMESH_DATA_DIR / "start.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _heartbeat_lane() -> Lane:
