@@ -16,6 +16,7 @@ from dockmesh.agent.errors import StartError
 
 # Acknowledged commands are kept so that one handed out again is known; this many are plenty.
 KEPT = 10_000
+KEPT_CHARACTERS = 8_500  # of one value of a result: more than the longest error has
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS commands (
@@ -81,13 +82,9 @@ class Journal:
             row = self._db.execute("SELECT result FROM commands WHERE id = ?", (command_id,)).fetchone()
             if row is None or not row[0]:
                 return
-            result = json.loads(row[0])
-            if result.get("output"):
-                result["output"] = OUTPUT_REPORTED
-            result.pop("found", None)  # other people's files
             self._db.execute(
                 "UPDATE commands SET state = 'acknowledged', result = ? WHERE id = ?",
-                (json.dumps(result), command_id),
+                (_kept(row[0]), command_id),
             )
             self._db.execute(
                 "DELETE FROM commands WHERE state = 'acknowledged' AND position <="
@@ -143,6 +140,16 @@ class Journal:
     def close(self) -> None:
         with self._guard:
             self._db.close()
+
+
+def _kept(result: str) -> str:
+    """What is kept of a result that the server has: not its output, nor whatever else is long, such as a list."""
+    found = json.loads(result)
+    if found.get("output"):
+        found["output"] = OUTPUT_REPORTED
+    return json.dumps(
+        {key: value for key, value in found.items() if len(json.dumps(value)) <= KEPT_CHARACTERS}
+    )
 
 
 def failure(error: str, *, output: str = "", exit_code: int | None = None, seconds: float = 0.0) -> JSON:

@@ -106,3 +106,14 @@ def test_the_journal_stays_small_and_keeps_what_is_not_acknowledged(
         journal.acknowledge(str(number))
     assert [command_id for command_id, _ in journal.unacknowledged()] == ["0"]
     assert [journal.begin(str(number), "deploy") for number in (8, 7, 6, 5)] == [False, False, False, True]
+
+
+def test_of_a_result_that_the_server_has_only_what_is_short_is_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.begin(SEVEN, "snapshots")
+    error = "e" * 8000
+    journal.finish(SEVEN, {**failure(error, output="o" * 10_000), "snapshots": [{"id": "a" * 64}] * 1000})
+    journal.acknowledge(SEVEN)
+    assert journal.report_again(SEVEN)
+    told = {**failure(error, output="(The output was reported before.)\n"), "is_repeated": True}
+    assert journal.unacknowledged() == [(SEVEN, told)]
