@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 from typing import Any
 
@@ -9,10 +10,16 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from dockmesh.audit.services import SYSTEM
+from dockmesh.backups.models import BackupJob
+from dockmesh.core import clock
 from dockmesh.fleet import commands, services
-from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, Host
+from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, Host, HostPulse, Stack
+from dockmesh.fleet.simulation.agent import Client, Refused
 from dockmesh.fleet.simulation.world import make_hosts, services_of
+from tests.fleet.factories import make_host
 from tokens.models import ApiToken
+from tokens.principals import SYSTEM as SYSTEM_PRINCIPAL
+from tokens.services import create_token
 
 
 def test_the_same_seed_makes_the_same_fleet() -> None:
@@ -88,6 +95,86 @@ def test_deploys_and_backups_run(live_server: Any, monkeypatch: pytest.MonkeyPat
     assert not ApiToken.objects.exists()
 
 
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that takes no time and does not fail, asked for as often as can be."""
+    from dockmesh.fleet.simulation import agent, operator
+
+    monkeypatch.setattr(agent, "SECONDS", {"deploy": (0.0, 0.0), "backup": (0.0, 0.0)})
+    monkeypatch.setattr(agent, "FAILS", 0.0)
+    monkeypatch.setattr(operator, "LOOK_EVERY_SECONDS", 0.5)
+    monkeypatch.setattr(operator, "DEPLOY_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(operator, "ONE_IN", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_host_is_not_touched(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_itself(monkeypatch)
+    real, _ = make_host("real")
+    now = clock.now()
+    for name in ("shop", "blog", "analytics"):
+        Stack.objects.create(host=real, name=name, state="running", state_changed_at=now)
+    HostPulse.objects.filter(host=real).update(last_seen_at=now + datetime.timedelta(hours=1))
+    options = {"server": live_server.url, "hosts": 1, "containers": 3, "seed": 1, "interval": 1}
+    token = services.create_enrollment_token(actor=SYSTEM)[1]
+    call_command("simulatefleet", enrollment_token=token, duration=6, stdout=io.StringIO(), **options)
+    simulated = Host.objects.exclude(pk=real.pk).get()
+    assert AgentCommand.objects.filter(host=simulated).exists()
+    assert not AgentCommand.objects.filter(host=real).exists()
+    assert not Stack.objects.filter(host=real, is_managed=True).exists()
+    assert Stack.objects.filter(host=real).count() == 3
+    assert not BackupJob.objects.filter(host=real).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_earlier_runs_left_is_removed_and_nothing_else(
+    live_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_itself(monkeypatch)
+    real, _ = make_host("real")
+    labelled, _ = make_host("labelled")
+    Host.objects.filter(pk=labelled.pk).update(labels={"simulated": "no", "role": "web"})
+    Stack.objects.create(host=real, name="shop", state="running", state_changed_at=clock.now())
+    kept = create_token(principal=SYSTEM_PRINCIPAL, name="simulatefleet of mine", role="viewer").token
+    create_token(principal=SYSTEM_PRINCIPAL, name="simulatefleet 0123abcd", role="operator")
+    options = {"server": live_server.url, "hosts": 2, "containers": 3, "seed": 1, "interval": 1}
+    token = services.create_enrollment_token(actor=SYSTEM)[1]
+    call_command("simulatefleet", enrollment_token=token, duration=4, stdout=io.StringIO(), **options)
+    assert Host.objects.count() == 4
+    out = io.StringIO()
+    call_command("simulatefleet", remove=True, stdout=out)
+    assert set(Host.objects.all()) == {real, labelled}
+    assert Stack.objects.get().host == real
+    assert not BackupJob.objects.exists()
+    assert list(ApiToken.objects.all()) == [kept]
+    assert len(out.getvalue().splitlines()) == 3
+    call_command("simulatefleet", remove=True, stdout=out)
+    assert len(out.getvalue().splitlines()) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_never_takes_the_place_of_a_known_host(live_server: Any) -> None:
+    real, _ = make_host("real")
+    token = services.create_enrollment_token(actor=SYSTEM, host_id=real.pk)[1]
+    options = {"server": live_server.url, "enrollment_token": token, "hosts": 1, "duration": 1}
+    with pytest.raises(CommandError, match="for a known host"):
+        call_command("simulatefleet", stdout=io.StringIO(), **options)
+    # Nor where it can't look into the server's database.
+    client = Client(live_server.url)
+    with pytest.raises(Refused, match="can't take the place"):
+        client.post("agents/enroll", {"hostname": "web-01", "labels": {"simulated": "yes"}}, token=token)
+    client.close()
+    before = real.agent_digest
+    real.refresh_from_db()
+    assert real.agent_digest == before
+    assert EnrollmentToken.objects.get().used_at is None
+
+
+@pytest.mark.parametrize("given", [{"server": "http://127.0.0.1:1"}, {"enrollment_token": "dme_x"}])
+def test_what_is_needed_is_named(given: dict[str, str]) -> None:
+    with pytest.raises(CommandError, match="is required"):
+        call_command("simulatefleet", **given)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_without_work_nothing_is_asked_for(live_server: Any) -> None:
     options = {"server": live_server.url, "hosts": 1, "containers": 3, "seed": 1, "interval": 1}
@@ -102,7 +189,6 @@ def test_without_work_nothing_is_asked_for(live_server: Any) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_simulated_agent_carries_out_a_deploy(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from dockmesh.fleet.simulation import agent as simulation
-    from tests.fleet.factories import make_host
 
     monkeypatch.setattr(simulation, "SECONDS", {"deploy": (0.0, 0.0)})
     monkeypatch.setattr(simulation, "FAILS", 0.0)

@@ -110,6 +110,8 @@ def enroll(
     """
     name, labels = clean_name("hostname", hostname), clean_labels("labels", labels)
     if token.is_renewal:
+        if "simulated" in labels:
+            raise InvalidInput("labels", "a simulated host can't take the place of a known one.")
         return _renew(token, name, address)
     now = clock.now()
     _use(token, now, address)

@@ -97,6 +97,7 @@ class SimulatedAgent:
 
     host: SimulatedHost
     token: str
+    host_id: int = 0
     boot_id: str = ""
     sequence: int = 0
     known_digest: str = ""

@@ -1,11 +1,12 @@
 """The person at the simulated fleet: adopts some stacks, makes some backup jobs, and has them run now and then.
 
-Uses the REST API with a token, as anybody would.
+Uses the REST API with a token, as anybody would; but only on the hosts that this run has enrolled. What else the
+server looks after is real.
 """
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dockmesh.fleet.simulation.agent import Client, Refused, Unreachable
@@ -20,9 +21,12 @@ LOOK_EVERY_SECONDS = 2.0
 class Operator:
     """Works until `stop` is set; `say` is told what it was refused."""
 
-    def __init__(self, server: str, token: str, *, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, server: str, token: str, *, host_ids: Collection[int], seed: int, say: Callable[[str], None]
+    ) -> None:
         self._client = Client(server)
         self._token = token
+        self._host_ids = frozenset(host_ids)
         self._chance = random.Random(f"{seed}/operator")  # noqa: S311 - reproducible, not secret
         self._say = say
         self._stacks: list[int] = []
@@ -53,9 +57,7 @@ class Operator:
 
     def _take_in_hand(self) -> bool:
         """Whether there were stacks to take."""
-        found = self._client.get("stacks?is_managed=false&state=running&page_size=500", token=self._token)[
-            "results"
-        ]
+        found = [stack for host_id in sorted(self._host_ids)[:MOST] for stack in self._stacks_of(host_id)]
         if not found:
             return False
         count = min(max(len(found) // ONE_IN, 1), MOST)
@@ -71,6 +73,12 @@ class Operator:
             }
             self._jobs.append(self._post("backup-jobs", job)["id"])
         return True
+
+    def _stacks_of(self, host_id: int) -> list[dict[str, Any]]:
+        query = f"stacks?host={host_id}&is_managed=false&state=running&page_size=500"
+        stacks = self._client.get(query, token=self._token)["results"]
+        # A server that does not know this filter must not make a real stack one of ours.
+        return [stack for stack in stacks if stack["host"]["id"] in self._host_ids]
 
     def _ask(self, ids: list[int], path: str) -> None:
         """Ask for one at random. Where one runs already it is left alone."""

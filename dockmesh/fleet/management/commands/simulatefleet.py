@@ -16,13 +16,19 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.fleet import services
-from dockmesh.fleet.models import Host
+from dockmesh.fleet.models import EnrollmentToken, Host
 from dockmesh.fleet.simulation.agent import Client, Refused, SimulatedAgent, Unreachable
 from dockmesh.fleet.simulation.operator import Operator
 from dockmesh.fleet.simulation.run import run
 from dockmesh.fleet.simulation.world import make_hosts
+from tokens import secret
+from tokens.models import ApiToken
 from tokens.principals import SYSTEM as SYSTEM_PRINCIPAL
 from tokens.services import create_token, delete_token
+
+# What each simulated host carries, and by what it is known again.
+LABEL = {"simulated": "yes"}
+TOKEN_NAME = "simulatefleet "
 
 
 class Command(BaseCommand):
@@ -32,6 +38,8 @@ class Command(BaseCommand):
         "Simulates a fleet whose agents speak the real protocol over HTTP, and an operator who asks for deploys"
         " and backups. The enrollment token lets the first host in; the tokens of the others are made with"
         " --api-token, or without it straight in the server's database, which this command then has to share."
+        " It acts on the hosts that it enrolled itself and on nothing else; --remove takes away what is left of"
+        " earlier runs."
     )
 
     _shares_database = False
@@ -39,8 +47,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The size of the fleet and where it reports."""
         complain_in_one_line(parser)
-        parser.add_argument("--server", required=True, metavar="URL", help="the dockmesh server")
-        parser.add_argument("--enrollment-token", required=True, metavar="T", help="for the first host")
+        parser.add_argument("--server", metavar="URL", help="the dockmesh server")
+        parser.add_argument("--enrollment-token", metavar="T", help="for the first host")
+        parser.add_argument(
+            "--remove",
+            action="store_true",
+            help="remove the hosts of earlier runs with all that belongs to them, straight in the database; no other",
+        )
         parser.add_argument(
             "--api-token",
             metavar="T",
@@ -59,6 +72,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Returns after Ctrl-C, SIGTERM or the duration."""
+        if options["remove"]:
+            self._remove()
+            return
+        for option in ("server", "enrollment_token"):
+            if not options[option]:
+                raise CommandError(f"--{option.replace('_', '-')} is required")
+        _refuse_renewal(options["enrollment_token"])
         stop = threading.Event()
         try:
             agents = self._enroll(options)
@@ -67,7 +87,9 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         with self._operator_token(options) as token:
-            operator = threading.Thread(target=self._operate, args=(options, token, stop), daemon=True)
+            operator = threading.Thread(
+                target=self._operate, args=(options, token, agents, stop), daemon=True
+            )
             operator.start()
             tally = run(
                 agents,
@@ -82,9 +104,24 @@ class Command(BaseCommand):
             f"stopped: {tally.heartbeats} heartbeats, {tally.refused} refused, {tally.unreachable} lost"
         )
 
-    def _operate(self, options: dict[str, Any], token: str, stop: threading.Event) -> None:
+    def _operate(
+        self, options: dict[str, Any], token: str, agents: list[SimulatedAgent], stop: threading.Event
+    ) -> None:
         if token:
-            Operator(options["server"], token, seed=options["seed"], say=self._say).run(stop)
+            host_ids = [agent.host_id for agent in agents]
+            operator = Operator(
+                options["server"], token, host_ids=host_ids, seed=options["seed"], say=self._say
+            )
+            operator.run(stop)
+
+    def _remove(self) -> None:
+        """Remove the hosts that carry the simulation's label, and the tokens of runs that were killed."""
+        for host_id, name in simulated_hosts():
+            services.remove_host(actor=SYSTEM, host_id=host_id)
+            self._say(f"removed {name}")
+        for token_id, name in _left_tokens():
+            delete_token(principal=SYSTEM_PRINCIPAL, token_id=token_id)
+            self._say(f"removed the token {name}")
 
     @contextmanager
     def _operator_token(self, options: dict[str, Any]) -> Iterator[str]:
@@ -94,7 +131,7 @@ class Command(BaseCommand):
             return
         issued = create_token(
             principal=SYSTEM_PRINCIPAL,
-            name=f"simulatefleet {secrets.token_hex(4)}",
+            name=f"{TOKEN_NAME}{secrets.token_hex(4)}",
             role="operator",
             expires_at=clock.now() + datetime.timedelta(days=1),
         )
@@ -113,13 +150,16 @@ class Command(BaseCommand):
         agents: list[SimulatedAgent] = []
         try:
             for world in worlds:
-                labels = {"simulated": "yes", "role": world.name.split("-")[0]}
+                labels = {**LABEL, "role": world.name.split("-")[0]}
                 answer = client.post(
                     "agents/enroll", {"hostname": world.name, "labels": labels}, token=next(tokens)
                 )
                 agents.append(
                     SimulatedAgent(
-                        world, answer["agent_token"], interval_seconds=answer["heartbeat_interval_seconds"]
+                        world,
+                        answer["agent_token"],
+                        host_id=answer["host"]["id"],
+                        interval_seconds=answer["heartbeat_interval_seconds"],
                     )
                 )
                 if len(agents) == 1:
@@ -150,6 +190,30 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def simulated_hosts() -> list[tuple[int, str]]:
+    """The hosts that earlier runs have left, by name."""
+    rows = Host.objects.order_by("name").values_list("pk", "name", "labels")
+    return [(pk, name) for pk, name, labels in rows if LABEL.items() <= labels.items()]
+
+
+def _left_tokens() -> list[tuple[int, str]]:
+    rows = ApiToken.objects.filter(name__regex=f"^{TOKEN_NAME}[0-9a-f]{{8}}$", created_by=SYSTEM.name)
+    return list(rows.values_list("pk", "name"))
+
+
+def _refuse_renewal(token: str) -> None:
+    """A token for a known host would put a simulated agent in the place of the real one, as far as can be told."""
+    text = secret.parse(token)
+    try:
+        is_renewal = (
+            text and EnrollmentToken.objects.filter(public_id=text.public_id, is_renewal=True).exists()
+        )
+    except DatabaseError:
+        return
+    if is_renewal:
+        raise CommandError("the enrollment token is for a known host, which a simulated one must not replace")
 
 
 def _is_ours(host: dict[str, Any]) -> bool:
