@@ -9,6 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from dockmesh.core import clock
+from dockmesh.core.forms import ChangeForm
 from tokens.models import ApiToken, Role
 from tokens.permissions import DESCRIPTIONS, Permission
 from tokens.principals import Principal
@@ -141,7 +142,7 @@ class NewTokenForm(forms.Form):
         return clock.now() + datetime.timedelta(days=int(lifetime)) if lifetime else None
 
 
-class TokenForm(forms.Form):
+class TokenForm(ChangeForm):
     """What of a token can be changed."""
 
     name = forms.CharField(
@@ -175,7 +176,7 @@ class TokenForm(forms.Form):
 
     def changes(self) -> dict[str, Any]:
         """What the user changed, as the service takes it."""
-        changed = {name: self.cleaned_data[name] for name in self.changed_data}
+        changed = super().changes()
         if "role" in changed:
             changed["role"] = int(changed["role"])
         return changed
@@ -194,7 +195,7 @@ class RotateForm(forms.Form):
     seen = forms.CharField(widget=forms.HiddenInput, required=False, max_length=64)
 
 
-class RoleForm(forms.Form):
+class RoleForm(ChangeForm):
     """A custom role."""
 
     name = forms.CharField(

@@ -259,7 +259,7 @@ def role_edit(request: HttpRequest, id: int) -> HttpResponse:
         status = 400
         if form.is_valid():
             try:
-                services.change_role(principal=principal, role_id=id, **form.cleaned_data)
+                services.change_role(principal=principal, role_id=id, **form.changes())
             except DomainError as error:
                 add_refusal(form, error)
                 status = error.status

@@ -1,6 +1,5 @@
 """REST: `alert-rules`, `alerts`, `alert-channels`."""
 
-from dataclasses import asdict
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
@@ -57,12 +56,6 @@ def rules_with_firing() -> QuerySet[AlertRule]:
     return AlertRule.objects.annotate(
         firing=Count("alerts", filter=Q(alerts__status=Alert.Status.FIRING))
     ).order_by("name")
-
-
-def rule_input(rule: AlertRule) -> services.RuleInput:
-    """A stored rule as an input, to be changed in part."""
-    names = services.RuleInput.__dataclass_fields__
-    return services.RuleInput(**{name: getattr(rule, name) for name in names})
 
 
 def _page(view: GenericAPIView[Any], rows: QuerySet[Any], shape: Any) -> Response:
@@ -132,13 +125,10 @@ class Rule(APIView):
     @extend_schema(operation_id="alert_rules_change", request=RuleChange, responses=RuleShape)
     def patch(self, request: Request, pk: int) -> Response:
         """Change what is sent; the rest stays."""
-        stored = get_object_or_404(AlertRule, pk=pk)
+        get_object_or_404(AlertRule, pk=pk)
         body = RuleChange(data=request.data)
         body.is_valid(raise_exception=True)
-        values = asdict(rule_input(stored)) | body.validated_data
-        if "kind" in body.validated_data and "parameters" not in body.validated_data:
-            values["parameters"] = {}
-        services.change_rule(actor=actor_of(request), rule_id=pk, rule=services.RuleInput(**values))
+        services.change_rule(actor=actor_of(request), rule_id=pk, **body.validated_data)
         return Response(RuleShape(rules_with_firing().get(pk=pk)).data)
 
     @extend_schema(operation_id="alert_rules_remove", responses={204: None})
@@ -222,15 +212,10 @@ class ChannelDetail(APIView):
     @extend_schema(operation_id="alert_channels_change", request=ChannelChange, responses=ChannelShape)
     def patch(self, request: Request, pk: int) -> Response:
         """Change what is sent; the address stays unless a new one is sent."""
-        stored = get_object_or_404(Channel, pk=pk)
+        get_object_or_404(Channel, pk=pk)
         body = ChannelChange(data=request.data)
         body.is_valid(raise_exception=True)
-        values = {
-            "name": stored.name,
-            "minimum_severity": stored.minimum_severity,
-            "is_enabled": stored.is_enabled,
-        } | body.validated_data
-        channel = services.change_channel(actor=actor_of(request), channel_id=pk, **values)
+        channel = services.change_channel(actor=actor_of(request), channel_id=pk, **body.validated_data)
         return Response(ChannelShape(channel).data)
 
     @extend_schema(operation_id="alert_channels_remove", responses={204: None})

@@ -7,10 +7,11 @@ from django import forms
 from dockmesh.alerts import kinds, services
 from dockmesh.alerts.models import AlertRule, Channel
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.forms import ChangeForm
 from dockmesh.fleet.states import ContainerState
 
 
-class RuleForm(forms.Form):
+class RuleForm(ChangeForm):
     """A rule. Fields that the chosen kind does not take are left out of what is stored."""
 
     name = forms.CharField(
@@ -92,7 +93,7 @@ class RuleForm(forms.Form):
         label="Enabled", required=False, initial=True, help_text="A disabled rule resolves its alerts."
     )
 
-    def rule_input(self, *, stored: AlertRule | None = None) -> services.RuleInput:
+    def rule_input(self) -> services.RuleInput:
         """What the service takes; raises `InvalidInput` for labels that aren't `key=value`."""
         data = self.cleaned_data
         names = kinds.parameter_names(data["kind"])
@@ -103,7 +104,6 @@ class RuleForm(forms.Form):
             is_enabled=data["is_enabled"],
             for_seconds=data["for_seconds"],
             cooldown_seconds=data["cooldown_seconds"],
-            muted_until=stored.muted_until if stored else None,
             match_host=data["match_host"],
             match_stack=data["match_stack"],
             match_name=data["match_name"],
@@ -111,8 +111,17 @@ class RuleForm(forms.Form):
             parameters={name: data[name] for name in names if data[name] is not None},
         )
 
+    def rule_changes(self) -> dict[str, Any]:
+        """What the user changed of a rule, as the service takes it."""
+        wanted, names = self.rule_input(), set(self.changed_data)
+        if names & {"kind", *kinds.parameter_names(wanted.kind)}:
+            names.add("parameters")
+        return {
+            name: getattr(wanted, name) for name in names if name in services.RuleInput.__dataclass_fields__
+        }
 
-class ChannelForm(forms.Form):
+
+class ChannelForm(ChangeForm):
     """A channel. When one is changed its kind stays, and an empty address leaves the stored one."""
 
     name = forms.CharField(label="Name", max_length=200, help_text="How you call it, like ops-chat.")

@@ -1,8 +1,8 @@
 """Writing alert rules, alerts and channels."""
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -72,16 +72,21 @@ def create_rule(*, actor: Actor, rule: RuleInput) -> AlertRule:
 
 
 @transaction.atomic
-def change_rule(*, actor: Actor, rule_id: int, rule: RuleInput) -> AlertRule:
-    """Bring a rule to `rule`. Where what it looks at changes, its open alerts start over."""
-    values = _clean(rule)
+def change_rule(*, actor: Actor, rule_id: int, **changes: Any) -> AlertRule:
+    """Change fields of `RuleInput`; the others stay. Where what it looks at changes, its open alerts start over.
+
+    Raises `InvalidInput`, or `Conflict` for a name in use.
+    """
     stored = _locked(AlertRule, rule_id)
+    if changes.get("kind", stored.kind) != stored.kind:
+        changes.setdefault("parameters", {})
+    values = _clean(replace(rule_input(stored), **changes))
     changed = {name: value for name, value in values.items() if getattr(stored, name) != value}
     if not changed:
         return stored
     for name, value in changed.items():
         setattr(stored, name, value)
-    _save(stored)
+    _save(stored, list(changed))
     if set(changed) - {"name", "severity", "muted_until", "cooldown_seconds", "is_enabled"}:
         stored.alerts.filter(status=Alert.Status.PENDING).delete()
     _audit(actor, Action.ALERT_RULE_CHANGED, stored, changed)
@@ -120,6 +125,11 @@ def has_recommended_rules() -> bool:
     """Whether a rule with each recommended name exists."""
     names = [rule.name for rule in RECOMMENDED]
     return AlertRule.objects.filter(name__in=names).count() == len(names)
+
+
+def rule_input(rule: AlertRule) -> RuleInput:
+    """A stored rule as an input."""
+    return RuleInput(**{name: getattr(rule, name) for name in RuleInput.__dataclass_fields__})
 
 
 def preview(*, rule: RuleInput) -> list[kinds.Match]:
@@ -266,7 +276,6 @@ def _audit_alert(action: Action, rule: AlertRule, alert: Alert) -> None:
     )
 
 
-@transaction.atomic
 def create_channel(
     *, actor: Actor, name: str, kind: str, url: str, minimum_severity: str = "info", is_enabled: bool = True
 ) -> Channel:
@@ -278,30 +287,42 @@ def create_channel(
         minimum_severity=_one_of("minimum_severity", minimum_severity, SEVERITIES),
         is_enabled=is_enabled,
     )
-    _save(channel)
-    _audit_channel(actor, Action.CHANNEL_CREATED, channel)
+    with transaction.atomic():
+        _save(channel)
+        _audit_channel(actor, Action.CHANNEL_CREATED, channel)
     return channel
 
 
-@transaction.atomic
 def change_channel(
     *,
     actor: Actor,
     channel_id: int,
-    name: str,
-    minimum_severity: str,
-    is_enabled: bool,
+    name: str | None = None,
+    minimum_severity: str | None = None,
+    is_enabled: bool | None = None,
     url: str = "",
 ) -> Channel:
-    """Change a channel; an empty `url` leaves the address as it is."""
-    channel = _locked(Channel, channel_id)
-    channel.name = clean_name("name", name)
-    channel.minimum_severity = _one_of("minimum_severity", minimum_severity, SEVERITIES)
-    channel.is_enabled = is_enabled
-    if url:
-        channel.sealed_url = seal(_clean_url(channel.kind, url), purpose=URL_PURPOSE)
-    _save(channel)
-    _audit_channel(actor, Action.CHANNEL_CHANGED, channel)
+    """Change what is given of a channel; its kind stays. Raises `InvalidInput` or `Conflict`."""
+    # Looked at before the row is locked: that takes a while.
+    kind = Channel.objects.filter(pk=channel_id).values_list("kind", flat=True).first()
+    address = _clean_url(kind, url) if url and kind else ""
+    with transaction.atomic():
+        channel = _locked(Channel, channel_id)
+        changed = []
+        if name is not None:
+            channel.name = clean_name("name", name)
+            changed.append("name")
+        if minimum_severity is not None:
+            channel.minimum_severity = _one_of("minimum_severity", minimum_severity, SEVERITIES)
+            changed.append("minimum_severity")
+        if is_enabled is not None:
+            channel.is_enabled = is_enabled
+            changed.append("is_enabled")
+        if address:
+            channel.sealed_url = seal(address, purpose=URL_PURPOSE)
+            changed.append("sealed_url")
+        _save(channel, changed)
+        _audit_channel(actor, Action.CHANNEL_CHANGED, channel)
     return channel
 
 
@@ -388,10 +409,10 @@ def _check_base(address: str) -> None:
         )
 
 
-def _save(row: R) -> R:
+def _save(row: R, fields: Sequence[str] | None = None) -> R:
     try:
         with transaction.atomic():
-            row.save()
+            row.save(update_fields=fields)
     except IntegrityError:
         raise Conflict(f"The name {row.name!r} is in use.", errors={"name": ["is in use already."]}) from None
     return row

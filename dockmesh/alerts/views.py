@@ -1,7 +1,6 @@
 """The pages of alerts, rules and channels."""
 
 import datetime
-from dataclasses import replace
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.alerts import deliveries, services
-from dockmesh.alerts.api import rule_input, rules_with_firing
+from dockmesh.alerts.api import rules_with_firing
 from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, initial_of
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.audit.services import Actor
@@ -166,12 +165,12 @@ def _rule_form(request: HttpRequest, stored: AlertRule | None) -> HttpResponse:
     matches = None
     if request.method == "POST" and form.is_valid():
         try:
-            wanted = form.rule_input(stored=stored)
+            wanted = form.rule_input()
             if "preview" in request.POST:
                 matches = services.preview(rule=wanted)
             else:
                 if stored:
-                    services.change_rule(actor=_actor(request), rule_id=stored.pk, rule=wanted)
+                    services.change_rule(actor=_actor(request), rule_id=stored.pk, **form.rule_changes())
                 else:
                     services.create_rule(actor=_actor(request), rule=wanted)
                 messages.success(request, f"The rule {wanted.name} is saved.")
@@ -192,9 +191,7 @@ def rule(request: HttpRequest, pk: int) -> HttpResponse:
         hours = int(form.cleaned_data["hours"])
         until = clock.now() + datetime.timedelta(hours=hours) if hours else None
         try:
-            services.change_rule(
-                actor=_actor(request), rule_id=pk, rule=replace(rule_input(found), muted_until=until)
-            )
+            services.change_rule(actor=_actor(request), rule_id=pk, muted_until=until)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -282,7 +279,7 @@ def change_channel(request: HttpRequest, pk: int) -> HttpResponse:
     form = ChannelForm(request.POST or None, stored=stored, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            services.change_channel(actor=_actor(request), channel_id=pk, **form.cleaned_data)
+            services.change_channel(actor=_actor(request), channel_id=pk, **form.changes())
         except DomainError as error:
             add_refusal(form, error)
         else:

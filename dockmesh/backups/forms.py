@@ -10,14 +10,14 @@ from dockmesh.backups.models import (
     BackupJob,
     BackupRun,
 )
-from dockmesh.core.forms import ConfirmForm
+from dockmesh.core.forms import ChangeForm, ConfirmForm
 from dockmesh.fleet.models import Host
 
 MOST_SNAPSHOTS = 200
 CODE = {"class": "code", "autocomplete": "off", "spellcheck": "false"}
 
 
-class JobForm(forms.Form):
+class JobForm(ChangeForm):
     """A job, but for its host."""
 
     name = forms.CharField(label="Name", max_length=200, help_text="Unique; it is the label job on /metrics.")

@@ -131,7 +131,7 @@ def change_job(request: HttpRequest, pk: int) -> HttpResponse:
     form = JobForm(request.POST or None, initial=initial_of(found))
     if request.method == "POST" and form.is_valid():
         try:
-            services.change_job(actor=actor_of(request), job_id=pk, **form.cleaned_data)
+            services.change_job(actor=actor_of(request), job_id=pk, **form.changes())
         except DomainError as error:
             add_refusal(form, error)
         else:

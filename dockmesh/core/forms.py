@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import hmac
+import json
 import re
 from typing import Any
 
 from django import forms
+from django.utils.functional import cached_property
 
 from dockmesh.core.errors import DomainError
+
+SEEN = "seen_values"
 
 
 def add_refusal(form: forms.BaseForm, error: DomainError) -> None:
@@ -23,6 +29,60 @@ def add_refusal(form: forms.BaseForm, error: DomainError) -> None:
             placed = True
     if not placed:
         form.add_error(None, error.detail)
+
+
+class ChangeForm(forms.Form):
+    """A form that changes something: `changes` is what the user changed of what they saw, and nothing else.
+
+    What was shown goes along with the form as one short mark for each field (the tag `form_errors` writes it). So what
+    somebody else has changed in the meantime is not put back by a form that was opened before.
+    """
+
+    @property
+    def seen(self) -> str:
+        """The marks of what the fields showed when the form was opened."""
+        if self.is_bound:
+            return str(self.data.get(self.add_prefix(SEEN), ""))
+        return json.dumps({name: self._mark(field, self._shown(name)) for name, field in self.fields.items()})
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """The names of the fields that the user changed; by what is stored where the form does not say what it showed."""
+        try:
+            marks = json.loads(self.seen)
+        except ValueError:
+            marks = None
+        if not isinstance(marks, dict):
+            return [name for name, bound in self._bound_items() if bound._has_changed()]  # type: ignore[attr-defined]
+        return [
+            name
+            for name, field in self.fields.items()
+            if marks.get(name) != self._mark(field, self[name].data)
+        ]
+
+    def changes(self) -> dict[str, Any]:
+        """What the user changed, by field."""
+        return {name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data}
+
+    def _shown(self, name: str) -> Any:
+        """The field's first value as a browser would send it back."""
+        field, value = self.fields[name], self[name].value()
+        if isinstance(field, forms.BooleanField):
+            return bool(value)
+        if isinstance(field, forms.MultipleChoiceField):
+            return [str(each) for each in value or []]
+        if isinstance(field, forms.ChoiceField):
+            return "" if value is None else str(value)
+        return field.widget.format_value(value)
+
+    @staticmethod
+    def _mark(field: forms.Field, value: Any) -> str:
+        with contextlib.suppress(forms.ValidationError):
+            value = field.clean(value)
+        if isinstance(value, list):
+            value = sorted(map(str, value))
+        text = repr("" if value is None else value).replace("\\r\\n", "\\n")
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 class ConfirmForm(forms.Form):

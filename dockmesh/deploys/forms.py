@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 
-from dockmesh.core.forms import ConfirmForm
+from dockmesh.core.forms import ChangeForm, ConfirmForm
 from dockmesh.deploys.compose import MAX_COMPOSE_CHARACTERS, MAX_ENV_CHARACTERS
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS
 from dockmesh.deploys.places import MAX_DIRECTORY_CHARACTERS
@@ -16,7 +16,7 @@ def _code(rows: int, placeholder: str = "") -> forms.Textarea:
     return forms.Textarea(attrs={**attributes, "placeholder": placeholder} if placeholder else attributes)
 
 
-class FilesForm(forms.Form):
+class FilesForm(ChangeForm):
     """The files of a stack."""
 
     compose_file = forms.CharField(
@@ -166,18 +166,21 @@ class ChangeStackForm(FilesForm):
             del self.fields["removes_env_file"]
 
     def wish(self) -> dict[str, Any]:
-        """What `services.change_stack` takes."""
-        values = dict(self.cleaned_data)
-        if not values.pop("removes_env_file", False) and not values["env_file"].strip():
-            del values["env_file"]
-        texts = [values.pop(f"override_{index}") for index in range(len(self._overrides))]
-        values["override_files"] = [
-            {"path": path, "content": text}
-            for path, text in zip(self._overrides, texts, strict=True)
-            if text.strip()
-        ]
-        if not values.pop("is_directory_decided") and "project_directory" not in self.changed_data:
-            del values["project_directory"]
+        """What `services.change_stack` takes: the parts that the user changed."""
+        values, now = self.changes(), self.cleaned_data
+        if values.pop("removes_env_file", False):
+            values["env_file"] = now["env_file"]
+        elif not values.get("env_file", "").strip():
+            values.pop("env_file", None)
+        names = [f"override_{index}" for index in range(len(self._overrides))]
+        if any([values.pop(name, None) is not None for name in names]):
+            values["override_files"] = [
+                {"path": path, "content": now[name]}
+                for path, name in zip(self._overrides, names, strict=True)
+                if now[name].strip()
+            ]
+        if values.pop("is_directory_decided", False):
+            values["project_directory"] = now["project_directory"]
         return values
 
 

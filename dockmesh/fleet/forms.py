@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 
+from dockmesh.core.forms import ChangeForm
 from dockmesh.fleet.models import Host
 
 LIFETIMES = (("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"))
@@ -23,7 +24,7 @@ class AddHostForm(forms.Form):
     )
 
 
-class HostForm(forms.Form):
+class HostForm(ChangeForm):
     """What of a host can be changed."""
 
     name = forms.CharField(

@@ -159,7 +159,7 @@ def change_host(request: HttpRequest, pk: int) -> HttpResponse:
     form = HostForm(request.POST or None, initial=HostForm.initial_of(found))
     if request.method == "POST" and form.is_valid():
         try:
-            services.change_host(actor=actor_of(request), host_id=pk, **form.cleaned_data)
+            services.change_host(actor=actor_of(request), host_id=pk, **form.changes())
         except DomainError as error:
             add_refusal(form, error)
         else:

@@ -259,11 +259,7 @@ def test_disabling_a_rule_resolves_its_alerts() -> None:
     made = rule("host_offline")
     make_host("web-1", seen_seconds_ago=100)
     services.evaluate()
-    services.change_rule(
-        actor=SYSTEM,
-        rule_id=made.pk,
-        rule=services.RuleInput(name="host_offline", kind="host_offline", is_enabled=False),
-    )
+    services.change_rule(actor=SYSTEM, rule_id=made.pk, is_enabled=False)
     services.evaluate()
     assert firing() == []
 

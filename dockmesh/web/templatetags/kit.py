@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from dockmesh.core import clock
+from dockmesh.core.forms import SEEN, ChangeForm
 from dockmesh.core.tables import Table
 from dockmesh.web import charts, navigation, text
 from dockmesh.web.states import TONES, tone_of
@@ -170,11 +171,14 @@ def field(bound: BoundField) -> dict[str, Any]:
 
 @register.simple_tag
 def form_errors(form: forms.BaseForm) -> SafeString:
-    """What is wrong with the form as a whole, above its fields."""
+    """What is wrong with the form as a whole, above its fields; and, of one that changes something, what it showed."""
+    seen = mark_safe("")
+    if isinstance(form, ChangeForm):
+        seen = format_html('<input type="hidden" name="{}" value="{}">', form.add_prefix(SEEN), form.seen)
     errors = form.non_field_errors()
     if not errors:
-        return mark_safe("")
-    return format_html(
+        return seen
+    return seen + format_html(
         '<div class="notice notice-bad" role="alert">{}<div>{}</div></div>',
         _use("circle-alert", "icon"),
         " ".join(str(error) for error in errors),
