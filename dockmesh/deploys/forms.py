@@ -173,7 +173,7 @@ class ChangeStackForm(FilesForm):
         elif not values.get("env_file", "").strip():
             values.pop("env_file", None)
         names = [f"override_{index}" for index in range(len(self._overrides))]
-        if any([values.pop(name, None) is not None for name in names]):
+        if [values.pop(name) for name in names if name in values]:
             values["override_files"] = [
                 {"path": path, "content": now[name]}
                 for path, name in zip(self._overrides, names, strict=True)
