@@ -68,20 +68,20 @@ def read_labels(docker_host: str, project: str) -> Labelled:
     return Labelled(origin, tuple(sorted(others)), tuple(sorted(mounts, key=lambda m: (m.service, m.target))))
 
 
-def read_file(path: str) -> JSON:
-    """`path` with its `content`, or with an `error` that says why it can't be read."""
+def read_file(path: str, *, most: int = MAX_READ_BYTES) -> JSON:
+    """`path` with its `content` of at most `most` bytes, or with an `error` that says why it can't be read."""
     try:
         # Not blocking: a FIFO without a writer would hold up for ever, and what it is, is only known once open.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return {"path": path, "error": "is no regular file"}
-            raw = file.read(MAX_READ_BYTES + 1)
+            raw = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "can't be opened"
         return {"path": path, "error": reason}
-    if len(raw) > MAX_READ_BYTES:
-        return {"path": path, "error": f"is larger than {MAX_READ_BYTES} bytes"}
+    if len(raw) > most:
+        return {"path": path, "error": f"is too large: {MAX_READ_BYTES} bytes are read at most"}
     try:
         content = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -101,9 +101,11 @@ def _of_image(api: docker.APIClient, container: JSON) -> dict[str, str]:
 
 def _origin(labels: dict[str, str], of_image: dict[str, str]) -> Origin | None:
     """None where Compose did not say it. An image may carry labels of that name: they name what its maker wants read."""
-    said = {key: value for key, value in labels.items() if of_image.get(key) != value}
+    ours = (_DIRECTORY, _CONFIG_FILES, _ENV_FILES)
+    said = {key: labels[key] for key in ours if key in labels and of_image.get(key) != labels[key]}
     directory = said.get(_DIRECTORY, "")
-    if not os.path.isabs(directory):
+    # Compose writes no path that can't be sent on.
+    if not os.path.isabs(directory) or any(_CONTROLS.search(text) for text in said.values()):
         return None
     return Origin(
         directory, _split(said.get(_CONFIG_FILES, ""), directory), _split(said.get(_ENV_FILES, ""), directory)

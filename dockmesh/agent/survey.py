@@ -1,15 +1,16 @@
 """Surveys a Compose project that was started outside dockmesh, so that it can be adopted with what it is made of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
-from dockmesh.agent.labels import Labelled, Origin, read_file, read_labels
+from dockmesh.agent.labels import MAX_READ_BYTES, Labelled, Origin, read_file, read_labels
 from dockmesh.agent.mount_changes import compared
 from dockmesh.agent.place import View, view
 from dockmesh.agent.project import ENV_FILE, MAX_FILES, Project, project_of
 from dockmesh.agent.run_compose import read_config, written
+from dockmesh.agent.text import clean_output
 
 MAX_MOUNTS = 1000
 MAX_ERROR = 4000
@@ -36,8 +37,8 @@ class Surveyor:
         is_visible = view(self._docker_host, Path(origin.directory)) is View.SEEN
         files, env_files = _unread(origin), []
         if is_visible:
-            files = [read_file(path) for path in origin.config_files[:MAX_FILES]]
-            env_files = [read_file(path) for path in _env_files(origin)[:MAX_FILES]]
+            files = _read(origin.config_files)
+            env_files = _read(_env_files(origin))
         found: JSON = {
             "project_directory": origin.directory,
             "is_directory_visible": is_visible,
@@ -70,10 +71,21 @@ class Surveyor:
                 config, error = None, str(missing)
             project.tidy()
             if config is None:
-                found["compose_error"] = error[-MAX_ERROR:]
+                found["compose_error"] = clean_output(error)[-MAX_ERROR:]
             else:
                 found["mounts"] = compared(labelled.mounts, config)[:MAX_MOUNTS]
         return found
+
+
+def _read(paths: Sequence[str]) -> list[JSON]:
+    """The files, as many as the server takes in one answer."""
+    files: list[JSON] = []
+    room = MAX_READ_BYTES
+    for path in paths[:MAX_FILES]:
+        file = read_file(path, most=room)
+        room -= len(str(file.get("content", "")).encode())
+        files.append(file)
+    return files
 
 
 def joined(texts: Iterable[str]) -> str:

@@ -114,6 +114,8 @@ def request_survey(*, actor: Actor, stack_id: int) -> Survey:
     commands.enqueue(
         host_id=host.pk,
         kind=CAPABILITY,
+        # As for its deploys: both write into the agent's folder of the stack.
+        lock=f"stack:{stack.name}",
         payload={"stack": stack.name, "survey": stack.pk, "request": str(request_id)},
         timeout_seconds=TIMEOUT_SECONDS,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dockmesh.agent import labels, place
+from dockmesh.agent import labels, place, survey
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.labels import Mount, read_file
 from dockmesh.agent.mount_changes import compared
@@ -76,7 +76,7 @@ def test_only_plain_readable_files_of_a_bounded_size_are_read(tmp_path: Path) ->
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     errors = {
         "fifo": "is no regular file",
-        "large": f"is larger than {labels.MAX_READ_BYTES} bytes",
+        "large": f"is too large: {labels.MAX_READ_BYTES} bytes are read at most",
         "latin": "is not UTF-8",
         "escape": "has control characters",
         "gone": "No such file or directory",
@@ -90,6 +90,31 @@ def test_only_plain_readable_files_of_a_bounded_size_are_read(tmp_path: Path) ->
     assert read_file(str(tmp_path))["error"]
     for name in ("bom", "link"):
         assert read_file(str(tmp_path / name))["content"] == "A=1\r\n"
+
+
+def test_all_files_together_fit_into_one_answer(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"x" * (labels.MAX_READ_BYTES // 2))
+    files = survey._read([str(tmp_path / name) for name in ("a", "b", "c")])
+    assert ["content" in file for file in files] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("/a/x.yaml,/a/y,z.yaml", ("/a/x.yaml", "/a/y,z.yaml")),
+        ("docker-compose.yml,over/b.yml", ("/a/docker-compose.yml", "/a/over/b.yml")),
+        ("", ()),
+    ],
+)
+def test_the_files_in_a_label(text: str, paths: tuple[str, ...]) -> None:
+    prefix = "com.docker.compose.project"
+    found = {f"{prefix}.working_dir": "/a", f"{prefix}.config_files": text}
+    origin = labels._origin(found, {})
+    assert origin is not None
+    assert origin.config_files == paths
+    assert labels._origin({**found, f"{prefix}.working_dir": "/a\x1b"}, {}) is None
+    assert labels._origin({**found, f"{prefix}.working_dir": "a"}, {}) is None
 
 
 OWN = "f" * 64
@@ -135,7 +160,7 @@ def test_in_a_container_only_what_is_mounted_under_its_own_name_is_seen(
 def test_labels_decide_which_files_are_read_and_an_image_can_not_set_them(
     docker_engine: DockerEngine, tmp_path: Path
 ) -> None:
-    def survey(stack: str, **payload: Any) -> dict[str, Any]:
+    def look(stack: str, **payload: Any) -> dict[str, Any]:
         run = Run("0", "survey", {"stack": stack, **payload}, threading.Event())
         run.deadline = time.monotonic() + 60
         found: dict[str, Any] = Surveyor(tmp_path / "stacks", docker_host=docker_engine.host)(run)["found"]
@@ -152,7 +177,7 @@ def test_labels_decide_which_files_are_read_and_an_image_can_not_set_them(
         f"{prefix}.environment_file": "relative.env",
     }
     docker_engine.run("sleep", "600", labels=own)
-    found = survey("named", path="/etc/shadow", config_files=["/etc/shadow"])
+    found = look("named", path="/etc/shadow", config_files=["/etc/shadow"])
     assert [item["path"] for item in found["config_files"]] == [str(file), f"{tmp_path}/gone.yaml"]
     assert found["config_files"][0]["content"] == "services: {web: {image: busybox}}\n"
     assert found["env_files"] == [{"path": f"{tmp_path}/relative.env", "error": "No such file or directory"}]
@@ -164,10 +189,10 @@ def test_labels_decide_which_files_are_read_and_an_image_can_not_set_them(
         client.containers.run("evil", ["sleep", "600"], detach=True, network_mode="none")
     try:
         with pytest.raises(CommandError, match="no container of evil has labels"):
-            survey("evil")
+            look("evil")
     finally:
         docker_engine.remove_all()
         with docker_engine.client() as client:
             client.images.remove("evil", force=True)
     with pytest.raises(CommandError, match="no container of nobody"):
-        survey("nobody")
+        look("nobody")
