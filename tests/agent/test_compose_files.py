@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.agent.test_deploy import agent, deploy, result, states  # noqa: F401 - agent is a fixture
-from tests.integration.agent_process import AgentProcess
 from tests.integration.dockerd import DockerEngine
 from tests.integration.stubserver import StubServer
+from tests.integration.versions import require_version, use_compose
 
 pytestmark = pytest.mark.integration
 
@@ -48,8 +50,18 @@ configs:
 """
 
 
+@pytest.fixture(params=["trixie", "sid"])
+def suite(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Debian 13's Compose, which is that of the agent's image, and today's."""
+    name: str = request.param
+    require_version("docker-compose", name)
+    use_compose(name, tmp_path / "docker")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    return name
+
+
+@pytest.mark.usefixtures("suite", "agent")
 def test_todays_features_are_deployed_and_a_change_is_deployed_over_them(
-    agent: AgentProcess,  # noqa: F811
     docker_engine: DockerEngine,
     server: StubServer,
 ) -> None:
