@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dockmesh.agent import engine
+from dockmesh.agent import engine, mounts
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.process import environment, run
 from dockmesh.agent.state import write_private
@@ -22,6 +22,7 @@ LAST_SECONDS = 8.0
 # And when the job's time limit is over: less than the server waits for a result after it.
 OVERTIME_SECONDS = 45.0
 _SHORTEST_ANSWER_SECONDS = 30.0
+_DOCKERS_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 class Hooks:
@@ -85,30 +86,36 @@ class Hooks:
             return
         note = self._folder / f"{self._command.command_id}.json"
         try:
-            with _client(self._docker_host, self._seconds) as client:
-                running = client.api.containers(
-                    filters={"label": f"com.docker.compose.project={self._stack}", "status": "running"}
-                )
-                # The newest first, since they depend on the older ones.
-                running.sort(key=lambda item: item.get("Created", 0), reverse=True)
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # Before the first is stopped: an agent that dies meanwhile starts them when it is back.
-                write_private(note, json.dumps([item["Id"] for item in running]))
-                until = time.monotonic() + self._seconds
-                for item in running:
-                    if time.monotonic() > until or self._command.cancelled.is_set():
-                        raise CommandError(
-                            f"the containers of {self._stack!r} did not stop within the time for it"
-                        )
-                    client.api.stop(item["Id"])
-                self._command.output.line(f"Stopped {len(running)} containers of {self._stack!r}.")
+            try:
+                self._stop(note)
+            except engine.FAILURES as error:
+                reason = engine.explain(error, self._docker_host)
+                raise CommandError(f"the containers of {self._stack!r} can't be stopped: {reason}") from None
             yield
-        except engine.FAILURES as error:
-            raise CommandError(
-                f"the containers of {self._stack!r} can't be stopped: {engine.explain(error, self._docker_host)}"
-            ) from None
         finally:
             self._start(note)
+
+    def _stop(self, note: Path) -> None:
+        with _client(self._docker_host, self._seconds) as client:
+            running = client.api.containers(
+                filters={"label": f"com.docker.compose.project={self._stack}", "status": "running"}
+            )
+            # An agent that is a container of this stack goes on.
+            own = _own_places()
+            running = [item for item in running if item["Id"] not in own]
+            # The newest first, since they depend on the older ones.
+            running.sort(key=lambda item: item.get("Created", 0), reverse=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Before the first is stopped: an agent that dies meanwhile starts them when it is back.
+            write_private(note, json.dumps([item["Id"] for item in running]))
+            until = time.monotonic() + self._seconds
+            for item in running:
+                if time.monotonic() > until or self._command.cancelled.is_set():
+                    raise CommandError(
+                        f"the containers of {self._stack!r} did not stop within the time for it"
+                    )
+                client.api.stop(item["Id"])
+            self._command.output.line(f"Stopped {len(running)} containers of {self._stack!r}.")
 
     def _start(self, note: Path) -> None:
         if not note.exists():
@@ -160,3 +167,8 @@ def _client(docker_host: str, seconds: float) -> Iterator[Any]:
         yield client
     finally:
         client.close()
+
+
+def _own_places() -> str:
+    """In a container, where its /etc/hosts and the like come from: a folder with the container's id in its name."""
+    return " ".join(mount.root for mount in mounts.read() if mount.path in _DOCKERS_FILES)

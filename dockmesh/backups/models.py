@@ -67,7 +67,7 @@ class BackupJob(models.Model):
     keep_daily = models.PositiveIntegerField(default=7)
     keep_weekly = models.PositiveIntegerField(default=4)
     keep_monthly = models.PositiveIntegerField(default=6)
-    # Restore each new snapshot into a temporary place and compare.
+    # Read each new snapshot out of the repository again and compare.
     is_verified = models.BooleanField(default=False)
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
     created_at = models.DateTimeField(auto_now_add=True)

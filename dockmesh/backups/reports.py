@@ -221,7 +221,9 @@ def _open_run(command: Command) -> BackupRun | None:
 def _give_up(run: BackupRun, reason: str) -> None:
     begun = run.started_at or run.requested_at
     run.duration_seconds = max(0.0, (clock.now() - begun) / datetime.timedelta(seconds=1))
-    _finish(run, SYSTEM, status=Status.FAILURE, error=reason)
+    # Nobody waits for the end of what somebody cancelled.
+    status = Status.CANCELLED if run.cancelled_by else Status.FAILURE
+    _finish(run, SYSTEM, status=status, error=reason)
 
 
 def _finish(run: BackupRun, actor: Actor, *, status: Status, error: str) -> None:

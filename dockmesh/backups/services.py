@@ -230,7 +230,7 @@ def least_files(job: BackupJob) -> int:
 
 @transaction.atomic
 def verify(*, actor: Actor, job_id: int, snapshot_id: object = "latest") -> BackupRun:
-    """Restore a snapshot into a temporary place of the job's host, and compare."""
+    """Read a snapshot out of the repository on the job's host, and compare it with its list and the source."""
     job = _locked(job_id)
     return _start(actor, job, Kind.VERIFY, Cause.REQUEST, snapshot_id=_clean_snapshot(snapshot_id))
 

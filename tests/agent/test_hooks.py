@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dockmesh.agent import hooks
+from dockmesh.agent import hooks, mounts
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.hooks import Hooks
 from tests.integration.dockerd import DockerEngine, compose_file
@@ -75,3 +75,14 @@ def test_a_command_that_fails_leaves_them_running(shop: DockerEngine, tmp_path: 
     ):
         pytest.fail("the backup must not begin")
     assert states(shop)["db"] == "running"
+
+
+def test_an_agent_in_a_container_of_the_stack_goes_on(
+    shop: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shop.client() as client:
+        own = client.containers.list(filters={"label": "com.docker.compose.service=web"})[0].id
+    root = f"/var/lib/docker/containers/{own}/hostname"
+    monkeypatch.setattr(mounts, "read", lambda: [mounts.Mount("8:1", root, "/etc/hostname", "ext4")])
+    with around(shop, tmp_path / "stopped").around():
+        assert states(shop) == {"db": "exited", "web": "running", "off": "exited"}

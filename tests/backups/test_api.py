@@ -130,8 +130,9 @@ def test_the_openapi_schema_of_these_endpoints_has_no_warnings(capsys: pytest.Ca
 
 
 def test_what_acts_on_the_repository_by_rest(host: Host, may_back_up: Headers, may_read: Headers) -> None:
-    path = f"backup-jobs/{make(host, may_back_up, before_command='echo secret')['id']}"
-    assert get(path, may_back_up).json()["before_command"] == "echo secret"
+    job = make(host, may_back_up, before_command="echo secret\necho two")
+    path = f"backup-jobs/{job['id']}"
+    assert get(path, may_back_up).json()["before_command"] == "echo secret\necho two"
     assert get(path, may_read).json()["before_command"] == ""
     for verb in ("retention", "prune", "init", "snapshots", "unlock"):
         assert post(f"{path}/{verb}", may_read, {}).status_code == 403

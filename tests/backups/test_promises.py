@@ -1,5 +1,6 @@
 """What a run's end means: partial, too few files, gone, cancelled; and what may run beside a run."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from dockmesh.audit.models import AuditEntry
 from dockmesh.backups import services
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.selectors import job_health
+from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput
+from dockmesh.fleet import commands
 from dockmesh.fleet.models import AgentCommand, Host
 from tests.backups.test_services import finish, make_job
 from tests.deploys.conftest import ANN
@@ -173,6 +176,18 @@ def test_a_run_that_runs_is_cancelled_by_its_agent(host: Host) -> None:
     assert (run.status, run.error) == ("cancelled", "Cancelled by ann.")
     job.refresh_from_db()
     assert job.last_status == ""
+
+
+def test_a_cancelled_run_of_a_host_that_falls_silent_ends_as_cancelled(host: Host) -> None:
+    Host.objects.update(agent_info=NEW)
+    job = make_job(host)
+    run = services.run_now(actor=ANN, job_id=job.pk)
+    fetch(host)
+    services.cancel(actor=ANN, run_id=run.pk)
+    AgentCommand.objects.update(handed_out_at=clock.now() - datetime.timedelta(days=1))
+    commands.expire_overdue()
+    run.refresh_from_db()
+    assert run.status == "cancelled"
 
 
 def test_locks_and_lists_are_looked_at_beside_a_run_that_waits(host: Host) -> None:
