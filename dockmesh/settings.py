@@ -201,10 +201,18 @@ PROMETHEUS_EXPORT_MIGRATIONS = False
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "dockmesh.core.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    },
+    "filters": {"libraries": {"()": "dockmesh.core.logs.LibrariesAtWarning"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["libraries"]},
+        "nothing": {"class": "logging.NullHandler"},
+    },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
+        # It writes addresses with their tokens; what went wrong is told by who called it.
+        "apprise": {"handlers": ["nothing"], "propagate": False},
         "django": {"handlers": ["console"], "level": "WARNING", "propagate": False},
         # A 4xx is in the access log; said twice, a scan would fill the disk. A 5xx comes with its traceback.
         "django.request": {"level": "ERROR"},
