@@ -47,6 +47,8 @@ class Journal:
             path.touch(mode=0o600)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = DELETE")
+            # A survey's result has env files in it: what is taken out of the journal is off the disk.
+            self._db.execute("PRAGMA secure_delete = ON")
             # What is written here is on disk before the command begins.
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("BEGIN IMMEDIATE")
@@ -143,8 +145,12 @@ class Journal:
 
 
 def _kept(result: str) -> str:
-    """What is kept of a result that the server has: not its output, nor whatever else is long, such as a list."""
+    """What is kept of a result that the server has: not its output, nor whatever else is long, such as a list.
+
+    Nor what a survey found, which are other people's files.
+    """
     found = json.loads(result)
+    found.pop("found", None)
     if found.get("output"):
         found["output"] = OUTPUT_REPORTED
     return json.dumps(

@@ -117,3 +117,15 @@ def test_of_a_result_that_the_server_has_only_what_is_short_is_kept(tmp_path: Pa
     assert journal.report_again(SEVEN)
     told = {**failure(error, output="(The output was reported before.)\n"), "is_repeated": True}
     assert journal.unacknowledged() == [(SEVEN, told)]
+
+
+@pytest.mark.parametrize("content", ["hunter2secret", "hunter2secret" * 3000])
+def test_nothing_of_a_survey_stays_on_the_disk(tmp_path: Path, content: str) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.begin(SEVEN, "survey")
+    journal.finish(SEVEN, {"result": "success", "found": {"env_files": [{"content": content}]}})
+    assert journal.unacknowledged()[0][1]["found"]
+    assert b"hunter2secret" in (tmp_path / "j").read_bytes()
+    journal.acknowledge(SEVEN)
+    journal.close()
+    assert b"hunter2" not in (tmp_path / "j").read_bytes()
