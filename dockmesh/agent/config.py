@@ -67,6 +67,7 @@ class Settings:
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Settings from the command line, else from DOCKMESH_AGENT_…; raises StartError, or exits as argparse."""
     options = _parser().parse_args(arguments)
+    _refuse_quotes(environ)
 
     def given(option: str, default: str = "") -> str:
         value = getattr(options, option)
@@ -94,6 +95,17 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         enrollment_token_text=given("enrollment_token").strip(),
         enrollment_token_file=Path(token_file) if token_file else None,
     )
+
+
+def _refuse_quotes(environ: Mapping[str, str]) -> None:
+    for name, value in sorted(environ.items()):
+        text = value.strip()
+        if name.startswith(_ENV) and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            # The value may be a token, so it isn't shown.
+            raise StartError(
+                f"{name}: the {text[0]} around the value are part of it, as docker's --env-file leaves them;"
+                " write it without quotes"
+            )
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:

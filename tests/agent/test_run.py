@@ -17,6 +17,7 @@ from dockmesh.agent.__main__ import main
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.config import parse
 from dockmesh.agent.enroll import enroll
+from dockmesh.agent.errors import StartError
 from dockmesh.agent.state import StateDir
 from tests.integration.agent_process import REPOSITORY, AgentProcess
 from tests.integration.stubserver import AGENT_TOKEN, ENROLLMENT_TOKEN, Request, StubServer
@@ -473,3 +474,13 @@ def test_a_mistake_in_the_configuration_is_named(
     config.write_text(text)
     assert main(["run", "--server=http://127.0.0.1:1", f"--config={config}"]) == 2
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_quotes_that_an_env_file_left_in_are_named_and_no_token_is_shown(quote: str) -> None:
+    environ = {"DOCKMESH_AGENT_ENROLLMENT_TOKEN": f"{quote}dme_secret{quote}"}
+    with pytest.raises(
+        StartError, match=r"^DOCKMESH_AGENT_ENROLLMENT_TOKEN: .* write it without quotes$"
+    ) as caught:
+        parse(["run", "--server=http://127.0.0.1"], environ)
+    assert "dme_secret" not in str(caught.value)
