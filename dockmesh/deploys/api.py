@@ -177,6 +177,20 @@ class StackRestartView(APIView):
         return _ask(request, pk, Deploy.Operation.RESTART)
 
 
+class StackValidateView(APIView):
+    """`docker compose config`."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_validate", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Have the host's Compose read the stack's files; nothing is touched.
+
+        202 with the deploy whose `output` will have Compose's words, 409 while another operation runs.
+        """
+        return _ask(request, pk, Deploy.Operation.VALIDATE)
+
+
 class StackSurveyView(APIView):
     """What a discovered stack is made of, read on its host."""
 

@@ -10,6 +10,7 @@ urlpatterns = [
     path("stacks/<int:pk>/deploy", api.StackDeployView.as_view()),
     path("stacks/<int:pk>/stop", api.StackStopView.as_view()),
     path("stacks/<int:pk>/restart", api.StackRestartView.as_view()),
+    path("stacks/<int:pk>/validate", api.StackValidateView.as_view()),
     path("stacks/<int:pk>/survey", api.StackSurveyView.as_view()),
     path("stacks/<int:pk>/adopt", api.StackAdoptView.as_view()),
     path("deploys", api.DeploysView.as_view()),

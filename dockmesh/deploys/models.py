@@ -73,6 +73,8 @@ class Deploy(Placed):
         STOP = "stop"
         RESTART = "restart"
         DOWN = "down"
+        # `config`: it touches nothing.
+        VALIDATE = "validate"
 
     stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="deploys")
     stack_name = models.CharField(max_length=1024)
@@ -120,9 +122,8 @@ class Deploy(Placed):
         """What was asked for, in a word for people."""
         if self.rollback_of_id is not None:
             return "roll-back"
-        return {self.Operation.UP.value: "deploy", self.Operation.DOWN.value: "removal"}.get(
-            self.operation, self.operation
-        )
+        words = {"up": "deploy", "down": "removal", "validate": "check"}
+        return words.get(self.operation, self.operation)
 
     @property
     def is_open(self) -> bool:

@@ -34,7 +34,7 @@ def prepare(command: Command) -> Mapping[str, Any]:
     try:
         env_file = unsealed(deploy.env_file_sealed)
     except UnsealError:
-        if deploy.operation != Deploy.Operation.UP:
+        if deploy.operation not in (Deploy.Operation.UP, Deploy.Operation.VALIDATE):
             # The agent stops and removes by labels as well.
             return {"operation": deploy.operation, "stack": deploy.stack_name}
         # The agent refuses this, so the deploy ends as a failure that says why.

@@ -280,7 +280,7 @@ def _request(
 ) -> Deploy:
     _refuse_second(stack)
     used: StackFiles | Deploy | None = files
-    if operation == Operation.UP:
+    if operation in (Operation.UP, Operation.VALIDATE):
         try:
             unsealed(files.env_file_sealed)
         except UnsealError as error:

@@ -141,9 +141,21 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "The files are stored. Deploy the stack to use them.")
-            return redirect(f"/stacks/{pk}/")
+            return _checked(request, pk) if "check" in request.POST else redirect(f"/stacks/{pk}/")
     context = {"form": form, "stack": view.stack, "title": "Change", "action": "Save files"}
     return render(request, "deploys/stack_form.html", context)
+
+
+def _checked(request: HttpRequest, pk: int) -> HttpResponse:
+    """To what the host's Compose says of the stored files; where it can't be asked, they are stored all the same."""
+    try:
+        check = services.request_deploy(
+            actor=actor_of(request), stack_id=pk, operation=Deploy.Operation.VALIDATE
+        )
+    except DomainError as error:
+        messages.error(request, f"Compose was not asked about them: {error.detail}")
+        return redirect(f"/stacks/{pk}/")
+    return redirect(f"/deploys/{check.pk}/")
 
 
 @FORM_METHODS
@@ -216,9 +228,9 @@ def survey_stack(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @page_permission(Permission.STACKS_DEPLOY)
 def operate(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deploy or restart, as the button says."""
+    """Deploy, restart or check, as the button says."""
     operation = request.POST.get("operation", "")
-    if operation not in (Deploy.Operation.UP, Deploy.Operation.RESTART):
+    if operation not in (Deploy.Operation.UP, Deploy.Operation.RESTART, Deploy.Operation.VALIDATE):
         raise Http404
     try:
         deploy = services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation)

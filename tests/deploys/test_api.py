@@ -98,6 +98,20 @@ def test_secrets_are_never_answered(host: Host, may_deploy: Headers) -> None:
     assert b"hunter2" not in b"".join(bodies)
 
 
+def test_a_check_gives_composes_words(host: Host, may_deploy: Headers, may_read: Headers) -> None:
+    stack = make(host, may_deploy)
+    assert post(f"stacks/{stack['id']}/validate", may_read).status_code == 403
+    asked = post(f"stacks/{stack['id']}/validate", may_deploy)
+    assert (asked.status_code, asked.json()["operation"]) == (202, "validate")
+    [command] = fetch(host)
+    report(host, command["id"], output='level=warning msg="the attribute `version` is obsolete"')
+    check = get(f"deploys/{asked.json()['id']}", may_deploy).json()
+    assert (check["status"], check["output"]) == (
+        "success",
+        'level=warning msg="the attribute `version` is obsolete"',
+    )
+
+
 def test_a_host_may_be_named(host: Host, may_deploy: Headers) -> None:
     assert make(host, may_deploy, host="alpha")["host"]["id"] == host.pk
     for bad in ("nobody", 999, True, None, 1.5, [1], 2**63 - 1):

@@ -9,7 +9,7 @@ from django.test import Client
 
 from dockmesh.deploys import services
 from dockmesh.deploys.models import Deploy, StackFiles
-from dockmesh.fleet.models import Host, HostPulse, Stack
+from dockmesh.fleet.models import Host, HostPulse, Stack, StackSeries
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, progress, report
 from tests.tokens.support import user_with
@@ -130,6 +130,40 @@ def test_files_are_changed_and_the_env_file_is_kept_unless_replaced(host: Host, 
     assert operator.post(path, {**new, "removes_env_file": "on"}).status_code == 302
     assert StackFiles.objects.get().env_file_sealed == ""
     assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}))
+
+
+def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: Client) -> None:
+    stack = make(host)
+    assert "Check with Compose" in text(operator.get(f"/stacks/{stack.pk}/"))
+    assert "Save files and check with Compose" in text(operator.get(f"/stacks/{stack.pk}/change/"))
+    broken = {
+        "compose_file": "services:\n  web: {}\n",
+        "env_file": "",
+        "timeout_seconds": "60",
+        "check": "yes",
+    }
+    answer = operator.post(f"/stacks/{stack.pk}/change/", broken)
+    check = Deploy.objects.get()
+    assert (answer["Location"], check.operation) == (f"/deploys/{check.pk}/", "validate")
+    [command] = fetch(host)
+    assert command["payload"]["operation"] == "validate"
+    assert (command["payload"]["compose_file"], command["payload"]["env_file"]) == (
+        "services:\n  web: {}\n",
+        "KEY=hunter2",
+    )
+    assert not Stack.objects.get().is_deploying
+    said = 'service "web" has neither an image nor a build context specified: invalid compose project'
+    report(host, command["id"], result="failure", output=said)
+    assert said in text(operator.get(answer["Location"]))
+    # Nothing has happened to the stack.
+    assert not Stack.objects.get().has_failed_deploy
+    assert StackSeries.objects.get().failure_sum == 0.0
+    # While it can't be asked, files are stored all the same.
+    services.request_deploy(actor=ANN, stack_id=stack.pk)
+    answer = operator.post(f"/stacks/{stack.pk}/change/", {**broken, "compose_file": COMPOSE + "# new\n"})
+    assert answer["Location"] == f"/stacks/{stack.pk}/"
+    assert "Compose was not asked about them" in text(operator.get(answer["Location"]))
+    assert StackFiles.objects.get().compose_file.endswith("# new\n")
 
 
 @pytest.mark.parametrize(("page", "operation"), [("stop", "stop"), ("remove", "down")])
