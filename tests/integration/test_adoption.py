@@ -148,7 +148,7 @@ def test_several_files_an_env_file_elsewhere_and_all_that_compose_reads(place: P
         "services:\n  base:\n    image: busybox\n    volumes: ['./base:/base']\n"
     )
     (home / "over.yaml").write_text(
-        "services:\n  db:\n    image: busybox\n    env_file: [own.env]\n    volumes: ['${EXTRA}:/extra', '$PWD/pwd:/pwd']\n"
+        "services:\n  db:\n    env_file: [own.env]\n    volumes: ['${EXTRA}:/extra', '$PWD/pwd:/pwd']\n"
         "    secrets: [key]\nsecrets:\n  key: {file: ./key}\n"
     )
     (home / "own.env").write_text("OWN=1\n")
