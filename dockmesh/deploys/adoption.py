@@ -149,7 +149,7 @@ def _unknown(relative: list[RelativePath] | None, *, stack: str, host: str) -> s
     names = f" What these mean depends on it: {_listed(list(map(str, relative)))}." if relative else ""
     return (
         f"The agent of {host} has not said yet from where {stack} was started.{names}"
-        " Ask again in a moment, or say the folder: project_directory."
+        " Ask again in a moment, or say the folder (project_directory) and the env file (env_file, empty for none)."
     )
 
 
