@@ -10,23 +10,26 @@ from dockmesh.agent.document import JSON
 from dockmesh.agent.place import expect_same_place
 from dockmesh.agent.process import Ended
 from dockmesh.agent.project import ENV_FILE, Project, project_of
+from dockmesh.agent.rollout import Rollout, wait_until_up
 from dockmesh.agent.run_compose import read_config, run_compose, written
 
+# What is not in here, `up` and `preview`, takes more than one call.
 _OPERATIONS = {
-    "up": ("up", "--detach", "--remove-orphans"),
     "stop": ("stop",),
     "down": ("down", "--remove-orphans"),
     "restart": ("restart",),
     "validate": ("config", "--quiet"),
 }
+OPERATIONS = ("up", *_OPERATIONS, "preview")
 # These read the files. The others find what was deployed by its labels where the files don't help.
-_NEEDS_FILES = ("up", "validate")
+_NEEDS_FILES = ("up", "validate", "preview")
 
 
 class Deployer:
     """The executor of `deploy`.
 
-    Payload: operation, stack, compose_file or files, env_file, project_directory, timeout_seconds, lock.
+    Payload: operation, stack, compose_file or files, env_file, project_directory, timeout_seconds, lock; of `up` also
+    remove (the services whose containers may go) and images (what ran at the deploy that is rolled back to).
     """
 
     def __init__(self, folder: Path, *, docker_host: str) -> None:
@@ -38,34 +41,51 @@ class Deployer:
 
     def __call__(self, command: Run) -> JSON:
         operation = command.text("operation", "up")
-        if operation not in _OPERATIONS:
-            raise CommandError(f"payload: operation is {operation!r}, not one of {', '.join(_OPERATIONS)}")
+        if operation not in OPERATIONS:
+            raise CommandError(f"payload: operation is {operation!r}, not one of {', '.join(OPERATIONS)}")
         project = project_of(command, self._folder, needs_files=operation in _NEEDS_FILES)
+        result: JSON = {}
         if operation == "restart":
             self._restart(command, project)
+            wait_until_up(command, project.name, docker_host=self._docker_host)
         elif operation in ("stop", "down"):
             self._take_down(command, project, operation)
         else:
-            # A validation must not touch the files of what runs, a relative path in it means the same though.
-            prefix = f".validate-{command.command_id}-" if operation == "validate" else ""
-            with self._written(command, project, prefix=prefix) as options:
-                if operation == "up":
-                    expect_same_place(
-                        project,
-                        is_decided=command.payload.get("is_directory_decided") is True,
-                        docker_host=self._docker_host,
-                        read=lambda: read_config(
-                            options,
-                            command=command,
-                            project=project,
-                            docker_host=self._docker_host,
-                        )[0],
-                    )
-                _expect(operation, self._compose(command, project, [*options, *_OPERATIONS[operation]]))
+            result = self._with_files(command, project, operation)
         if operation == "down":
             project.forget()
         project.tidy()
-        return {"exit_code": 0}
+        return result
+
+    def _with_files(self, command: Run, project: Project, operation: str) -> JSON:
+        """Bring the stack up, preview that, or have its files validated."""
+        # What only looks must not touch the files of what runs; a relative path in them means the same though.
+        prefix = "" if operation == "up" else f".{operation}-{command.command_id}-"
+        with self._written(command, project, prefix=prefix) as options:
+            if operation == "validate":
+                _expect(operation, self._compose(command, project, [*options, *_OPERATIONS[operation]]))
+                return {}
+            expect_same_place(
+                project,
+                is_decided=command.payload.get("is_directory_decided") is True,
+                docker_host=self._docker_host,
+                read=lambda: read_config(
+                    options, command=command, project=project, docker_host=self._docker_host
+                )[0],
+            )
+            rollout = Rollout(
+                command,
+                lambda arguments, on_output: self._compose(
+                    command, project, [*options, *arguments], on_output
+                ),
+                stack=project.name,
+                docker_host=self._docker_host,
+                lay_over=lambda text: options.extend(project.lay_over(text)),
+            )
+            if operation == "preview":
+                return rollout.preview()
+            project.lay_bare()
+            return rollout.run()
 
     def _restart(self, command: Run, project: Project) -> None:
         """Restart what was deployed: with the files, which know of hooks, if they know each service that is there."""

@@ -18,8 +18,20 @@ _PASSED = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_TLS_VERIFY",
 )  # fmt: skip
 
+STOPPED = "stopped with the agent"
 GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
+
+
+class Cancellation(threading.Event):
+    """Set where what runs is to end; `reason` says why."""
+
+    reason = STOPPED
+
+    def cancel(self, reason: str) -> None:
+        """Set it for that reason."""
+        self.reason = reason
+        self.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ def run(
     env: Mapping[str, str],
     on_output: Callable[[str], None],
     deadline: float,
-    cancelled: threading.Event,
+    cancelled: Cancellation,
     cwd: Path | None = None,
     on_stderr: Callable[[str], None] | None = None,
     output_to: int | None = None,
@@ -106,7 +118,7 @@ class _Stop:
         self,
         child: subprocess.Popen[bytes],
         deadline: float,
-        cancelled: threading.Event,
+        cancelled: Cancellation,
         *,
         is_interrupted: bool,
     ) -> None:
@@ -123,7 +135,7 @@ class _Stop:
                 self.signal(signal.SIGKILL)
             return
         if self._cancelled.is_set():
-            self.reason = "stopped with the agent"
+            self.reason = self._cancelled.reason
         elif time.monotonic() >= self._deadline:
             self.reason = "time limit reached"
         else:

@@ -12,6 +12,8 @@ from dockmesh.agent.state import write_private
 
 COMPOSE_FILE = "compose.yaml"
 ENV_FILE = ".env"
+# Beside them after a roll-back: the images that ran then.
+IMAGES_FILE = "images.yaml"
 MAX_FILES = 20
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -75,9 +77,20 @@ class Project:
         """The options by which Compose finds the project's containers by their labels, without a file."""
         return ["--project-name", self.name, "--ansi", "never"]
 
+    def lay_over(self, text: str) -> list[str]:
+        """Lay another Compose file over these, until `lay_bare`; gives the options to add for it."""
+        path = self.folder / IMAGES_FILE
+        write_private(path, text)
+        return ["--file", str(path)]
+
+    def lay_bare(self) -> None:
+        """Take away what was laid over the files."""
+        (self.folder / IMAGES_FILE).unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Remove the files, and the folder if nothing is left in it: what containers keep in it must stay."""
         self._remove_others([])
+        self.lay_bare()
         self.tidy()
 
     def tidy(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.deploy import Deployer
+from dockmesh.agent.process import Cancellation
 from tests.integration.agent_process import AgentProcess
 from tests.integration.dockerd import DockerEngine, compose_file
 from tests.integration.stubserver import Request, StubServer
@@ -66,7 +66,7 @@ def test_a_stack_is_deployed_changed_restarted_stopped_and_removed(
     assert "shop-web-1" in up["output"]
     assert states(docker_engine) == {"web": "running", "db": "running"}
 
-    server.commands = [deploy(2, compose_file({"web": "sleep 601"}))]
+    server.commands = [deploy(2, compose_file({"web": "sleep 601"}), remove=["db"])]
     assert result(server, 2)["result"] == "success"
     assert states(docker_engine) == {"web": "running"}
 
@@ -93,7 +93,7 @@ def test_a_deploy_that_can_not_work_fails_with_composes_own_words(
     assert failed["result"] == "failure"
     assert failed["exit_code"] not in (0, None)
     assert "127.0.0.1:1" in failed["output"]
-    assert "up: ended with exit code" in failed["error"]
+    assert failed["error"] == "pull: ended with exit code 1; nothing was changed"
     invalid = result(server, 2)
     assert invalid["result"] == "failure"
     assert invalid["output"]
@@ -197,7 +197,10 @@ def test_sigterm_in_mid_deploy_stops_it_reports_it_and_exits_0(
     [
         ({"stack": "../../etc"}, "payload: stack must be"),
         ({"stack": "-f"}, "payload: stack must be"),
-        ({"operation": "exec"}, "payload: operation is 'exec', not one of up, stop, down, restart, validate"),
+        (
+            {"operation": "exec"},
+            "payload: operation is 'exec', not one of up, stop, down, restart, validate, preview",
+        ),
         ({"compose_file": None}, "payload: compose_file must be a text"),
         ({"compose_file": "x" * 2_000_000}, "at most 1 MiB"),
     ],
@@ -205,7 +208,7 @@ def test_sigterm_in_mid_deploy_stops_it_reports_it_and_exits_0(
 def test_a_bad_deploy_is_refused_before_anything_is_written(
     tmp_path: Path, payload: dict[str, Any], error: str
 ) -> None:
-    run = Run(1, "deploy", deploy(1, "services: {}")["payload"] | payload, threading.Event())
+    run = Run(1, "deploy", deploy(1, "services: {}")["payload"] | payload, Cancellation())
     with pytest.raises(CommandError, match=error.replace("(", r"\(")):
         Deployer(tmp_path / "stacks", docker_host="unix:///x")(run)
     assert list(tmp_path.iterdir()) == []

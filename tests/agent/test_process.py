@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from dockmesh.agent import process
-from dockmesh.agent.process import Ended, environment, run
+from dockmesh.agent.process import Cancellation, Ended, environment, run
 
 
-def shell(script: str, *, seconds: float = 20, cancelled: threading.Event | None = None) -> tuple[Ended, str]:
+def shell(script: str, *, seconds: float = 20, cancelled: Cancellation | None = None) -> tuple[Ended, str]:
     pieces: list[str] = []
     ended = run(
         ["sh", "-c", script],
         env=environment(),
         on_output=pieces.append,
         deadline=time.monotonic() + seconds,
-        cancelled=cancelled or threading.Event(),
+        cancelled=cancelled or Cancellation(),
     )
     return ended, "".join(pieces)
 
@@ -38,7 +38,7 @@ def test_output_comes_while_the_program_runs() -> None:
             "env": environment(),
             "on_output": lambda text: seen.set(),
             "deadline": time.monotonic() + 2,
-            "cancelled": threading.Event(),
+            "cancelled": Cancellation(),
         },
     )
     thread.start()
@@ -66,7 +66,7 @@ def test_who_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stop_of_the_agent_stops_the_program() -> None:
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     threading.Timer(0.3, cancelled.set).start()
     ended, _ = shell("sleep 300", cancelled=cancelled)
     assert ended.reason == "stopped with the agent"
@@ -103,7 +103,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
         env={},
         on_output=str,
         deadline=time.monotonic() + 1,
-        cancelled=threading.Event(),
+        cancelled=Cancellation(),
     )
     assert ended == Ended(None, "/no/such/program can't be started: No such file or directory")
 

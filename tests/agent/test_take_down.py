@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from dockmesh.agent.commands import Run
 from dockmesh.agent.deploy import Deployer
+from dockmesh.agent.process import Cancellation
 from tests.integration.dockerd import DockerEngine, compose_file
 
 pytestmark = pytest.mark.integration
@@ -29,7 +29,7 @@ class Stacks:
 
     def run(self, operation: str, **payload: Any) -> str:
         """The output of a command that succeeds."""
-        run = Run(1, "deploy", {"operation": operation, "stack": "shop", **payload}, threading.Event())
+        run = Run(1, "deploy", {"operation": operation, "stack": "shop", **payload}, Cancellation())
         run.deadline = time.monotonic() + 60
         self._deployer(run)
         return run.output.text()
