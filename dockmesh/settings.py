@@ -186,7 +186,7 @@ SPECTACULAR_SETTINGS = {
         "AlertSeverity": "dockmesh.alerts.models.AlertRule.Severity",
         "AlertChannelKind": "dockmesh.alerts.models.Channel.Kind",
         "AlertStatus": "dockmesh.alerts.models.Alert.Status",
-        "RunStatus": "dockmesh.deploys.models.Deploy.Status",
+        "DeployStatus": "dockmesh.deploys.models.Deploy.Status",
         "BackupRunStatus": "dockmesh.backups.models.BackupRun.Status",
         "BackupRunKind": "dockmesh.backups.models.BackupRun.Kind",
         "StackState": "dockmesh.fleet.states.StackState",

@@ -107,7 +107,7 @@ def _abilities(
     """What this agent can carry out, and how it says so in its heartbeats."""
     executors: dict[str, Executor] = {}
     if settings.is_monitor_only:
-        return executors, AgentInfo()
+        return executors, AgentInfo(is_monitor_only=True)
     found, restic_version = compose.find(), restic.version()
     stacks = state.path / "stacks"
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
@@ -129,7 +129,9 @@ def _abilities(
         executors |= backups.executors()
     is_able = {
         "deploy": found.compose is not None,
+        "preview": found.compose is not None,
         "survey": True,
+        "cancel": True,
         "backup": "backup" in executors,
         OPTIONS: "backup" in executors,
     }

@@ -13,6 +13,7 @@ from dockmesh.agent.config import Repository
 from dockmesh.agent.document import JSON
 from dockmesh.agent.hooks import Hooks
 from dockmesh.agent.locks import LockBook
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.restic import EXIT_INCOMPLETE, Restic, doubtful_tag, job_tag, snapshot_id
 from dockmesh.agent.text import clean
 from dockmesh.agent.verify import verify
@@ -193,7 +194,7 @@ class Backups:
         for repository in self._repositories.values():
             if repository.repository not in left:
                 continue
-            command = Run("", "unlock", {}, threading.Event())
+            command = Run("", "unlock", {}, Cancellation())
             command.deadline = time.monotonic() + _CLEAN_UP_SECONDS
             try:
                 self._of(repository, command).clear_dead_locks()

@@ -12,10 +12,12 @@ from typing import Any, TypeGuard
 from dockmesh.agent.document import JSON, MAX_PROGRESS_BYTES, Progress
 from dockmesh.agent.journal import Journal, failure
 from dockmesh.agent.output import Output
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.text import ERROR_BYTES, clean
 
 log = logging.getLogger("dockmesh.agent")
 
+CANCELLED = "cancelled"
 MAX_PARALLEL = 4
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 LONGEST_TIMEOUT_SECONDS = 24 * 3600.0
@@ -40,7 +42,7 @@ class Run:
     command_id: str
     kind: str
     payload: Mapping[str, Any]
-    cancelled: threading.Event
+    cancelled: Cancellation
     output: Output = field(default_factory=Output)
     is_forgotten: bool = False
     started: float = 0.0
@@ -78,7 +80,7 @@ class CommandRunner:
         self._journal = journal
         self._on_change = on_change
         self._guard = threading.Lock()
-        self._cancelled = threading.Event()
+        self._is_stopping = False
         self._waiting: deque[Run] = deque()
         self._running: dict[str, Run] = {}
         self._reported: dict[str, int] = {}  # command id → position of the output that the server has
@@ -99,7 +101,7 @@ class CommandRunner:
             command_id=command["id"],
             kind=clean(command.get("kind"), limit=64),
             payload=payload if isinstance(payload, dict) else {},
-            cancelled=threading.Event(),
+            cancelled=Cancellation(),
         )
         if not self._journal.begin(run.command_id, run.kind):
             self.asked(run.command_id)
@@ -155,8 +157,8 @@ class CommandRunner:
 
     def stop(self, timeout: float) -> None:
         """Stop what runs; each ends as a failure in the journal. Gives up waiting after `timeout` seconds."""
-        self._cancelled.set()
         with self._guard:
+            self._is_stopping = True
             for run in self._running.values():
                 run.cancelled.set()
             for run in self._waiting:
@@ -175,15 +177,19 @@ class CommandRunner:
                 run = next((waiting for waiting in self._waiting if waiting.command_id == identity), None)
             if run is None:
                 raise CommandError("the command has ended already, or is not known here")
-            run.cancelled.set()
+            log.info("Command %s is cancelled", identity)
+            run.cancelled.cancel(CANCELLED)
+            self._start_ready()
         return {}
 
     def _start_ready(self) -> None:
+        if self._is_stopping:
+            return
         held = {run.lock for run in self._running.values()}
         for run in list(self._waiting):
-            if len(self._running) >= MAX_PARALLEL:
-                return
-            if run.lock in held:
+            # What ends another one, or has been ended, doesn't wait until others have.
+            is_at_once = run.kind == "cancel" or run.cancelled.is_set()
+            if not is_at_once and (len(self._running) >= MAX_PARALLEL or run.lock in held):
                 continue
             held.add(run.lock)
             self._waiting.remove(run)
@@ -206,8 +212,7 @@ class CommandRunner:
         with self._guard:
             del self._running[run.command_id]
             self._reported.pop(run.command_id, None)
-            if not self._cancelled.is_set():
-                self._start_ready()
+            self._start_ready()
         self._on_change()
 
     def _result(self, run: Run) -> JSON:
@@ -215,7 +220,7 @@ class CommandRunner:
         try:
             run.deadline = run.started + _timeout(run.payload.get("timeout_seconds"))
             if run.cancelled.is_set():
-                raise CommandError("stopped before it began")
+                raise CommandError("stopped before it began", details={"is_changed": False})
             executor = self._executors.get(run.kind)
             if executor is None:
                 raise CommandError(f"this agent does not carry out {run.kind!r}")

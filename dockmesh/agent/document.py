@@ -69,6 +69,7 @@ class AgentInfo:
     # Of the programs that it calls; empty where there is none, None where it has not looked.
     compose_version: str | None = None
     restic_version: str | None = None
+    is_monitor_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ def _agent(agent: AgentInfo) -> JSON:
         "capabilities": list(agent.capabilities),
         "repositories": [clean(name) for name in agent.repositories],
     }
+    if agent.is_monitor_only:
+        said["is_monitor_only"] = True
     programs = {"compose_version": agent.compose_version, "restic_version": agent.restic_version}
     return said | {name: clean(value, limit=64) for name, value in programs.items() if value is not None}
 

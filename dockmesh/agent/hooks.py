@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from dockmesh.agent import engine, mounts
 from dockmesh.agent.commands import CommandError, Run
-from dockmesh.agent.process import environment, run
+from dockmesh.agent.process import Cancellation, environment, run
 from dockmesh.agent.state import write_private
 
 log = logging.getLogger("dockmesh.agent")
@@ -49,7 +48,7 @@ class Hooks:
             with self._stopped():
                 yield
         finally:
-            self._run("after", self._after, self._last_moment(), threading.Event())
+            self._run("after", self._after, self._last_moment(), Cancellation())
 
     def _last_moment(self) -> float:
         """Until when the command after may run: it also gets its turn when the time is over, or the agent stops."""
@@ -58,7 +57,7 @@ class Hooks:
             return now + LAST_SECONDS
         return max(self._command.deadline, now + OVERTIME_SECONDS)
 
-    def _run(self, when: str, text: str, deadline: float, cancelled: threading.Event) -> None:
+    def _run(self, when: str, text: str, deadline: float, cancelled: Cancellation) -> None:
         if not text:
             return
         output = self._command.output

@@ -7,7 +7,8 @@ from typing import Any
 from dockmesh.agent.commands import CommandError
 from dockmesh.agent.containers import Container, Containers
 from dockmesh.agent.document import JSON
-from dockmesh.agent.output import MASK, Output
+from dockmesh.agent.masking import MASK
+from dockmesh.agent.output import Output
 from dockmesh.agent.text import IMAGE_BYTES, clean
 
 # Fetched only where the host has none, built rather than fetched where there is a `build`.

@@ -21,7 +21,7 @@ from dockmesh.agent.config import Repository
 from dockmesh.agent.document import JSON
 from dockmesh.agent.locks import Entry, Lock, LockBook, read_lock, removable, unlock_removes_only
 from dockmesh.agent.output import Output
-from dockmesh.agent.process import Ended, environment, run
+from dockmesh.agent.process import Cancellation, Ended, environment, run
 from dockmesh.agent.text import clean
 
 # Exit codes of restic 0.17 and newer; before, it is 1 and the text says which.
@@ -347,7 +347,7 @@ class Restic:
     def _tidy_up(self) -> None:
         """After a restic that was stopped or killed: take away the lock that it left, also while the agent stops."""
         command = Run(
-            self._command.command_id, self._command.kind, {}, threading.Event(), output=self._command.output
+            self._command.command_id, self._command.kind, {}, Cancellation(), output=self._command.output
         )
         command.deadline = time.monotonic() + _TIDY_UP_SECONDS
         given, self._command = self._command, command

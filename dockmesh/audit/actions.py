@@ -37,6 +37,7 @@ class Action(StrEnum):
     DEPLOY_REQUESTED = "deploy.requested"
     DEPLOY_SUCCEEDED = "deploy.succeeded"
     DEPLOY_FAILED = "deploy.failed"
+    DEPLOY_CANCELLED = "deploy.cancelled"
     BACKUP_JOB_CREATED = "backup_job.created"
     BACKUP_JOB_CHANGED = "backup_job.changed"
     BACKUP_JOB_REMOVED = "backup_job.removed"

@@ -23,6 +23,7 @@ from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.text import MAX_LABEL_BYTES, clean_name
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
+from dockmesh.fleet.abilities import no_such_repository, why_not
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Host
 
@@ -57,13 +58,16 @@ SNAPSHOT = re.compile(r"(latest|[0-9a-f]{8,64})\Z")
 def create_job(*, actor: Actor, host_id: int, name: object, **values: object) -> BackupJob:
     """Make a job; `values` are columns of `BackupJob`, what is missing has the model's default.
 
-    Raises `InvalidInput` that names the field, `Conflict` for a name that is taken, `NotFound` for the host.
+    Raises `InvalidInput` that names the field, `Conflict` for a name that is taken or a host that makes no backups,
+    `NotFound` for the host.
     """
     host = Host.objects.filter(pk=host_id).first()
     if host is None:
         raise NotFound("There is no such host.")
     job = BackupJob(host=host, name=_free_name(name), created_at=clock.now())
     _apply(job, values)
+    _refuse_repository(job)
+    _refuse_unable(host)
     refuse_old_agent(host, _options_of(job))
     _save(job, force_insert=True)
     _record(actor, Action.BACKUP_JOB_CREATED, job, {"host": host.name, **_described(job)})
@@ -75,10 +79,13 @@ def change_job(*, actor: Actor, job_id: int, **values: object) -> BackupJob:
     """Change columns of a job; its host stays. Raises as `create_job` does."""
     job = _locked(job_id)
     before = {"name": job.name, **_described(job)}
+    repository = job.repository
     name = values.pop("name", job.name)
     if name != job.name:
         job.name = _free_name(name)
     _apply(job, values)
+    if job.repository != repository:
+        _refuse_repository(job)
     after = {"name": job.name, **_described(job)}
     changes = {key: after[key] for key in after if after[key] != before[key]}
     if changes:
@@ -104,7 +111,10 @@ def remove_job(*, actor: Actor, job_id: int) -> None:
 
 @transaction.atomic
 def run_now(*, actor: Actor, job_id: int) -> BackupRun:
-    """Back up now, whatever the schedule says; raises `Conflict` while another run of the job has not ended."""
+    """Back up now, whatever the schedule says.
+
+    Raises `Conflict` while another run of the job has not ended, or where its host can't do it.
+    """
     job = _locked(job_id)
     refuse_old_agent(job.host, _options_of(job))
     return _start(actor, job, Kind.BACKUP, Cause.REQUEST)
@@ -183,10 +193,7 @@ def cancel(*, actor: Actor, run_id: int) -> BackupRun:
         run.status, run.finished_at, run.error = Status.CANCELLED, clock.now(), f"Cancelled by {actor.name}."
     else:
         refuse_old_agent(host, ["cancel"])
-        payload = {"command": commands.name_of(run.command_id)}
-        commands.enqueue(
-            host_id=host.pk, kind="cancel", payload=payload, timeout_seconds=LEAST_TIMEOUT_SECONDS
-        )
+        commands.ask_to_end(host_id=host.pk, command_id=run.command_id)
     run.save()
     record(
         actor=actor,
@@ -230,7 +237,7 @@ def least_files(job: BackupJob) -> int:
 
 @transaction.atomic
 def verify(*, actor: Actor, job_id: int, snapshot_id: object = "latest") -> BackupRun:
-    """Read a snapshot out of the repository on the job's host, and compare it with its list and the source."""
+    """Read a snapshot out of the repository on the job's host, and compare it with its list and the source; raises as `run_now` does."""
     job = _locked(job_id)
     return _start(actor, job, Kind.VERIFY, Cause.REQUEST, snapshot_id=_clean_snapshot(snapshot_id))
 
@@ -314,6 +321,9 @@ def _start(
     if kind not in BESIDE:
         _refuse_second(job)
     host = host or job.host
+    _refuse_unable(host)
+    if reason := no_such_repository(host, job.repository):
+        raise Conflict(reason)
     run = BackupRun.objects.create(
         job=job,
         job_name=job.name,
@@ -571,6 +581,16 @@ def _locked(job_id: int, other_host_id: int | None = None) -> BackupJob:
 
 def _open_runs(job: BackupJob) -> QuerySet[BackupRun]:
     return job.runs.filter(status__in=OPEN).exclude(kind__in=BESIDE)
+
+
+def _refuse_unable(host: Host) -> None:
+    if reason := why_not(host, "backup"):
+        raise Conflict(reason)
+
+
+def _refuse_repository(job: BackupJob) -> None:
+    if reason := no_such_repository(job.host, job.repository):
+        raise InvalidInput("repository", f"can't be used. {reason}")
 
 
 def _refuse_second(job: BackupJob) -> None:

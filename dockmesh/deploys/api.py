@@ -17,6 +17,7 @@ from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.models import Deploy
 from dockmesh.deploys.serializers import (
     AdoptionSerializer,
+    ConfirmedSerializer,
     DeployDetailSerializer,
     DeploySerializer,
     NewStackSerializer,
@@ -140,6 +141,15 @@ class StackView(APIView):
         return _accepted(services.remove_stack(actor=actor_of(request), stack_id=pk))
 
 
+def _confirmed(request: Request) -> list[str]:
+    """What the body confirms. None is needed: another one than JSON, as before there was any, confirms nothing."""
+    if "json" not in (request.content_type or "json"):
+        return []
+    body = ConfirmedSerializer(data=request.data)
+    body.is_valid(raise_exception=True)
+    return list(body.validated_data["remove"])
+
+
 def _ask(request: Request, pk: int, operation: Deploy.Operation) -> Response:
     return _accepted(services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation))
 
@@ -149,10 +159,33 @@ class StackDeployView(APIView):
 
     required_permission = {"POST": Permission.STACKS_DEPLOY}
 
-    @extend_schema(operation_id="stacks_deploy", request=None, responses={202: DeployDetailSerializer})
+    @extend_schema(
+        operation_id="stacks_deploy", request=ConfirmedSerializer, responses={202: DeployDetailSerializer}
+    )
     def post(self, request: Request, pk: int) -> Response:
-        """Deploy the stack, or deploy it again: 202 with the deploy; 409 while another one of it runs."""
-        return _ask(request, pk, Deploy.Operation.UP)
+        """Deploy the stack, or deploy it again: 202 with the deploy.
+
+        409 while another one of it runs, or where its host can't do it. What would be removed has to be confirmed
+        in `remove`; else the deploy ends as a failure, with `removes`, before anything is changed.
+        """
+        return _accepted(
+            services.request_deploy(actor=actor_of(request), stack_id=pk, remove=_confirmed(request))
+        )
+
+
+class StackPreviewView(APIView):
+    """`docker compose up` without doing it."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="stacks_preview", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """What a deploy would do: 202 with a deploy of the operation `preview`.
+
+        Once that has ended, `output` has what Compose would do, `removes` what has to be confirmed, `diff` the lines
+        of the Compose file that changed. 409 while another one of the stack runs.
+        """
+        return _accepted(services.request_preview(actor=actor_of(request), stack_id=pk))
 
 
 class StackStopView(APIView):
@@ -269,9 +302,7 @@ class DeploysView(generics.GenericAPIView[Deploy]):
     def get(self, request: Request) -> Response:
         """All deploys, the newest first, a page at a time."""
         rows = filtered(
-            Deploy.objects.defer("output", "compose_file", "override_files", "env_file_sealed").order_by(
-                "-pk"
-            ),
+            Deploy.objects.defer(*selectors.LARGE).order_by("-pk"),
             request,
             {
                 "stack": id_or_name("stack_id", "stack_name"),
@@ -296,7 +327,7 @@ class DeployView(APIView):
             raise NotFound("There is no such deploy.")
         data = DeployDetailSerializer(deploy).data
         if not _may_read_files(request):
-            data |= {"compose_file": None, "override_files": None}
+            data |= {"compose_file": None, "override_files": None, "diff": None}
         return Response(data)
 
 
@@ -305,10 +336,30 @@ class DeployRollbackView(APIView):
 
     required_permission = {"POST": Permission.STACKS_DEPLOY}
 
-    @extend_schema(operation_id="deploys_rollback", request=None, responses={202: DeployDetailSerializer})
+    @extend_schema(
+        operation_id="deploys_rollback", request=ConfirmedSerializer, responses={202: DeployDetailSerializer}
+    )
     def post(self, request: Request, pk: int) -> Response:
-        """Deploy the files of this earlier, successful deploy again: 202 with the new deploy."""
-        return _accepted(services.roll_back(actor=actor_of(request), deploy_id=pk))
+        """Deploy the files and images of this earlier, successful deploy again: 202 with the new deploy."""
+        return _accepted(
+            services.roll_back(actor=actor_of(request), deploy_id=pk, remove=_confirmed(request))
+        )
+
+
+class DeployCancelView(APIView):
+    """The end of a deploy that is under way."""
+
+    required_permission = {"POST": Permission.STACKS_DEPLOY}
+
+    @extend_schema(operation_id="deploys_cancel", request=None, responses={202: DeployDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """Cancel a deploy: 202 with it.
+
+        One that waits is `cancelled` at once. One that its agent has begun is broken off there: while images are
+        fetched nothing has changed yet, after that the stack stays as far as it got; `is_changed` tells. 409 where
+        it has ended.
+        """
+        return _accepted(services.cancel_deploy(actor=actor_of(request), deploy_id=pk))
 
 
 def _may_read_files(request: Request) -> bool:

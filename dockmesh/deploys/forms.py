@@ -39,6 +39,11 @@ class FilesForm(ChangeForm):
         initial=DEFAULT_TIMEOUT_SECONDS,
         help_text="What takes longer is stopped and counts as failed. Downloading images counts too.",
     )
+    auto_rollback = forms.BooleanField(
+        label="Roll back when a deploy fails",
+        required=False,
+        help_text="The last deploy that succeeded is then deployed again, with its files and images.",
+    )
 
 
 class NewStackForm(FilesForm):

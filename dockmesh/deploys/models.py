@@ -6,6 +6,8 @@ from django.db.models import JSONField, Q, Value
 from dockmesh.fleet.models import Stack
 
 DEFAULT_TIMEOUT_SECONDS = 1800
+# Known to the database too: an older replica writes rows without these columns.
+NO_ITEMS = Value([], JSONField())
 
 
 class Placed(models.Model):
@@ -30,6 +32,8 @@ class StackFiles(Placed):
     # Encrypted, see dockmesh.core.sealed; empty where there is none.
     env_file_sealed = models.TextField(blank=True, editable=False)
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
+    # After a deploy that failed, go back to the last one that succeeded.
+    auto_rollback = models.BooleanField(default=False, db_default=False)
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -65,6 +69,7 @@ class Deploy(Placed):
         RUNNING = "running"
         SUCCESS = "success"
         FAILURE = "failure"
+        CANCELLED = "cancelled"
 
     class Operation(models.TextChoices):
         """What `docker compose` is asked to do; only `up` counts as a deploy on /metrics."""
@@ -75,6 +80,8 @@ class Deploy(Placed):
         DOWN = "down"
         # `config`: it touches nothing.
         VALIDATE = "validate"
+        # What `up` would do; nothing is changed by it.
+        PREVIEW = "preview"
 
     stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="deploys")
     stack_name = models.CharField(max_length=1024)
@@ -86,6 +93,10 @@ class Deploy(Placed):
     compose_file = models.TextField(blank=True)
     env_file_sealed = models.TextField(blank=True, editable=False)
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
+    # The services whose containers may be removed, as whoever asked for it has confirmed.
+    remove = models.JSONField(default=list, db_default=NO_ITEMS)
+    # Asked for by nobody: it goes back after a deploy that failed.
+    is_automatic = models.BooleanField(default=False, db_default=False)
     requested_by = models.CharField(max_length=255)
     requested_at = models.DateTimeField()
     # The agent has it from here on.
@@ -96,6 +107,16 @@ class Deploy(Placed):
     exit_code = models.IntegerField(null=True)
     output = models.TextField(blank=True)
     error = models.CharField(max_length=2000, blank=True)
+    # What the agent says beside that, as dockmesh.deploys.outcomes reads it: the services of the files, the containers
+    # that are removed or would be, the image of each service that ran in the end, whether a container was changed.
+    services = models.JSONField(default=list, db_default=NO_ITEMS)
+    removes = models.JSONField(default=list, db_default=NO_ITEMS)
+    images = models.JSONField(default=list, db_default=NO_ITEMS)
+    is_changed = models.BooleanField(null=True)
+    # Of a preview: the Compose file's lines against the last deploy that succeeded.
+    diff = models.TextField(blank=True, default="", db_default="")
+    # Who wants it to end, from the moment in which that was asked.
+    cancelled_by = models.CharField(max_length=255, blank=True, default="", db_default="")
     command_id = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
@@ -121,7 +142,7 @@ class Deploy(Placed):
     def title(self) -> str:
         """What was asked for, in a word for people."""
         if self.rollback_of_id is not None:
-            return "roll-back"
+            return "automatic roll-back" if self.is_automatic else "roll-back"
         words = {"up": "deploy", "down": "removal", "validate": "check"}
         return words.get(self.operation, self.operation)
 
@@ -129,3 +150,9 @@ class Deploy(Placed):
     def is_open(self) -> bool:
         """Whether it waits or runs."""
         return self.status in (self.Status.QUEUED, self.Status.RUNNING)
+
+
+# These read the files as they are saved; the others use what was deployed.
+READ_FILES = (Deploy.Operation.UP, Deploy.Operation.PREVIEW, Deploy.Operation.VALIDATE)
+# These only look.
+LOOKS = (Deploy.Operation.PREVIEW, Deploy.Operation.VALIDATE)

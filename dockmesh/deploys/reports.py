@@ -9,14 +9,17 @@ from django.db import transaction
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
+from dockmesh.core.errors import DomainError
 from dockmesh.core.output import appended
 from dockmesh.core.sealed import UnsealError
+from dockmesh.deploys import outcomes, services
 from dockmesh.deploys.envfiles import unsealed
-from dockmesh.deploys.models import Deploy, StackFiles
+from dockmesh.deploys.models import READ_FILES, Deploy, StackFiles
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
 from dockmesh.fleet.models import AgentCommand
 
+MAX_ERROR = 2000
 OPEN = [Deploy.Status.QUEUED, Deploy.Status.RUNNING]
 STACK_GONE = "The stack or its host was removed while this was under way."
 
@@ -34,7 +37,7 @@ def prepare(command: Command) -> Mapping[str, Any]:
     try:
         env_file = unsealed(deploy.env_file_sealed)
     except UnsealError:
-        if deploy.operation not in (Deploy.Operation.UP, Deploy.Operation.VALIDATE):
+        if deploy.operation not in READ_FILES:
             # The agent stops and removes by labels as well.
             return {"operation": deploy.operation, "stack": deploy.stack_name}
         # The agent refuses this, so the deploy ends as a failure that says why.
@@ -44,6 +47,8 @@ def prepare(command: Command) -> Mapping[str, Any]:
         "stack": deploy.stack_name,
         "env_file": env_file,
         **_files(deploy),
+        "remove": deploy.remove,
+        "images": deploy.rollback_of.images if deploy.rollback_of else [],
     }
 
 
@@ -79,9 +84,31 @@ def take_result(command: Command, result: CommandResult) -> None:
     deploy.duration_seconds = result.duration_seconds
     deploy.exit_code = result.exit_code
     deploy.output = appended("", result.output)
+    deploy.services = outcomes.services(result.document)
+    deploy.removes = outcomes.removes(result.document)
+    deploy.images = outcomes.images(result.document)
+    deploy.is_changed = outcomes.is_changed(result.document)
     error = "" if result.is_success else (result.error or "The agent gave no reason.")
     actor = Actor("agent", str(command.host_id), deploy.host_name)
     _finish(deploy, actor, is_success=result.is_success, error=error)
+    if deploy.status == Deploy.Status.FAILURE:
+        _roll_back(deploy)
+
+
+def _roll_back(failed: Deploy) -> None:
+    """Go back to the last good deploy where the stack is to have that; the failed one's output says so."""
+    try:
+        made = services.roll_back_automatically(failed)
+    except DomainError as error:
+        said = f"It could not be rolled back automatically: {error.detail}"
+    else:
+        if made is None:
+            return
+        said = f"Rolled back automatically to deploy {made.rollback_of_id}, by deploy {made.pk}."
+    ending = "" if not failed.output or failed.output.endswith("\n") else "\n"
+    failed.output = appended(failed.output, f"{ending}dockmesh: {said}\n")
+    failed.error = f"{failed.error[: MAX_ERROR - len(said) - 2]}. {said}"[:MAX_ERROR]
+    failed.save(update_fields=["output", "error"])
 
 
 def take_timeout(command: Command, reason: str) -> None:
@@ -121,12 +148,15 @@ def _give_up(deploy: Deploy, reason: str) -> None:
 
 def _finish(deploy: Deploy, actor: Actor, *, is_success: bool, error: str) -> None:
     """Once for each deploy: only open ones get here, and their row is locked."""
-    deploy.status = Deploy.Status.SUCCESS if is_success else Deploy.Status.FAILURE
-    deploy.error = error[:2000]
+    ended_badly = Deploy.Status.CANCELLED if deploy.cancelled_by else Deploy.Status.FAILURE
+    deploy.status = Deploy.Status.SUCCESS if is_success else ended_badly
+    deploy.error = error[:MAX_ERROR]
     deploy.finished_at = clock.now()
     deploy.save()
     if deploy.stack_id is not None:
         _tell_fleet(deploy, is_success)
+    if deploy.status == Deploy.Status.CANCELLED:
+        return  # Audited when it was asked for.
     record(
         actor=actor,
         action=Action.DEPLOY_SUCCEEDED if is_success else Action.DEPLOY_FAILED,
@@ -153,7 +183,13 @@ def _finish(deploy: Deploy, actor: Actor, *, is_success: bool, error: str) -> No
 
 def _tell_fleet(deploy: Deploy, is_success: bool) -> None:
     assert deploy.stack_id is not None
-    if deploy.operation == Deploy.Operation.UP:
+    if deploy.status == Deploy.Status.CANCELLED:
+        # What broke off half-way is no good stack; one that nothing was done to is as good as it was.
+        is_half_done = deploy.operation == Deploy.Operation.UP and deploy.is_changed is not False
+        fleet.set_deploy_state(
+            stack_id=deploy.stack_id, is_deploying=False, has_failed_deploy=True if is_half_done else None
+        )
+    elif deploy.operation == Deploy.Operation.UP:
         fleet.set_deploy_state(stack_id=deploy.stack_id, is_deploying=False, has_failed_deploy=not is_success)
         fleet.observe_deploy(
             stack_name=deploy.stack_name, is_success=is_success, seconds=deploy.duration_seconds or 0.0

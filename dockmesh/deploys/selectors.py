@@ -7,15 +7,20 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from dockmesh.core import clock
 from dockmesh.deploys.envfiles import names_in
-from dockmesh.deploys.models import Deploy, StackFiles
+from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Stack
 from dockmesh.fleet.states import StackState
 
+# What a list of deploys doesn't show.
+LARGE = (
+    "output", "compose_file", "override_files", "env_file_sealed", "diff", "images", "services", "removes", "remove"
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class StackView:
-    """A stack as pages and answers show it; the last five are None where it is not managed (or not asked for)."""
+    """A stack as pages and answers show it; those from the file on are None where it is not managed (or not asked for)."""
 
     stack: Stack
     state: StackState
@@ -25,6 +30,7 @@ class StackView:
     timeout_seconds: int | None = None
     override_files: list[dict[str, str]] | None = None
     project_directory: str | None = None
+    auto_rollback: bool | None = None
 
     def without_files(self) -> "StackView":
         """For those who may not deploy: Compose files may hold secrets."""
@@ -48,7 +54,8 @@ def complete(rows: Iterable[Stack]) -> list[StackView]:
     """The stacks of a page as they are shown; two queries however many they are."""
     found = list(rows)
     before = offline_before(clock.now())
-    newest_id = Deploy.objects.filter(stack=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    done = Deploy.objects.exclude(operation__in=LOOKS)
+    newest_id = done.filter(stack=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     ids = Stack.objects.filter(pk__in=[stack.pk for stack in found]).values_list(Subquery(newest_id))
     newest = {deploy.stack_id: deploy for deploy in Deploy.objects.filter(pk__in=[pk for (pk,) in ids if pk])}
     return [
@@ -77,4 +84,5 @@ def detailed(stack_id: int) -> StackView | None:
         timeout_seconds=files.timeout_seconds,
         override_files=files.override_files,
         project_directory=files.project_directory,
+        auto_rollback=files.auto_rollback,
     )

@@ -15,6 +15,11 @@ OVERRIDES_HELP = "Compose files that are laid over the first one, in their order
 DIRECTORY_HELP = (
     "The folder on the host that relative paths mean, as a whole path; empty: the agent's own for the stack."
 )
+ROLLBACK_HELP = "After a deploy that failed, deploy the last one that succeeded again: its files and images."
+REMOVE_HELP = (
+    "The services whose containers may be removed: those that the Compose file no longer has, or has fewer of."
+    " Without it a deploy that would remove any ends before it changes anything, and names them in `removes`."
+)
 TIMEOUT_HELP = "Seconds after which an operation is stopped and counts as failed."
 
 
@@ -42,6 +47,7 @@ class FilesSerializer(StrictSerializer):
     compose_file = _text(COMPOSE_HELP)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True, default="")
     timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS)
+    auto_rollback = Flag(help_text=ROLLBACK_HELP, required=False, default=False)
 
 
 class NewStackSerializer(FilesSerializer):
@@ -72,6 +78,7 @@ class AdoptionSerializer(StrictSerializer):
         help_text="Adopt it also if a deploy would mount something else.", required=False, default=False
     )
     timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS)
+    auto_rollback = Flag(help_text=ROLLBACK_HELP, required=False, default=False)
 
 
 class FoundFileSerializer(serializers.Serializer[Any]):
@@ -131,6 +138,15 @@ class StackChangeSerializer(StrictSerializer):
     project_directory = Text(help_text=DIRECTORY_HELP, required=False, allow_blank=True)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True)
     timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False)
+    auto_rollback = Flag(help_text=ROLLBACK_HELP, required=False)
+
+
+class ConfirmedSerializer(StrictSerializer):
+    """What a deploy may remove."""
+
+    remove = serializers.ListField(
+        child=Text(), help_text=REMOVE_HELP, required=False, default=list, max_length=500
+    )
 
 
 class DeployReferenceSerializer(serializers.ModelSerializer[Deploy]):
@@ -162,6 +178,26 @@ class StackDetailSerializer(StackSerializer):
     project_directory = serializers.CharField(allow_null=True)
     env_names = serializers.ListField(child=serializers.CharField(), allow_null=True)
     timeout_seconds = serializers.IntegerField(allow_null=True)
+    auto_rollback = serializers.BooleanField(allow_null=True)
+
+
+class RemovalSerializer(serializers.Serializer[Any]):
+    """Containers of one service that go without being replaced."""
+
+    service = serializers.CharField()
+    containers = serializers.ListField(child=serializers.CharField())
+    count = serializers.IntegerField(help_text="Of how many of them.")
+
+
+class ImageSerializer(serializers.Serializer[Any]):
+    """What ran for a service."""
+
+    service = serializers.CharField()
+    image = serializers.CharField(help_text="As the Compose file names it.")
+    image_id = serializers.CharField()
+    digest = serializers.CharField(
+        help_text="`repository@sha256:…`; empty for an image that was built or loaded."
+    )
 
 
 class DeploySerializer(serializers.ModelSerializer[Deploy]):
@@ -180,6 +216,8 @@ class DeploySerializer(serializers.ModelSerializer[Deploy]):
             "operation",
             "status",
             "rollback_of",
+            "is_automatic",
+            "cancelled_by",
             "requested_by",
             "requested_at",
             "started_at",
@@ -191,17 +229,39 @@ class DeploySerializer(serializers.ModelSerializer[Deploy]):
 
 
 class DeployDetailSerializer(DeploySerializer):
-    """A deploy with its output and the Compose files as deployed; these are null for who may not deploy."""
+    """A deploy with its output, the Compose files as deployed, and what the agent says of it.
+
+    The files and their difference are null for who may not deploy.
+    """
 
     compose_file = serializers.CharField(allow_null=True)
     override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
+    removes = RemovalSerializer(many=True, help_text="What it removed, or would remove.")
+    images = ImageSerializer(many=True, help_text="What ran in the end; empty unless it succeeded.")
+    services = serializers.ListField(child=serializers.CharField(), help_text="Of the Compose files.")
+    is_changed = serializers.BooleanField(
+        allow_null=True, help_text="Whether any container was changed; null where the agent does not say."
+    )
+    diff = serializers.CharField(
+        allow_null=True,
+        help_text="Of a preview: the Compose file's lines against the last deploy that succeeded.",
+    )
+    remove = serializers.ListField(
+        child=serializers.CharField(), help_text="The services whose removal was confirmed."
+    )
 
     class Meta(DeploySerializer.Meta):
-        fields = (
+        fields = (  # type: ignore[assignment]
             *DeploySerializer.Meta.fields,
             "timeout_seconds",
+            "remove",
+            "removes",
+            "services",
+            "images",
+            "is_changed",
+            "diff",
             "output",
             "compose_file",
             "override_files",
             "project_directory",
-        )  # type: ignore[assignment]
+        )

@@ -5,26 +5,29 @@ the series, then the audit log's head.
 """
 
 import dataclasses
+import difflib
 import uuid
 from typing import Any
 
 from django.db import transaction
 
 from dockmesh.audit.actions import Action
-from dockmesh.audit.services import Actor, record
+from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.sealed import UnsealError
 from dockmesh.deploys import adoption, surveys
 from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
 from dockmesh.deploys.envfiles import sealed, unsealed
-from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy, StackFiles
+from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, READ_FILES, Deploy, StackFiles
 from dockmesh.deploys.places import clean_directory, clean_override_files
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
+from dockmesh.fleet.abilities import why_not
 from dockmesh.fleet.models import Stack
 
 LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 10, 24 * 3600
+MOST_REMOVED, LONGEST_SERVICE = 500, 200
 
 Operation = Deploy.Operation
 Status = Deploy.Status
@@ -37,6 +40,7 @@ class Files:
     compose_file: str
     env_file_sealed: str
     timeout_seconds: int
+    auto_rollback: bool
 
 
 def create_stack(
@@ -47,6 +51,7 @@ def create_stack(
     compose_file: object,
     env_file: object = "",
     timeout_seconds: object = DEFAULT_TIMEOUT_SECONDS,
+    auto_rollback: object = False,
 ) -> Stack:
     """Store a new managed stack of the host; nothing is deployed yet.
 
@@ -54,7 +59,7 @@ def create_stack(
     """
     name = clean_stack_name(name)
     # Before the transaction: a large file takes a while to read, and on SQLite a transaction keeps all writers out.
-    files = _checked(compose_file, env_file, timeout_seconds)
+    files = _checked(compose_file, env_file, timeout_seconds, auto_rollback)
     with transaction.atomic():
         stack = fleet.add_managed_stack(host_id=host_id, name=name)
         StackFiles.objects.create(stack=stack, updated_at=clock.now(), **dataclasses.asdict(files))
@@ -73,6 +78,7 @@ def adopt_stack(
     accept_changes: bool = False,
     survey_id: uuid.UUID | None = None,
     timeout_seconds: object = DEFAULT_TIMEOUT_SECONDS,
+    auto_rollback: object = False,
 ) -> Stack:
     """Manage a discovered stack from now on; its containers run on, and their mounts keep their meaning.
 
@@ -92,6 +98,7 @@ def adopt_stack(
         accept_changes=accept_changes,
     )
     timeout = _clean_timeout(timeout_seconds)
+    goes_back = _clean_flag("auto_rollback", auto_rollback)
     with transaction.atomic():
         stack = _locked(stack_id)
         if stack.is_managed:
@@ -115,11 +122,14 @@ def adopt_stack(
             project_directory=plan.project_directory,
             is_directory_decided=plan.is_directory_decided,
             timeout_seconds=timeout,
+            auto_rollback=goes_back,
             updated_at=clock.now(),
         )
         if survey is not None:
             survey.delete()
-        described = _described(Files(files.compose_file, files.env_file_sealed, timeout), plan.env_file)
+        described = _described(
+            Files(files.compose_file, files.env_file_sealed, timeout, goes_back), plan.env_file
+        )
         if plan.override_files:
             described["override_files"] = [file["path"] for file in plan.override_files]
         if plan.project_directory:
@@ -137,6 +147,7 @@ def change_stack(
     env_file: object = None,
     project_directory: object = None,
     timeout_seconds: object = None,
+    auto_rollback: object = None,
 ) -> Stack:
     """Change what the next deploy will use; None leaves a part as it is, an empty env file removes it.
 
@@ -147,6 +158,7 @@ def change_stack(
     overrides = None if override_files is None else clean_override_files(override_files)
     directory = None if project_directory is None else clean_directory(project_directory)
     timeout = None if timeout_seconds is None else _clean_timeout(timeout_seconds)
+    goes_back = None if auto_rollback is None else _clean_flag("auto_rollback", auto_rollback)
     with transaction.atomic():
         stack, files = _locked_files(stack_id)
         changes: dict[str, Any] = {}
@@ -168,6 +180,9 @@ def change_stack(
         if timeout is not None and timeout != files.timeout_seconds:
             files.timeout_seconds = timeout
             changes["timeout_seconds"] = timeout
+        if goes_back is not None and goes_back != files.auto_rollback:
+            files.auto_rollback = goes_back
+            changes["auto_rollback"] = goes_back
         if changes:
             files.updated_at = clock.now()
             files.save()
@@ -176,18 +191,32 @@ def change_stack(
 
 
 @transaction.atomic
-def request_deploy(*, actor: Actor, stack_id: int, operation: str = Operation.UP) -> Deploy:
+def request_deploy(
+    *, actor: Actor, stack_id: int, operation: str = Operation.UP, remove: object = ()
+) -> Deploy:
     """Ask the host's agent for an operation on a managed stack.
 
-    Raises `Conflict` while another one runs, where the stack isn't managed, or its env file can't be decrypted.
+    `remove` are the services whose containers a deploy may remove. Raises `Conflict` while another one runs, where
+    the stack isn't managed, its env file can't be decrypted, or its host can't do it.
     """
+    confirmed = _clean_services(list(remove) if isinstance(remove, tuple) else remove)
     stack, files = _locked_files(stack_id)
-    return _request(actor, stack, files, Operation(operation))
+    return _request(actor, stack, files, Operation(operation), confirmed=confirmed)
 
 
 @transaction.atomic
-def roll_back(*, actor: Actor, deploy_id: int) -> Deploy:
-    """Deploy the files of an earlier successful deploy again; from now on they are the stack's files."""
+def request_preview(*, actor: Actor, stack_id: int) -> Deploy:
+    """Ask the host's agent what a deploy would do; raises as `request_deploy`."""
+    stack, files = _locked_files(stack_id)
+    for ability in ("deploy", "preview"):
+        _refuse_unable(stack, ability)
+    return _request(actor, stack, files, Operation.PREVIEW)
+
+
+@transaction.atomic
+def roll_back(*, actor: Actor, deploy_id: int, remove: object = ()) -> Deploy:
+    """Deploy the files and images of an earlier successful deploy again; from now on they are the stack's files."""
+    confirmed = _clean_services(list(remove) if isinstance(remove, tuple) else remove)
     earlier = Deploy.objects.filter(pk=deploy_id).first()
     if earlier is None:
         raise NotFound("There is no such deploy.")
@@ -203,7 +232,69 @@ def roll_back(*, actor: Actor, deploy_id: int) -> Deploy:
     files.env_file_sealed = earlier.env_file_sealed
     files.updated_at = clock.now()
     files.save()
-    return _request(actor, stack, files, Operation.UP, rollback_of=earlier)
+    return _request(actor, stack, files, Operation.UP, confirmed=confirmed, rollback_of=earlier)
+
+
+def roll_back_automatically(failed: Deploy) -> Deploy | None:
+    """After a deploy that failed: bring back the last one that succeeded, where the stack is to have that.
+
+    Never after an automatic one, so that it ends, nor where the failed one changed nothing. The stack's files stay
+    as they are, to be mended. Raises `Conflict` where it is not possible. The caller holds the host's lock.
+    """
+    if failed.stack_id is None or failed.operation != Operation.UP:
+        return None
+    if failed.is_automatic or failed.is_changed is False:
+        return None
+    stack, files = _locked_files(failed.stack_id)
+    good = stack.deploys.filter(operation=Operation.UP, status=Status.SUCCESS, pk__lt=failed.pk).first()
+    if not files.auto_rollback or good is None:
+        return None
+    # Where the stack lives is no part of what is rolled back.
+    good.project_directory, good.is_directory_decided = files.project_directory, files.is_directory_decided
+    # What the failed one brought may go again, that is what was asked for.
+    return _request(
+        SYSTEM, stack, good, Operation.UP, confirmed=failed.services, rollback_of=good, is_automatic=True
+    )
+
+
+@transaction.atomic
+def cancel_deploy(*, actor: Actor, deploy_id: int) -> Deploy:
+    """Take a queued deploy back, or have the agent end the one that it has begun, in an orderly way.
+
+    The first ends at once. The second ends when the agent reports it: before a container was touched nothing has
+    changed, after that the stack stays as far as it got. Raises `Conflict` where it has ended, or where the agent
+    can't end what it has begun.
+    """
+    found = Deploy.objects.filter(pk=deploy_id).first()
+    if found is None:
+        raise NotFound("There is no such deploy.")
+    if found.stack_id is None:
+        raise Conflict("Its stack has been removed.")
+    stack = _locked(found.stack_id)
+    deploy = Deploy.objects.select_for_update().get(pk=deploy_id)
+    if not deploy.is_open:
+        raise Conflict(f"Deploy {deploy.pk} has ended already.")
+    if deploy.cancelled_by:
+        return deploy
+    command_id = deploy.command_id or 0
+    is_taken_back = commands.cancel(command_id)
+    if not is_taken_back:
+        _refuse_unable(stack, "cancel")
+        commands.ask_to_end(host_id=stack.host_id, command_id=command_id)
+    deploy.cancelled_by = actor.name
+    if is_taken_back:
+        deploy.status = Status.CANCELLED
+        deploy.error = f"Cancelled by {actor.name} before the agent had it; nothing was changed."[:2000]
+        deploy.is_changed = False
+        deploy.finished_at = clock.now()
+        if deploy.operation == Operation.UP:
+            fleet.set_deploy_state(stack_id=stack.pk, is_deploying=False)
+    deploy.save()
+    changes = {"deploy": deploy.pk, "operation": deploy.operation}
+    _record(
+        actor, Action.DEPLOY_CANCELLED, stack, {**changes, "was": "queued" if is_taken_back else "running"}
+    )
+    return deploy
 
 
 @transaction.atomic
@@ -222,12 +313,28 @@ def forget_stack(*, actor: Actor, stack_id: int) -> None:
     _record(actor, Action.STACK_REMOVED, stack, {"containers": "left alone"})
 
 
-def _checked(compose_file: object, env_file: object, timeout_seconds: object) -> Files:
+def _checked(compose_file: object, env_file: object, timeout_seconds: object, auto_rollback: object) -> Files:
     return Files(
         clean_compose_file(compose_file),
         sealed(clean_env_file("" if env_file is None else env_file)),
         _clean_timeout(timeout_seconds),
+        _clean_flag("auto_rollback", auto_rollback),
     )
+
+
+def _clean_flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(field, "must be true or false.")
+    return value
+
+
+def _clean_services(value: object) -> list[str]:
+    """Names of services, as the agent named them; they are compared and nothing else."""
+    if not isinstance(value, list) or len(value) > MOST_REMOVED:
+        raise InvalidInput("remove", f"must be a list of at most {MOST_REMOVED} services.")
+    if not all(isinstance(name, str) and 0 < len(name) <= LONGEST_SERVICE for name in value):
+        raise InvalidInput("remove", "must be names of services.")
+    return sorted(set(value))
 
 
 def _clean_timeout(value: object) -> int:
@@ -275,12 +382,25 @@ def _refuse_second(stack: Stack) -> None:
         raise Conflict(f"Deploy {running.pk} of the stack {stack.name} has not ended yet.")
 
 
+def _refuse_unable(stack: Stack, ability: str) -> None:
+    if reason := why_not(stack.host, ability):
+        raise Conflict(reason)
+
+
 def _request(
-    actor: Actor, stack: Stack, files: StackFiles, operation: Operation, rollback_of: Deploy | None = None
+    actor: Actor,
+    stack: Stack,
+    files: StackFiles | Deploy,
+    operation: Operation,
+    *,
+    confirmed: list[str] | None = None,
+    rollback_of: Deploy | None = None,
+    is_automatic: bool = False,
 ) -> Deploy:
     _refuse_second(stack)
+    _refuse_unable(stack, "deploy")
     used: StackFiles | Deploy | None = files
-    if operation in (Operation.UP, Operation.VALIDATE):
+    if operation in READ_FILES:
         try:
             unsealed(files.env_file_sealed)
         except UnsealError as error:
@@ -299,6 +419,9 @@ def _request(
         project_directory=used.project_directory if used else "",
         is_directory_decided=used.is_directory_decided if used else False,
         timeout_seconds=files.timeout_seconds,
+        remove=confirmed or [],
+        is_automatic=is_automatic,
+        diff=_diff(stack, files) if operation == Operation.PREVIEW else "",
         requested_by=actor.name,
         requested_at=clock.now(),
     )
@@ -314,13 +437,17 @@ def _request(
     if operation == Operation.UP:
         fleet.set_deploy_state(stack_id=stack.pk, is_deploying=True)
     changes: dict[str, Any] = {"operation": operation.value, "deploy": deploy.pk}
+    if confirmed:
+        changes["remove"] = confirmed
     if rollback_of is not None:
         changes["rollback_of"] = rollback_of.pk
+    if is_automatic:
+        changes["is_automatic"] = True
     _record(actor, Action.DEPLOY_REQUESTED, stack, changes)
     return deploy
 
 
-def _deployed(stack: Stack, files: StackFiles) -> StackFiles | Deploy | None:
+def _deployed(stack: Stack, files: StackFiles | Deploy) -> StackFiles | Deploy | None:
     """The files that a stop, a restart or a removal uses: those that were deployed, whatever was saved since.
 
     None where nothing was deployed from here: the agent finds the containers by their labels. An agent that
@@ -330,6 +457,27 @@ def _deployed(stack: Stack, files: StackFiles) -> StackFiles | Deploy | None:
     if deployed is None and surveys.CAPABILITY not in stack.host.agent_info.get("capabilities", ()):
         return files
     return deployed
+
+
+def _lines(files: StackFiles | Deploy) -> list[str]:
+    """All the Compose files, as they are laid over each other."""
+    lines = files.compose_file.splitlines()
+    for override in files.override_files:
+        lines += [f"# {override['path']}", *override["content"].splitlines()]
+    return lines
+
+
+def _diff(stack: Stack, files: StackFiles | Deploy) -> str:
+    """The lines that changed since the last deploy that succeeded; all of them where there was none."""
+    last = stack.deploys.filter(operation=Operation.UP, status=Status.SUCCESS).first()
+    lines = difflib.unified_diff(
+        _lines(last) if last else [],
+        _lines(files),
+        f"deploy {last.pk}" if last else "nothing deployed yet",
+        "files of the next deploy",
+        lineterm="",
+    )
+    return "\n".join(lines)
 
 
 def _record(actor: Actor, action: Action, stack: Stack, changes: dict[str, Any]) -> None:

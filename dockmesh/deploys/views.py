@@ -1,6 +1,7 @@
 """The pages of stacks and deploys."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -37,6 +38,7 @@ STATUSES = Filter(
         Choice("running", "Running", "working"),
         Choice("success", "Success", "well"),
         Choice("failure", "Failure", "bad"),
+        Choice("cancelled", "Cancelled"),
     ],
 )
 OPERATIONS = Filter(
@@ -127,6 +129,7 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
         "compose_file": view.compose_file,
         "timeout_seconds": view.timeout_seconds,
         "project_directory": view.project_directory,
+        "auto_rollback": view.auto_rollback,
     }
     form = ChangeStackForm(
         request.POST or None,
@@ -240,6 +243,18 @@ def operate(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(f"/deploys/{deploy.pk}/")
 
 
+@require_POST
+@page_permission(Permission.STACKS_DEPLOY)
+def preview_stack(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask what a deploy would do; the answer comes on the preview's own page."""
+    try:
+        made = services.request_preview(actor=actor_of(request), stack_id=pk)
+    except DomainError as error:
+        messages.error(request, error.detail)
+        return redirect(f"/stacks/{pk}/")
+    return redirect(f"/deploys/{made.pk}/")
+
+
 @FORM_METHODS
 @page_permission(Permission.STACKS_DEPLOY)
 def stop_stack(request: HttpRequest, pk: int) -> HttpResponse:
@@ -330,12 +345,63 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
         "env_names": names_in(found.env_file_sealed),
         "pulse": found.stack.host.pulse if found.stack else None,
         "may_read_files": _may_deploy(request),
+        "may_deploy": _may_deploy(request) and found.stack_id is not None,
         "may_roll_back": _may_deploy(request)
         and found.stack_id is not None
         and found.operation == Deploy.Operation.UP
         and found.status == Deploy.Status.SUCCESS,
+        "is_unconfirmed": _is_unconfirmed(found),
     }
     return _page(request, "deploys/deploy.html", "deploys/parts/deploy.html", context)
+
+
+@require_POST
+@page_permission(Permission.STACKS_DEPLOY)
+def cancel_deploy(request: HttpRequest, pk: int) -> HttpResponse:
+    """Cancel a deploy; its own page then tells what became of it."""
+    try:
+        services.cancel_deploy(actor=actor_of(request), deploy_id=pk)
+    except DomainError as error:
+        messages.error(request, error.detail)
+    return redirect(f"/deploys/{pk}/")
+
+
+@FORM_METHODS
+@page_permission(Permission.STACKS_DEPLOY)
+def confirm_removal(request: HttpRequest, pk: int) -> HttpResponse:
+    """Deploy again with what would be removed confirmed, after the stack's name was typed."""
+    found = get_object_or_404(Deploy.objects.select_related("stack"), pk=pk)
+    if found.stack_id is None or not _is_unconfirmed(found):
+        return redirect(f"/deploys/{pk}/")
+    form = ConfirmForm(request.POST or None, expected=found.stack_name)
+    if request.method == "POST" and form.is_valid():
+        remove = [each["service"] for each in found.removes]
+        try:
+            if found.rollback_of_id is not None:
+                made = services.roll_back(
+                    actor=actor_of(request), deploy_id=found.rollback_of_id, remove=remove
+                )
+            else:
+                made = services.request_deploy(
+                    actor=actor_of(request), stack_id=found.stack_id, remove=remove
+                )
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            return redirect(f"/deploys/{made.pk}/")
+    context = {
+        "title": "Deploy and remove",
+        "object_kind": "stack",
+        "object_name": found.stack_name,
+        "consequences": [
+            *map(_said, found.removes),
+            "Images are fetched first: if one can't be had, nothing is removed. Volumes stay.",
+        ],
+        "action_label": "Deploy and remove",
+        "back_url": f"/deploys/{pk}/",
+        "form": form,
+    }
+    return render(request, "web/confirm.html", context)
 
 
 @FORM_METHODS
@@ -356,7 +422,7 @@ def roll_back(request: HttpRequest, pk: int) -> HttpResponse:
         "object_kind": "stack",
         "object_name": found.stack_name,
         "consequences": [
-            f"It is deployed with the Compose file and env file of deploy {pk},"
+            f"It is deployed with the Compose file, the env file and the images of deploy {pk},"
             " and these are its files from then on. Volumes are left as they are."
         ],
         "action_label": "Roll back",
@@ -375,7 +441,22 @@ def _view(pk: int) -> StackView:
 
 def _listed(rows: QuerySet[Deploy]) -> QuerySet[Deploy]:
     """Without the columns that a list doesn't show, which are large."""
-    return rows.defer("output", "compose_file", "override_files", "env_file_sealed")
+    return rows.defer(*selectors.LARGE)
+
+
+def _is_unconfirmed(deploy: Deploy) -> bool:
+    """Whether it names containers that nobody has confirmed the removal of."""
+    is_told = deploy.operation == Deploy.Operation.PREVIEW and deploy.status == Deploy.Status.SUCCESS
+    is_refused = deploy.status == Deploy.Status.FAILURE and deploy.is_changed is False
+    return (is_told or is_refused) and any(each["service"] not in deploy.remove for each in deploy.removes)
+
+
+def _said(removal: Mapping[str, Any]) -> str:
+    """What goes of a service, in a sentence."""
+    names = ", ".join(removal["containers"])
+    if removal["count"] == len(removal["containers"]):
+        return f"The service {removal['service']} goes, with {names}."
+    return f"{removal['count']} of the containers of {removal['service']} go: it has {names}."
 
 
 def _may_deploy(request: HttpRequest) -> bool:

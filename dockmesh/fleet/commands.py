@@ -35,6 +35,7 @@ from dockmesh.fleet import listening
 from dockmesh.fleet.models import AgentCommand, HostPulse
 
 MAX_RUNNING = 4
+CANCEL, CANCEL_TIMEOUT_SECONDS = "cancel", 60
 # An agent that was told to stop at the timeout still has to say so.
 GRACE = datetime.timedelta(seconds=60)
 # A command that nobody fetched for so long, or whose agent is silent for so long, is not waited for.
@@ -165,10 +166,18 @@ def cancel(command_id: int) -> bool:
     return bool(cancelled)
 
 
-def name_of(command_id: int) -> str:
-    """The UUID by which agents know a command; empty for one that is gone."""
+def ask_to_end(*, host_id: int, command_id: int) -> None:
+    """Have the agent end a command that it was handed: not begin it, or break it off in an orderly way.
+
+    How it ended is reported like any other end; it may have been quicker.
+    """
     found = AgentCommand.objects.filter(pk=command_id).values_list("uuid", flat=True).first()
-    return str(found or "")
+    enqueue(
+        host_id=host_id,
+        kind=CANCEL,
+        payload={"command": str(found or "")},
+        timeout_seconds=CANCEL_TIMEOUT_SECONDS,
+    )
 
 
 def hand_out(
@@ -182,11 +191,12 @@ def hand_out(
     offered: list[AgentCommand] = []
     asked: list[uuid.UUID] = []
     held: set[str] = set()
-    running = sum(row.status == AgentCommand.Status.HANDED_OUT for row in rows)
+    running = sum(row.status == AgentCommand.Status.HANDED_OUT and row.kind != CANCEL for row in rows)
     for row in rows:
         if row.lock and row.lock in held:
             continue
-        if row.status == AgentCommand.Status.QUEUED:
+        # What ends another one doesn't wait until others have ended.
+        if row.status == AgentCommand.Status.QUEUED and row.kind != CANCEL:
             if running >= MAX_RUNNING:
                 continue
             running += 1

@@ -43,6 +43,8 @@ class Agent(Struct, frozen=True):
     # Of the programs that it calls: empty where there is none, absent where it does not say.
     compose_version: Short | UnsetType = UNSET
     restic_version: Short | UnsetType = UNSET
+    # It was started so that it carries out nothing.
+    is_monitor_only: bool | UnsetType = UNSET
 
 
 class Docker(Struct, frozen=True):

@@ -11,6 +11,7 @@ import pytest
 
 from dockmesh.agent.commands import CommandError, CommandRunner, Executor, Run
 from dockmesh.agent.journal import Journal
+from dockmesh.agent.process import Cancellation
 
 
 @pytest.fixture
@@ -104,8 +105,8 @@ def test_commands_with_the_same_lock_run_one_after_the_other(make_runner: Any, j
 
 
 def test_deploys_of_one_stack_never_overlap_even_without_a_lock() -> None:
-    one = Run("1", "deploy", {"stack": "shop", "lock": ""}, threading.Event())
-    two = Run("2", "deploy", {"stack": "shop"}, threading.Event())
+    one = Run("1", "deploy", {"stack": "shop", "lock": ""}, Cancellation())
+    two = Run("2", "deploy", {"stack": "shop"}, Cancellation())
     assert one.lock == two.lock == "stack:shop"
 
 
@@ -280,7 +281,13 @@ def test_a_command_is_stopped_on_request_and_the_others_go_on(make_runner: Any, 
     assert begun.wait(10)
     runner.submit(command(2, lock="one"))
     runner.submit(command(3, lock="one"))
-    for number, target in ((4, 1), (5, 2), (6, 99)):
+    runner.submit(command(5, "cancel", command=str(uuid.UUID(int=2))))
+    # It is told at once, and doesn't wait for its turn.
+    until = time.monotonic() + 10
+    while str(uuid.UUID(int=2)) not in [key for key, _ in journal.unacknowledged()]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for number, target in ((4, 1), (6, 99)):
         runner.submit(command(number, "cancel", command=str(uuid.UUID(int=target))))
     ended = results(runner, journal)
     assert {number: ended[number]["error"] for number in (1, 2, 3, 4, 5)} == {

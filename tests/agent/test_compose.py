@@ -1,7 +1,6 @@
 """Which Compose the agent finds, and what it says where there is none that it can use."""
 
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from dockmesh.agent import __main__ as agent_program
 from dockmesh.agent import compose, config, restic
 from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.state import Credential, StateDir
 from tests.integration.versions import require_version
 
@@ -131,6 +131,6 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
     assert (agent.capabilities, agent.compose_version, agent.restic_version) == ((), "1.29.2", "")
     wanted = "Compose 1.29.2 (docker-compose) is too old: dockmesh needs Compose 2.20 or newer"
     assert caplog.messages == [f"{wanted}: this agent takes no deploys"]
-    asked = Run(1, "deploy", {"stack": "shop", "compose_file": "services: {}"}, threading.Event())
+    asked = Run(1, "deploy", {"stack": "shop", "compose_file": "services: {}"}, Cancellation())
     with pytest.raises(CommandError, match="too old"):
         executors["deploy"](asked)

@@ -20,6 +20,7 @@ from dockmesh.agent import restic as restic_module
 from dockmesh.agent.backup import Backups
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.config import Repository
+from dockmesh.agent.process import Cancellation
 from tests.integration.versions import require_version
 from tests.support import require
 
@@ -39,7 +40,7 @@ class Place:
         (self.data / "file").write_text("content")
         (folder / "password").write_text(PASSWORD + "\n")
         self.backups = self.agent()
-        self.run = Run("", "", {}, threading.Event())
+        self.run = Run("", "", {}, Cancellation())
 
     def agent(self, address: str = "", **how: Any) -> Backups:
         known = {"local": Repository("local", address or str(self.repository), self.folder / "password")}
@@ -54,7 +55,7 @@ class Place:
         self, kind: str, *, seconds: float = 60, agent: Backups | None = None, **payload: Any
     ) -> dict[str, Any]:
         usual = {"repository": "local", "job": "nightly", "takes_partial": True}
-        self.run = Run("1", kind, usual | payload, threading.Event())
+        self.run = Run("1", kind, usual | payload, Cancellation())
         self.run.deadline = time.monotonic() + seconds
         return (agent or self.backups).executors()[kind](self.run)
 

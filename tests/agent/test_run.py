@@ -423,7 +423,8 @@ def test_only_true_is_a_renewal(server: StubServer, tmp_path: Path, told: object
 def test_a_monitor_only_agent_carries_out_nothing(server: StubServer, start_agent: StartAgent) -> None:
     server.commands = [{"id": 5, "kind": "deploy", "payload": {"stack": "shop"}}]
     start_agent(NO_DOCKER, "--monitor-only")
-    assert server.wait_for(is_heartbeat).body["agent"]["capabilities"] == []
+    said = server.wait_for(is_heartbeat).body["agent"]
+    assert (said["capabilities"], said["is_monitor_only"]) == ([], True)
     report = server.wait_for(lambda r: r.path == "commands/5/result")
     assert report.body["result"] == "failure"
     assert "does not carry out 'deploy'" in report.body["error"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from dockmesh.agent import mounts, sources
 from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.process import Cancellation
 from tests.integration.dockerd import DockerEngine
 
 NOWHERE = "unix:///nonexistent/docker.sock"
@@ -33,7 +33,7 @@ def volume(**values: Any) -> dict[str, Any]:
 
 
 def resolve(source: dict[str, Any], docker_host: str = NOWHERE, **payload: Any) -> list[str]:
-    return sources.resolve(Run("", "backup", {"source": source, **payload}, threading.Event()), docker_host)
+    return sources.resolve(Run("", "backup", {"source": source, **payload}, Cancellation()), docker_host)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.labels import Mount, read_file
 from dockmesh.agent.mount_changes import compared
 from dockmesh.agent.place import View
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.survey import Surveyor
 from tests.integration.dockerd import DockerEngine
 
@@ -161,7 +161,7 @@ def test_labels_decide_which_files_are_read_and_an_image_can_not_set_them(
     docker_engine: DockerEngine, tmp_path: Path
 ) -> None:
     def look(stack: str, **payload: Any) -> dict[str, Any]:
-        run = Run("0", "survey", {"stack": stack, **payload}, threading.Event())
+        run = Run("0", "survey", {"stack": stack, **payload}, Cancellation())
         run.deadline = time.monotonic() + 60
         found: dict[str, Any] = Surveyor(tmp_path / "stacks", docker_host=docker_engine.host)(run)["found"]
         return found

@@ -56,7 +56,7 @@ def test_the_empty_pages_say_what_belongs_there(db: None, keeper: Client) -> Non
 
 
 def test_a_job_is_made_run_and_restored_from_the_pages(host: Host, keeper: Client) -> None:
-    Host.objects.update(agent_info={"repositories": ["offsite"]})
+    Host.objects.update(agent_info={"repositories": ["default", "offsite"]})
     assert '<option value="offsite">' in keeper.get("/backups/new/").content.decode()
     answer = keeper.post("/backups/new/", {**FORM, "host": host.pk})
     job = BackupJob.objects.get()

@@ -437,3 +437,25 @@ def test_a_time_zone_that_is_no_more_fails_its_own_job_only(
         services.change_job(actor=ANN, job_id=bad.pk, schedule="0 4 * * *")
     services.change_job(actor=ANN, job_id=bad.pk, time_zone="UTC")
     services.start_due()
+
+
+@pytest.mark.parametrize(
+    ("info", "error", "says"),
+    [
+        ({"capabilities": ["backup"], "repositories": ["other"]}, InvalidInput, "no repository offsite"),
+        ({"capabilities": ["deploy"], "restic_version": ""}, Conflict, "alpha has no restic"),
+        ({"capabilities": [], "is_monitor_only": True}, Conflict, "--monitor-only"),
+    ],
+)
+def test_a_job_that_its_host_can_not_carry_out_is_refused_when_it_is_asked_for(
+    host: Host, info: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    job = make_job(host, repository="offsite")
+    Host.objects.update(agent_info=info)
+    with pytest.raises(error, match=says):
+        make_job(host, name="weekly", repository="offsite")
+    for ask in (services.run_now, services.verify):
+        with pytest.raises(Conflict, match=says):
+            ask(actor=ANN, job_id=job.pk)
+    # What is known to be missing doesn't keep anybody from mending the job.
+    services.change_job(actor=ANN, job_id=job.pk, keep_last=3)

@@ -67,6 +67,8 @@ def test_a_deploy_runs_and_is_counted(host: Host) -> None:
         "stack": "shop",
         "compose_file": COMPOSE,
         "env_file": ENV,
+        "remove": [],
+        "images": [],
         "lock": "stack:shop",
         "timeout_seconds": 1800,
     }

@@ -61,7 +61,11 @@ def heartbeat(sequence: int = 1, *, digest: str = "sha256:one", **changes: Any) 
         "boot_id": "7d9f0a52-3c1e-4a57-9a0e-2b8f6c1d4e90",
         "sequence": sequence,
         "sent_at": "2026-11-22T12:00:00.000001Z",
-        "agent": {"version": "0.1.0", "capabilities": ["deploy", "backup"], "repositories": []},
+        "agent": {
+            "version": "0.1.0",
+            "capabilities": ["deploy", "backup"],
+            "repositories": ["default", "offsite"],
+        },
         "rtt_seconds": [0.012],
         "docker": {"reachable": True, "version": "24.0.7", "error": ""},
         "system": {"os": "linux", "arch": "x86_64", "kernel": "6.1", "cpus": 2, "memory_bytes": 25769803776},

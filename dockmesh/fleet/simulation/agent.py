@@ -13,7 +13,7 @@ from dockmesh.fleet.simulation.world import SimulatedHost, moment
 VERSION = "0.1.0"
 AGENT = {
     "version": VERSION,
-    "capabilities": ["deploy", "backup", "backup-options"],
+    "capabilities": ["deploy", "preview", "cancel", "backup", "backup-options"],
     "repositories": ["offsite"],
     "compose_version": "2.40.3",
     "restic_version": "0.18.1",
@@ -89,6 +89,17 @@ class Work:
     ends: float
     is_success: bool
     written: int = 0
+    is_cancelled: bool = False
+
+    @property
+    def error(self) -> str:
+        return (
+            "cancelled; nothing was changed" if self.is_cancelled else f"{self.kind} ended with exit code 1"
+        )
+
+    def cancel(self, now: float) -> None:
+        """Break it off."""
+        self.is_cancelled, self.is_success, self.ends = True, False, now
 
 
 @dataclass
@@ -193,6 +204,12 @@ class SimulatedAgent:
         if command["id"] in self.seen_commands:
             return
         self.seen_commands.add(command["id"])
+        if command["kind"] == "cancel":
+            named = self.work.get(command["payload"]["command"])
+            if named is not None:
+                named.cancel(now)
+            self.work[command["id"]] = Work("cancel", command["payload"], now, now, named is not None)
+            return
         chance = self.host.chance
         lasts = chance.uniform(*SECONDS.get(command["kind"], (1.0, 5.0)))
         self.work[command["id"]] = Work(
@@ -222,7 +239,9 @@ class SimulatedAgent:
     def _result(self, work: Work) -> dict[str, Any]:
         payload, lines = work.payload, []
         found: dict[str, Any] = {}
-        if not work.is_success:
+        if work.is_cancelled:
+            found = {"is_changed": False}
+        elif not work.is_success:
             lines = ["Error response from daemon: pull access denied"]
         elif work.kind == "deploy":
             lines = self.host.deploy(
@@ -238,7 +257,7 @@ class SimulatedAgent:
             "duration_seconds": round(work.ends - work.began, 3),
             "exit_code": 0 if work.is_success else 1,
             "output": "\n".join(lines),
-            "error": "" if work.is_success else f"{work.kind} ended with exit code 1",
+            "error": "" if work.is_success else work.error,
             **found,
         }
 

@@ -146,7 +146,7 @@ class SimulatedHost:
     def deploy(self, stack: str, operation: str, compose_file: str) -> list[str]:
         """Carry out a deploy; the lines that Compose would write."""
         members = [each for each in self.containers.values() if each.stack == stack]
-        if operation == "validate":
+        if operation in ("validate", "preview"):
             return []
         if operation == "up" and not members:
             members = [self.add(stack, *each) for each in services_of(stack, compose_file)]
