@@ -460,7 +460,7 @@ def test_repositories_are_named_to_the_server_and_nothing_else_of_them(
     [
         ("[repositories.a]\n", "[repositories.a]: repository is needed"),
         ("[repositories.a]\nrepository = 5\n", "[repositories.a]: repository is needed, as a text"),
-        ("[repos.a]\n", "unknown key 'repos'; known are repositories"),
+        ("[repos.a]\n", "unknown key 'repos'; known are commands, repositories"),
         ("x = [", "is not valid TOML"),
         (
             '[repositories.a]\nrepository = "r"\npassword_file = "/no/such"\n',
