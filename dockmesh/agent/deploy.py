@@ -7,6 +7,7 @@ from pathlib import Path
 from dockmesh.agent import leftovers
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
+from dockmesh.agent.envvalues import PROBE_FILE
 from dockmesh.agent.place import expect_same_place
 from dockmesh.agent.process import Ended
 from dockmesh.agent.project import ENV_FILE, Project, project_of
@@ -35,9 +36,10 @@ class Deployer:
     def __init__(self, folder: Path, *, docker_host: str) -> None:
         self._folder = folder
         self._docker_host = docker_host
-        # A run that was killed could not take its env file away.
-        for left_behind in folder.glob(f"*/{ENV_FILE}"):
-            left_behind.unlink()
+        # A run that was killed could not take these away.
+        for name in (ENV_FILE, PROBE_FILE):
+            for left_behind in folder.glob(f"*/{name}"):
+                left_behind.unlink()
 
     def __call__(self, command: Run) -> JSON:
         operation = command.text("operation", "up")

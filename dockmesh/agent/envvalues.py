@@ -14,6 +14,7 @@ from dockmesh.agent.state import write_private
 # Runs Compose quietly with these arguments; gives what it printed, None where it failed.
 Ask = Callable[[Sequence[str]], str | None]
 
+PROBE_FILE = ".values.yaml"
 _PROBE = "values"
 _BETWEEN_WORDS = re.compile(r"[\s=:\"'`$#;,{}?]+")
 
@@ -53,7 +54,7 @@ def _computed(project: Project, entries: list[JSON], env_file: str, ask: Ask) ->
 @contextmanager
 def _probe(project: Project, entries: list[JSON]) -> Iterator[Path]:
     """A Compose file of one service that has nothing but the env files."""
-    path = project.folder / ".values.yaml"
+    path = project.folder / PROBE_FILE
     write_private(path, json.dumps({"services": {_PROBE: {"image": _PROBE, "env_file": entries}}}))
     try:
         yield path

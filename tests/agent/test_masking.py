@@ -214,7 +214,7 @@ def test_values_of_a_services_own_env_file_are_masked(
 
 
 @given(text=envfiles.TEXTS)
-@settings(max_examples=15)
+@settings(max_examples=20)
 def test_what_compose_computes_is_what_is_masked(text: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -233,4 +233,5 @@ def test_what_compose_computes_is_what_is_masked(text: str) -> None:
     for line in output.text().splitlines():
         value = line.partition("=")[2] if "=" in line else line
         left = value.replace(MASK, "").strip()
-        assert len(left) < SHORTEST_SECRET or left.lower() in ("true", "false", "none", "null"), (text, line)
+        is_hidden = len(left) < SHORTEST_SECRET or not any(map(str.isalnum, left))
+        assert is_hidden or left.lower() in ("true", "false", "none", "null"), (text, line)

@@ -170,7 +170,7 @@ def test_an_env_file_that_is_not_safe_is_refused_without_showing_it(text: object
     assert "secret" not in str(caught.value)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(text=envfiles.TEXTS)
 def test_the_names_are_those_that_compose_has(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
