@@ -96,14 +96,17 @@ class Backups:
                 restic.forget_and_prune(job_tag(job), keep)
             if command.payload.get("verify") is True:
                 result = {**result, **verify(command, restic, result["snapshot_id"])}
-            if command.payload.get("wants_snapshots") is True:
-                result = {**result, "snapshots": _listed(restic, job)}
         except CommandError as error:
             raise CommandError(
                 f"snapshot {result['snapshot_id']} was made, but {error}",
                 exit_code=error.exit_code,
                 details=result,
             ) from None
+        if command.payload.get("wants_snapshots") is True:
+            try:
+                result = {**result, "snapshots": _listed(restic, job)}
+            except CommandError as error:
+                command.output.line(f"The snapshots can't be listed: {error}")
         return result
 
     def restore(self, command: Run) -> JSON:

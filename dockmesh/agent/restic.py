@@ -5,6 +5,7 @@ Waiting for a lock is done here for all of them, since only here it is known who
 """
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -321,7 +322,7 @@ class Restic:
         entry = self._book.begin(self._repository.repository)
         folder = self._local_locks()
         before = _names(folder) if folder is not None else set()
-        done = threading.Event()
+        done = Cancellation()
 
         def watch() -> None:
             wait = 2.0 if folder is None else _LOCAL_WATCH_SECONDS
@@ -329,7 +330,8 @@ class Restic:
                 if folder is None:
                     wait = _REMOTE_WATCH_SECONDS
                     with contextlib.suppress(CommandError):
-                        entry.saw(self.call("list", "locks").split())
+                        aside = self._aside(done, _REMOTE_WATCH_SECONDS, Output())
+                        entry.saw(aside.call("list", "locks").split())
                 else:
                     entry.saw(_names(folder) - before)
 
@@ -346,17 +348,18 @@ class Restic:
 
     def _tidy_up(self) -> None:
         """After a restic that was stopped or killed: take away the lock that it left, also while the agent stops."""
-        command = Run(
-            self._command.command_id, self._command.kind, {}, Cancellation(), output=self._command.output
-        )
-        command.deadline = time.monotonic() + _TIDY_UP_SECONDS
-        given, self._command = self._command, command
+        aside = self._aside(Cancellation(), _TIDY_UP_SECONDS, self._command.output)
         try:
-            self.clear_dead_locks()
+            aside.clear_dead_locks()
         except CommandError as error:
-            command.output.line(f"Its lock may have stayed: {error}")
-        finally:
-            self._command = given
+            self._command.output.line(f"Its lock may have stayed: {error}")
+
+    def _aside(self, cancelled: Cancellation, seconds: float, output: Output) -> "Restic":
+        """restic on the same repository beside the command: with an end and a time limit of its own."""
+        other = copy.copy(self)
+        other._command = Run(self._command.command_id, self._command.kind, {}, cancelled, output=output)
+        other._command.deadline = time.monotonic() + seconds
+        return other
 
     def _failure(self, arguments: Sequence[str], ended: Ended, words: "_Words") -> CommandError:
         where = f"restic {arguments[0]}"

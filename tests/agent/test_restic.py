@@ -488,3 +488,11 @@ def test_in_a_repository_elsewhere_restic_removes_our_dead_lock(
         assert len(place.locks()) == 2
     assert place.do("unlock")["locks"] == []
     assert place.locks() == []
+
+
+def test_an_agent_that_is_back_removes_what_it_left(place: Place) -> None:
+    place.backup()
+    killed_while_it_holds_a_lock(place)
+    place.agent().tidy_up()
+    wait_for(lambda: not place.locks())
+    wait_for(lambda: not list((place.folder / "state" / "restic-runs").iterdir()))
