@@ -25,6 +25,8 @@ MAX_SNAPSHOTS = 500
 MAX_NAMES = 20
 MAX_PATTERNS = 100
 _CLEAN_UP_SECONDS = 300.0
+_ORPHANS_SECONDS = 3600.0
+_ORPHANS_POLL_SECONDS = 5.0
 # What a backup's payload may say beyond what agents of the first version knew.
 OPTIONS = "backup-options"
 
@@ -192,7 +194,16 @@ class Backups:
         return Restic(repository, command, cache=self._cache, host=self._host, book=self._book)
 
     def _tidy_up(self) -> None:
+        begun = time.time()
         hooks.start_all_again(self._stopped, self._docker_host)
+        self._clear_locks()
+        # A restic whose agent was killed ends by itself when it has something to say.
+        until = time.monotonic() + _ORPHANS_SECONDS
+        while self._book.has_older(begun) and time.monotonic() < until:
+            time.sleep(_ORPHANS_POLL_SECONDS)
+            self._clear_locks()
+
+    def _clear_locks(self) -> None:
         left = self._book.repositories_with_dead()
         for repository in self._repositories.values():
             if repository.repository not in left:

@@ -141,7 +141,14 @@ class LockBook:
     def begin(self, repository: str) -> Entry:
         return Entry(self, self._folder / f"{uuid.uuid4()}.json", repository)
 
+    def has_older(self, moment: float) -> bool:
+        """Whether a process that was started before this moment (Unix seconds) still lives."""
+        return any(not is_dead and process.started_at < moment for _, process, is_dead in self._entries())
+
     def _dead(self) -> Iterator[tuple[Path, Process]]:
+        return ((path, process) for path, process, is_dead in self._entries() if is_dead)
+
+    def _entries(self) -> Iterator[tuple[Path, Process, bool]]:
         for path in self._folder.glob("*.json"):
             try:
                 process = Process(**json.loads(path.read_text()))
@@ -153,11 +160,12 @@ class LockBook:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_dead = True
             except BlockingIOError:
-                continue  # it lives
+                is_dead = False
             finally:
                 os.close(descriptor)
-            yield path, process
+            yield path, process, is_dead
 
 
 def removable(locks: Sequence[Lock], dead: Sequence[Process]) -> list[Lock]:

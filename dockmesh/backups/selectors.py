@@ -61,5 +61,6 @@ def _trouble(last_status: str, unreadable: int) -> str:
     if last_status == BackupRun.Status.FAILURE:
         return "The last run failed."
     if last_status == BackupRun.Status.PARTIAL:
-        return f"The last run was partial: {unreadable} files could not be read."
+        what = "1 file" if unreadable == 1 else f"{unreadable} files"
+        return f"The last run was partial: {what} could not be read."
     return ""

@@ -56,12 +56,15 @@ def test_a_process_counts_as_dead_once_it_is_and_not_before(tmp_path: Path) -> N
     # As if the agent had been killed: its own descriptor is gone, the child's is not.
     os.close(entry.descriptor)
     assert LockBook(tmp_path / "book").dead(REPOSITORY) == []
+    assert book.has_older(time.time() + 1)
+    assert not book.has_older(time.time() - 60)
     child.kill()
     child.wait()
     [(path, found)] = LockBook(tmp_path / "book").dead(REPOSITORY)
     assert (found.pid, found.locks) == (child.pid, ["a"])
     assert book.repositories_with_dead() == {REPOSITORY}
     assert book.dead("another") == []
+    assert not book.has_older(time.time() + 1)
     book.forget(path)
     assert list((tmp_path / "book").iterdir()) == []
 

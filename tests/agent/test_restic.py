@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from dockmesh.agent import backup
 from dockmesh.agent import restic as restic_module
 from dockmesh.agent.backup import Backups
 from dockmesh.agent.commands import CommandError, Run
@@ -140,8 +141,8 @@ def test_the_lock_of_a_killed_run_of_ours_goes_and_nobody_elses(place: Place) ->
     assert list((place.folder / "state" / "restic-runs").iterdir()) == []
 
 
-def killed_while_it_holds_a_lock(place: Place) -> str:
-    """The lock that is left of a restic which the agent had started, killed with the agent."""
+def killed_while_it_holds_a_lock(place: Place, *, is_orphan: bool = False) -> str:
+    """The lock that is left of a restic which the agent had started, killed with the agent or ending by itself."""
     script = (
         "import sys, threading, time; from pathlib import Path;"
         "from dockmesh.agent.locks import LockBook; from dockmesh.agent.restic import Restic;"
@@ -166,7 +167,8 @@ def killed_while_it_holds_a_lock(place: Place) -> str:
     # The agent first: nobody is left who could tidy up.
     agent.kill()
     agent.wait()
-    os.kill(note["pid"], signal.SIGKILL)
+    if not is_orphan:
+        os.kill(note["pid"], signal.SIGKILL)
     [lock] = note["locks"]
     return str(lock)
 
@@ -490,9 +492,10 @@ def test_in_a_repository_elsewhere_restic_removes_our_dead_lock(
     assert place.locks() == []
 
 
-def test_an_agent_that_is_back_removes_what_it_left(place: Place) -> None:
+def test_an_agent_that_is_back_removes_what_it_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.backup()
-    killed_while_it_holds_a_lock(place)
+    killed_while_it_holds_a_lock(place, is_orphan=True)
+    monkeypatch.setattr(backup, "_ORPHANS_POLL_SECONDS", 0.5)
     place.agent().tidy_up()
     wait_for(lambda: not place.locks())
     wait_for(lambda: not list((place.folder / "state" / "restic-runs").iterdir()))

@@ -242,6 +242,13 @@ def test_backups_overdue_and_failed(time: Time) -> None:
     BackupJob.objects.filter(pk__in=[job.pk, off.pk]).update(last_status="failure")
     services.evaluate()
     assert firing() == ["Backup job nightly"]
+    BackupJob.objects.filter(pk=job.pk).update(last_status="success")
+    services.evaluate()
+    assert firing() == []
+    BackupJob.objects.filter(pk=job.pk).update(last_status="partial", last_unreadable=1)
+    services.evaluate()
+    assert firing() == ["Backup job nightly"]
+    assert Alert.objects.latest("pk").cause == "The last run was partial: 1 file could not be read."
 
 
 def test_a_token_about_to_expire(time: Time) -> None:
