@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from dockmesh.agent import hooks, mounts
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.hooks import Hooks
+from dockmesh.agent.process import Cancellation
 from tests.integration.dockerd import DockerEngine, compose_file
 
 pytestmark = pytest.mark.integration
@@ -40,7 +40,7 @@ def states(engine: DockerEngine) -> dict[str, str]:
 
 def around(engine: DockerEngine, folder: Path, **payload: Any) -> Hooks:
     command = Run(
-        "c1", "backup", {"stop_stack": "shop", "hook_timeout_seconds": 30, **payload}, threading.Event()
+        "c1", "backup", {"stop_stack": "shop", "hook_timeout_seconds": 30, **payload}, Cancellation()
     )
     command.deadline = time.monotonic() + 60
     return Hooks(command, folder=folder, docker_host=engine.host, may_run_commands=True)

@@ -2,18 +2,18 @@
 
 import io
 import tarfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.verify import Files, Stamp, compare, files_of
 
 
 def a_run(seconds: float = 60) -> Run:
-    run = Run("", "verify", {}, threading.Event())
+    run = Run("", "verify", {}, Cancellation())
     run.deadline = time.monotonic() + seconds
     return run
 
