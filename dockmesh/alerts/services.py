@@ -141,10 +141,17 @@ def evaluate() -> None:
     """Evaluate every rule once: pending, firing, resolved. Called by the scheduler every 15 s."""
     now = clock.now()
     facts = kinds.Facts(now)
-    rules = list(AlertRule.objects.order_by("id"))
-    if any(rule.kind == AlertRule.Kind.CONTAINER_RESTARTS and rule.is_enabled for rule in rules):
-        restarts.mark(containers=facts.restarted, hosts=facts.hosts, now=now)
-    schedule.one_by_one(rules, lambda rule: evaluate_rule(rule, facts), what="The alert rule")
+    is_marked = False
+
+    def evaluate_one(rule: AlertRule) -> None:
+        nonlocal is_marked
+        if rule.kind == AlertRule.Kind.CONTAINER_RESTARTS and rule.is_enabled and not is_marked:
+            # Here, so that what goes wrong with the marks is the trouble of those rules alone.
+            restarts.mark(containers=facts.restarted, hosts=facts.hosts, now=now)
+            is_marked = True
+        evaluate_rule(rule, facts)
+
+    schedule.one_by_one(AlertRule.objects.order_by("id"), evaluate_one, what="The alert rule")
 
 
 def evaluate_rule(rule: AlertRule, facts: kinds.Facts) -> None:

@@ -13,6 +13,7 @@ from dockmesh.alerts.models import Alert, AlertRule, Notification
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob
+from dockmesh.core.schedule import Failed
 from dockmesh.fleet.models import Container, HostPulse, ListeningSpan, Stack
 from tests.alerts.conftest import Time
 from tests.alerts.support import deliver_due, make_container, make_host, make_stack, see
@@ -457,3 +458,21 @@ def test_of_one_hosts_many_subjects_some_alert_and_the_rest_are_counted(
     Container.objects.all().delete()
     services.evaluate()
     assert firing() == []
+
+
+@pytest.mark.parametrize("broken", ["dockmesh.alerts.restarts.mark", "dockmesh.alerts.restarts.counts_at"])
+def test_a_rule_that_fails_stops_no_other(
+    time: Time, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("value too long for type character varying(200)")
+
+    monkeypatch.setattr(broken, fail)
+    rule("container_restarts", name="bad")
+    rule("stack_error", name="good")
+    host = make_host("web-1")
+    make_stack(host, "shop", state="error")
+    with pytest.raises(Failed):
+        services.evaluate()
+    assert firing() == ["Stack shop on web-1"]
+    assert "The alert rule bad failed; the others go on" in caplog.text

@@ -207,3 +207,15 @@ def test_snapshots_are_shown_and_offered(host: Host, keeper: Client) -> None:
     assert keeper.post(path, form).status_code == 302
     [command] = fetch(other)
     assert command["payload"]["paths"] == ["/v/a", "/v/b"]
+
+
+def test_a_job_whose_time_zone_is_no_more_says_so_and_can_be_mended(host: Host, keeper: Client) -> None:
+    job = make(host, volumes=["rows"])
+    BackupJob.objects.update(time_zone="Mars/Phobos")
+    assert "Mars/Phobos is not known here any more: choose another." in text(
+        keeper.get(f"/backups/{job.pk}/")
+    )
+    assert keeper.get("/backups/").status_code == 200
+    saved = keeper.post(f"/backups/{job.pk}/change/", {**FORM, "time_zone": "UTC"})
+    assert saved.status_code == 302
+    assert "is not known here any more" not in text(keeper.get(f"/backups/{job.pk}/"))
