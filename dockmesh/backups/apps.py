@@ -24,10 +24,6 @@ class BackupsConfig(AppConfig):
                 on_progress=reports.take_progress,
                 prepare=reports.prepare,
             )
-        # The run that it ends reports for itself.
-        commands.register_result_handler(
-            "cancel", on_result=lambda command, result: None, on_timeout=lambda command, reason: None
-        )
         schedule.register(name="backups.start_due", every_seconds=5, run=services.start_due)
         schedule.register(name="backups.make_dumps", every_seconds=2, run=reports.make_dumps)
         schedule.register(name="backups.close_lost", every_seconds=15, run=reports.close_lost)
