@@ -331,7 +331,6 @@ def test_stopping_answers_who_waits_in_the_queue_of_the_system(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = running.server._server
-    monkeypatch.setattr(http, "ACCEPTED_AT_ONCE", 0)
     # The loop accepts nothing while it drains, as when it is busy; what the system took is answered all the same.
     monkeypatch.setattr(server, "handle_accept", lambda: None)
     waiting = [running.connect() for _ in range(20)]
