@@ -5,7 +5,7 @@ from django.apps import AppConfig
 from dockmesh.core import schedule
 
 EVALUATE_EVERY_SECONDS = 15
-DELIVER_EVERY_SECONDS = 1
+DELIVER_EVERY_SECONDS = 0.5
 PUSH_EVERY_SECONDS = 15
 
 
