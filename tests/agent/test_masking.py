@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import tempfile
-import threading
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.deploy import Deployer
 from dockmesh.agent.masking import MASK, SHORTEST_SECRET, Masker
 from dockmesh.agent.output import LONGEST_LINE, Output
+from dockmesh.agent.process import Cancellation
 from dockmesh.agent.project import Project
 from tests import envfiles
 
@@ -149,7 +149,7 @@ def test_secrets_that_are_learned_later_are_masked_from_then_on() -> None:
 def validate(folder: Path, file: str, env: str, **payload: Any) -> str:
     """What a validation says, output and error."""
     asked = {"operation": "validate", "stack": "leak", "compose_file": file, "env_file": env, **payload}
-    run = Run("1", "deploy", asked, threading.Event())
+    run = Run("1", "deploy", asked, Cancellation())
     run.deadline = float("inf")
     error = ""
     try:

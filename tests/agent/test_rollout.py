@@ -5,6 +5,8 @@ With the real Compose, the real Docker Engine and a real registry.
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -321,3 +323,17 @@ def test_a_restart_waits_too(place: Place) -> None:
     error, output = place.fails(file, "restart")
     assert "shop-web-1 exited with 4" in str(error)
     assert "  not again" in output
+
+
+def test_a_deploy_that_is_cancelled_while_it_pulls_has_changed_nothing(place: Place) -> None:
+    place.deploy(stack(service("web")))
+    before = place.ids()
+    # A registry that takes the connection and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/app:1"
+        run = place.run(stack(service("web", image=image)))
+        threading.Timer(2.0, lambda: run.cancelled.cancel("cancelled")).start()
+        error = place.fails_by(run)
+    assert str(error) == "pull: cancelled; nothing was changed"
+    assert error.details["is_changed"] is False
+    assert place.ids() == before

@@ -211,3 +211,45 @@ def test_what_was_started_outside_is_seen_and_adopted(place: Place, tmp_path: Pa
     deploy = place.api.post(f"stacks/{stack['id']}/deploy", expect=202)
     assert place.api.ended(f"deploys/{deploy['id']}")["status"] == "success"
     assert place.running("found") == {"web"}
+
+
+def test_a_deploy_that_crashes_is_rolled_back_and_what_runs_then_is_the_good_one(place: Place) -> None:
+    good = compose_file({"web": "sleep 600"})
+    stack = place.stack("shop", good, auto_rollback=True)
+    deploy = place.api.post(f"stacks/{stack}/deploy", expect=202)
+    assert place.api.ended(f"deploys/{deploy['id']}")["status"] == "success"
+    broken = compose_file({"web": "echo no licence; exit 3", "new": "sleep 600"})
+    place.api.call("PATCH", f"stacks/{stack}", {"compose_file": broken})
+    failed = place.api.post(f"stacks/{stack}/deploy", expect=202)
+    ended = place.api.ended(f"deploys/{failed['id']}")
+    assert ended["status"] == "failure"
+    assert "shop-web-1 exited with 3" in ended["error"]
+    assert "no licence" in ended["output"]
+    [back] = [each for each in place.api.get("deploys?stack=shop")["results"] if each["is_automatic"]]
+    assert back["rollback_of"] == deploy["id"]
+    assert f"by deploy {back['id']}" in ended["error"]
+    assert place.api.ended(f"deploys/{back['id']}")["status"] == "success"
+    assert place.running("shop") == {"web"}
+    assert place.api.get(f"stacks/{stack}")["compose_file"] == broken
+
+
+def test_a_deploy_is_cancelled_while_it_waits_and_while_it_runs(place: Place) -> None:
+    stack = place.stack("shop", SLOW)
+    place.agent.stop()
+    waiting = place.api.post(f"stacks/{stack}/deploy", expect=202)
+    cancelled = place.api.post(f"deploys/{waiting['id']}/cancel", expect=202)
+    assert (cancelled["status"], cancelled["is_changed"]) == ("cancelled", False)
+    place.agent.start()
+    running = place.api.post(f"stacks/{stack}/deploy", expect=202)
+    path = f"deploys/{running['id']}"
+    until(lambda: place.running("shop"), seconds=60, what=lambda: str(place.api.get(path)))
+    place.api.post(f"{path}/cancel", expect=202)
+    ended = place.api.ended(path)
+    assert (ended["status"], ended["is_changed"]) == ("cancelled", True)
+    assert "cancelled" in ended["error"]
+    counted = place.api.deploys_counted("shop")
+    assert (counted["success"][0], counted["failure"][0]) == (0, 0)
+    assert place.api.audited("deploy.cancelled") == 2
+    # The next one is carried out as if nothing had been.
+    deploy = place.api.post(f"stacks/{stack}/deploy", expect=202)
+    assert place.api.ended(f"deploys/{deploy['id']}")["status"] == "success"
