@@ -31,8 +31,8 @@ from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
 from tokens.principals import actor_of, principal_of
 
-# An agent is heard every 15 s unless told otherwise.
-SURVEY_WAIT_SECONDS = 25.0
+# An agent is heard every 15 s unless told otherwise; a server that stops gives requests 20 s.
+SURVEY_WAIT_SECONDS = 18.0
 
 
 def _filter(name: str, description: str, **options: Any) -> OpenApiParameter:
@@ -259,7 +259,7 @@ class StackAdoptView(APIView):
 
         Without a Compose file it is managed by the files that it was started from. Where these, or what relative
         paths mean, have to be read on the host first, the answer takes as long as the agent does, at most
-        25 seconds. 409 names what the user has to decide: each path whose meaning would change.
+        18 seconds. 409 names what the user has to decide: each path whose meaning would change.
         """
         body = AdoptionSerializer(data=request.data if request.data is not None else {})
         body.is_valid(raise_exception=True)
