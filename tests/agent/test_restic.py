@@ -81,7 +81,8 @@ class Place:
         return json.loads(self.restic("snapshots", "--json", "--tag", tag)) or []
 
     def locks(self) -> list[str]:
-        return os.listdir(self.repository / "locks")
+        # restic writes a lock under another name first.
+        return [name for name in os.listdir(self.repository / "locks") if len(name) == 64]
 
     @contextlib.contextmanager
     def holder(self, *before: str) -> Iterator[subprocess.Popen[bytes]]:
