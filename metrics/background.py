@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from metrics import multiprocess, rendering, requests, schema, scrapelog
+from metrics.groups import ALL
 
 logger = logging.getLogger(__name__)
 
@@ -59,5 +60,5 @@ def _attempt(what: str, run: Callable[[], None]) -> None:
 
 def _warm_up() -> None:
     """Make the text once before anybody asks, so that the first scrape finds it kept."""
-    page = rendering.renderer.page(since=time.monotonic(), timeout_seconds=_WARM_UP_SECONDS)
+    page = rendering.renderer.page(ALL, since=time.monotonic(), timeout_seconds=_WARM_UP_SECONDS)
     page.body(openmetrics=True, gzip=True)

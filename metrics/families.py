@@ -2,6 +2,7 @@
 
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 from metrics.exposition import Family
+from metrics.groups import Group
 
 HOSTS = Family("dockmesh_hosts_total", "gauge", "Hosts by status.", ("status",))
 STACKS = Family("dockmesh_stacks_total", "gauge", "Stacks by host and state.", ("host", "state"))
@@ -108,13 +109,31 @@ COMPANIONS = (
     CLOCK_SKEW,
     AUTH_ENABLED,
     TOKEN_EXPIRES,
-    PERIODIC_TASK_LAST_SUCCESS,
-    PERIODIC_TASK_FAILURES,
     DB_UP,
     COLLECTOR_SUCCESS,
     COLLECTOR_DURATION,
 )
 """What comes along with them."""
+
+OBJECTS: tuple[Family, ...] = ()
+"""What names each thing."""
+
+USAGE: tuple[Family, ...] = ()
+"""What each thing uses."""
+
+SERVER = (
+    PERIODIC_TASK_LAST_SUCCESS,
+    PERIODIC_TASK_FAILURES,
+)
+"""How dockmesh itself fares."""
+
+GROUPS: dict[Group, tuple[Family, ...]] = {
+    Group.FLEET: (*PAGE, *COMPANIONS),
+    Group.OBJECTS: OBJECTS,
+    Group.USAGE: USAGE,
+    Group.SERVER: SERVER,
+}
+"""The families of each group, in the order of the page; the process's own come after those of `server`."""
 
 HOST_STATUSES = tuple(HostStatus)
 STACK_STATES = tuple(StackState)

@@ -14,6 +14,7 @@ from dockmesh.core.problems import problem_answer
 from metrics import rendering, scrapelog
 from metrics.exposition import Body, Page, SegmentFile
 from metrics.flight import TimedOut
+from metrics.groups import Groups, UnknownGroup, chosen
 from metrics.negotiation import accepts_gzip, choose_format
 from tokens import bearer
 from tokens.permissions import Permission
@@ -34,9 +35,12 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
     try:
         with rendering.renderer.coming():
             principal = _authenticated(request)
-            page = _page(_arrival(request, start), timeout)
+            groups = chosen(request.GET.getlist("collect[]"), request.GET.getlist("exclude[]"))
+            page = _page(groups, _arrival(request, start), timeout)
     except bearer.Refused as refused:
         return _refusal(request, refused)
+    except UnknownGroup as unknown:
+        return problem_answer(400, str(unknown), errors={unknown.parameter: [str(unknown)]})
     except (Error, rendering.DatabaseAway):
         return _unavailable("The database is not available.")
     except TimedOut:
@@ -68,13 +72,13 @@ def _authenticated(request: HttpRequest) -> Principal | None:
         )
 
 
-def _page(since: float, timeout_seconds: float) -> Page:
+def _page(groups: Groups, since: float, timeout_seconds: float) -> Page:
     try:
-        return rendering.renderer.page(since=since, timeout_seconds=timeout_seconds)
+        return rendering.renderer.page(groups, since=since, timeout_seconds=timeout_seconds)
     except rendering.DatabaseAway:
         if settings.DOCKMESH_METRICS_AUTH:
             raise
-        return rendering.renderer.page_without_database()
+        return rendering.renderer.page_without_database(groups)
 
 
 def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:

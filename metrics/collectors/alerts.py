@@ -4,6 +4,7 @@ from dockmesh.alerts import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 
 
 class AlertsCollector:
@@ -11,6 +12,7 @@ class AlertsCollector:
 
     name = "alerts"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """Every rule, also at 0."""

@@ -5,6 +5,7 @@ from metrics import families as f
 from metrics import routes
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 from metrics.models import ApiRequestCount
 from metrics.requests import Key
 
@@ -22,6 +23,7 @@ class ApiCollector:
 
     name = "api"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """From the database, so that every replica shows the same; what never happened on a known route is 0."""

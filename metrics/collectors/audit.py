@@ -4,6 +4,7 @@ from dockmesh.audit import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 
 
 class AuditCollector:
@@ -11,6 +12,7 @@ class AuditCollector:
 
     name = "audit"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """Every action that there is, also at 0."""

@@ -4,6 +4,7 @@ from dockmesh.backups import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 
 
 class BackupsCollector:
@@ -11,6 +12,7 @@ class BackupsCollector:
 
     name = "backups"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """What a job has not done yet has no sample."""

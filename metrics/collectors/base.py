@@ -6,22 +6,34 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metrics.exposition import Family, Piece
+from metrics.groups import Groups
 
 Found = Mapping[Family, Sequence[Piece]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """The moment that a rendering shows."""
+    """The moment that a rendering shows, and the groups that it is for."""
 
     now: datetime.datetime
+    groups: Groups
 
 
-class Collector(Protocol):
-    """Reads through selectors and gives the samples of its families. Called by one thread at a time."""
+class Named(Protocol):
+    """What the page tells of a collector."""
 
     name: str
+    groups: Groups
+    """Those of its families; it runs if any of them is asked for."""
+
+
+class Collector(Named, Protocol):
+    """Reads through selectors and gives the samples of its families. Called by one thread at a time."""
+
     reads_database: bool
 
     def collect(self, scrape: Scrape) -> Found:
-        """The samples of each of its families; any exception takes all of them off the page."""
+        """The samples of each of its families, or of those in the scrape's groups.
+
+        Any exception takes all of them off the page.
+        """

@@ -9,6 +9,7 @@ from dockmesh import __version__
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 
 
 class BuildCollector:
@@ -16,6 +17,7 @@ class BuildCollector:
 
     name = "build"
     reads_database = False
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """The version, and the setting that makes the page public."""

@@ -7,6 +7,7 @@ from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
 from metrics.exposition import StampTexts
+from metrics.groups import Group
 
 
 class DeploysCollector:
@@ -14,6 +15,7 @@ class DeploysCollector:
 
     name = "deploys"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def __init__(self) -> None:
         self.texts = StackTexts()

@@ -8,6 +8,7 @@ from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import HostRow, HostTexts
 from metrics.exposition import Piece, StampTexts, sample_lines
+from metrics.groups import Group
 
 
 class FleetCollector:
@@ -15,6 +16,7 @@ class FleetCollector:
 
     name = "fleet"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def __init__(self) -> None:
         self.texts = HostTexts()

@@ -14,6 +14,7 @@ from prometheus_client.samples import Sample
 
 from metrics import multiprocess
 from metrics.exposition import Family, Kind, Piece, Section, escape, number
+from metrics.groups import Group
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +31,18 @@ class RuntimeCollector:
     """No query. Summed over the processes where `PROMETHEUS_MULTIPROC_DIR` is set."""
 
     name = "process"
+    groups = frozenset({Group.SERVER})
 
-    def sections(self) -> tuple[Sequence[Section], bool]:
-        """One section for each metric, in the order of registration, and whether all went well."""
+    def sections(self) -> Sequence[Section] | None:
+        """One section for each metric, in the order of registration; None if it failed."""
         try:
             metrics = list(REGISTRY.collect())
             if multiprocess.is_on():
                 metrics = multiprocess.summed(metrics)
-            return [_section(metric) for metric in metrics], True
+            return [_section(metric) for metric in metrics]
         except Exception:
             logger.exception("The process's own metrics could not be read.")
-            return [], False
+            return None
 
 
 def _section(metric: Metric) -> Section:

@@ -4,6 +4,7 @@ from dockmesh.scheduler import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 
 
 class TasksCollector:
@@ -11,6 +12,7 @@ class TasksCollector:
 
     name = "tasks"
     reads_database = True
+    groups = frozenset({Group.SERVER})
 
     def collect(self, scrape: Scrape) -> Found:
         """When each last ran whole, and how many faults it ever had."""

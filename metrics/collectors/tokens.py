@@ -3,6 +3,7 @@
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.exposition import Piece, sample_lines
+from metrics.groups import Group
 from tokens import selectors
 
 
@@ -11,6 +12,7 @@ class TokensCollector:
 
     name = "tokens"
     reads_database = True
+    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """Tokens that never expire have no sample."""

@@ -18,7 +18,7 @@ class Slow:
         self.began = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
 
-    def __call__(self):
+    def __call__(self, _parts):
         self.calls += 1
         call = self.calls
         self.began.release()
@@ -26,13 +26,24 @@ class Slow:
         return call
 
 
-def ask(flight, since=None):
-    return flight.result(since=time.monotonic() if since is None else since, timeout_seconds=10)
+ONE = frozenset({"one"})
+OTHER = frozenset({"other"})
 
 
-def start(flight, results):
+def ask(flight, since=None, parts=ONE):
+    return flight.result(parts, since=time.monotonic() if since is None else since, timeout_seconds=10)
+
+
+def until(holds):
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def start(flight, results, parts=ONE):
     since = time.monotonic()
-    thread = threading.Thread(target=lambda: results.append(ask(flight, since)))
+    thread = threading.Thread(target=lambda: results.append(ask(flight, since, parts)))
     thread.start()
     return thread
 
@@ -55,7 +66,7 @@ def test_those_who_come_while_one_is_under_way_share_the_next_one():
 
 def test_whoever_arrived_before_a_rendering_began_takes_it_though_it_is_over():
     calls = iter(range(10))
-    flight = Flight(lambda: next(calls))
+    flight = Flight(lambda _parts: next(calls))
     arrived = time.monotonic()
     assert ask(flight) == 0
     assert ask(flight, since=arrived) == 0
@@ -64,14 +75,14 @@ def test_whoever_arrived_before_a_rendering_began_takes_it_though_it_is_over():
 
 def test_one_after_the_other_each_gets_its_own():
     calls = iter(range(10))
-    flight = Flight(lambda: next(calls))
+    flight = Flight(lambda _parts: next(calls))
     assert [ask(flight) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_failure_is_shared_and_the_next_one_starts_anew():
     answers = iter([ValueError("first"), None])
 
-    def make():
+    def make(_parts):
         answer = next(answers)
         if answer is not None:
             raise answer
@@ -92,7 +103,7 @@ def test_whoever_cannot_wait_so_long_is_told():
     thread = start(flight, first)
     assert slow.began.acquire(timeout=10)
     with pytest.raises(TimedOut):
-        flight.result(since=time.monotonic(), timeout_seconds=0.01)
+        flight.result(ONE, since=time.monotonic(), timeout_seconds=0.01)
     slow.go.release()
     thread.join(10)
     assert first == [1]
@@ -102,7 +113,7 @@ def test_whoever_cannot_wait_so_long_is_told():
 
 def test_an_old_result_is_let_go():
     calls = iter(range(10))
-    flight = Flight(lambda: next(calls))
+    flight = Flight(lambda _parts: next(calls))
     arrived = time.monotonic()
     assert ask(flight) == 0
     flight.forget(older_than_seconds=60)
@@ -120,17 +131,14 @@ def start_coming(flight, results):
 
     thread = threading.Thread(target=run)
     thread.start()
-    deadline = time.monotonic() + 5
-    while not flight._asking:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: flight._asking)
     return thread
 
 
 def test_a_rendering_waits_for_who_is_about_to_ask(monkeypatch):
     monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
     calls = itertools.count(1)
-    flight = Flight(lambda: next(calls))
+    flight = Flight(lambda _parts: next(calls))
     results = []
     with flight.coming():
         first = start_coming(flight, results)
@@ -141,7 +149,7 @@ def test_a_rendering_waits_for_who_is_about_to_ask(monkeypatch):
 
 def test_it_does_not_wait_for_who_is_turned_away(monkeypatch):
     monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
-    flight = Flight(lambda: "made")
+    flight = Flight(lambda _parts: "made")
     results = []
     with flight.coming():
         first = start_coming(flight, results)
@@ -151,6 +159,57 @@ def test_it_does_not_wait_for_who_is_turned_away(monkeypatch):
 
 
 def test_it_waits_for_a_moment_only():
-    flight = Flight(lambda: "made")
+    flight = Flight(lambda _parts: "made")
     with flight.coming(), flight.coming():
         assert ask(flight) == "made"
+
+
+# Some want other parts.
+
+
+def test_however_wants_differ_those_who_wait_share_one_rendering_of_all_of_them():
+    slow, made = Slow(), []
+
+    def make(parts):
+        made.append(parts)
+        return slow(parts)
+
+    flight = Flight(make)
+    first, later = [], []
+    threads = [start(flight, first)]
+    assert slow.began.acquire(timeout=10)
+    threads += [start(flight, later, (ONE, OTHER, ONE | OTHER)[number % 3]) for number in range(18)]
+    until(lambda: len(flight._asking) == 19)
+    slow.go.release()
+    slow.go.release()
+    for thread in threads:
+        thread.join(10)
+    assert (first, later) == ([1], [2] * 18)
+    assert made == [ONE, ONE | OTHER]
+
+
+def test_nobody_makes_more_than_is_asked_for():
+    made = []
+    flight = Flight(made.append)
+    for parts in (ONE, ONE | OTHER, OTHER):
+        ask(flight, parts=parts)
+    assert made == [ONE, ONE | OTHER, OTHER]
+
+
+def test_a_rendering_of_more_serves_who_wants_less_and_not_the_other_way_round():
+    calls = itertools.count(1)
+    flight = Flight(lambda _parts: next(calls))
+    arrived = time.monotonic()
+    assert ask(flight, arrived, ONE | OTHER) == 1
+    assert ask(flight, arrived, OTHER) == 1
+    assert ask(flight, parts=OTHER) == 2
+    assert ask(flight, arrived, ONE | OTHER) == 1
+    assert ask(flight, arrived, OTHER) == 2
+
+
+def test_what_is_kept_is_bounded():
+    flight = Flight(lambda parts: parts)
+    for _ in range(3):
+        for parts in (ONE, OTHER, ONE | OTHER, ONE):
+            ask(flight, parts=parts)
+    assert len(flight._flown) == 2

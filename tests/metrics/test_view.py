@@ -47,7 +47,7 @@ def test_a_token_with_metrics_read_gets_every_family_in_the_pages_order(scraper)
     assert answer.status_code == 200
     text = answer.content.decode()
     found = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE dockmesh_")]
-    assert found == [family.name for family in (*f.PAGE, *f.COMPANIONS)]
+    assert found == [family.name for families in f.GROUPS.values() for family in families]
     helped = [line.split()[2] for line in text.splitlines() if line.startswith("# HELP dockmesh_")]
     assert helped == found
 
