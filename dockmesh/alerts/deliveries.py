@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from dockmesh.alerts import receivers
+from dockmesh.alerts import messages, receivers
 from dockmesh.alerts.messages import SEVERITIES
 from dockmesh.alerts.models import Alert, Channel, Notification
 from dockmesh.alerts.receivers import NotSent
@@ -104,7 +104,13 @@ def deliver(channel_id: int) -> None:
     try:
         for _ in range(AT_ONCE):
             now = clock.now()
-            message = _due(now).filter(channel_id=channel_id).select_related("channel").order_by("id").first()
+            message = (
+                _due(now)
+                .filter(channel_id=channel_id)
+                .select_related("channel", "alert__rule")
+                .order_by("id")
+                .first()
+            )
             if message is None or not _begin(message, now):
                 return
             error = _attempt(message)
@@ -144,6 +150,7 @@ def _attempt(message: Notification) -> str:
         if message.channel.kind == Channel.Kind.ALERTMANAGER:
             receivers.post(message.channel, [_test_document(clock.now())])
         else:
+            messages.give_words(message)
             receivers.send(message.channel, message)
     except NotSent as failure:
         return str(failure)

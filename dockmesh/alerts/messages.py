@@ -51,6 +51,15 @@ def tell_test(channel: Channel, now: datetime.datetime) -> int:
     ).pk
 
 
+def give_words(message: Notification) -> None:
+    """What a message of an older replica says; it has only its alert and event."""
+    if message.body or message.alert is None:
+        return
+    message.title, message.body = _words(message.alert.rule, message.alert, Event(message.event))
+    message.type = _type(message.alert, Event(message.event))
+    message.save(update_fields=["title", "body", "type"])
+
+
 def _queue(
     rule: AlertRule, alert: Alert, channel_ids: list[int], event: Notification.Event, now: datetime.datetime
 ) -> None:
@@ -67,11 +76,15 @@ def _queue(
             subject_key=subject_key,
             title=title,
             body=body,
-            type="success" if event == Event.RESOLVED else _TYPES[alert.severity],
+            type=_type(alert, event),
             next_attempt_at=now,
         )
         for channel_id in channel_ids
     )
+
+
+def _type(alert: Alert, event: Notification.Event) -> str:
+    return "success" if event == Event.RESOLVED else _TYPES[alert.severity]
 
 
 def _words(rule: AlertRule, alert: Alert, event: Notification.Event) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 
 class AlertRule(models.Model):
@@ -143,7 +144,8 @@ class Channel(models.Model):
 class Notification(models.Model):
     """One message to one channel, tried again with back-off until it is sent; or dropped, when it no longer holds.
 
-    It has all its words, so that it outlives its alert.
+    It has all its words, so that it outlives its alert. An older replica queues messages without them, which is why
+    the database knows defaults; those get their words when they are sent.
     """
 
     class Event(models.TextChoices):
@@ -165,14 +167,14 @@ class Notification(models.Model):
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="notifications")
     event = models.CharField(max_length=16, choices=Event.choices)
     # The rule and the alert's key: of the unsent messages about one subject only the newest holds.
-    subject_key = models.CharField(max_length=300, blank=True)
-    title = models.CharField(max_length=300)
-    body = models.TextField()
+    subject_key = models.CharField(max_length=300, blank=True, default="", db_default="")
+    title = models.CharField(max_length=300, db_default="")
+    body = models.TextField(db_default="")
     # Apprise's type of the message.
-    type = models.CharField(max_length=16)
+    type = models.CharField(max_length=16, db_default="info")
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
     attempts = models.PositiveSmallIntegerField(default=0)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
     next_attempt_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
     last_error = models.CharField(max_length=500, blank=True)

@@ -3,14 +3,18 @@
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
 from dockmesh.alerts.models import Channel, Notification
+from dockmesh.alerts.sender import BEGUN
 from dockmesh.core.sealed import UnsealError, unseal
 
 logger = logging.getLogger(__name__)
@@ -18,6 +22,7 @@ logger = logging.getLogger(__name__)
 URL_PURPOSE = "notification address"
 SEND_SECONDS = 10.0
 CHECK_SECONDS = 5.0
+MOST_ANSWERED = 65_536
 
 
 class NotSent(Exception):
@@ -49,22 +54,83 @@ def _send(channel: Channel, **order: Any) -> None:
 
 
 def _ordered(seconds: float, **order: Any) -> str:
-    """What the sender answers: what went wrong, or nothing. The order goes by a pipe: no list of processes shows it."""
+    """What the sender answers: what went wrong, or nothing. The order goes by a socket: no list of processes shows it."""
     order |= {"seconds": seconds, "is_loopback_allowed": settings.DOCKMESH_ALERT_LOCAL_RECEIVERS}
+    deadline = time.monotonic() + seconds
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dockmesh.alerts.sender"],
-            cwd=settings.BASE_DIR,
-            env={name: value for name, value in os.environ.items() if not name.startswith("DOCKMESH_")},
-            input=json.dumps(order).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=seconds,
-            check=False,
-        )
-        return str(json.loads(done.stdout)["error"])
-    except subprocess.TimeoutExpired:
+        # A second try where the first program had just ended; once it has begun the message may have been heard.
+        answer = _carried_out(order, deadline)
+        if answer is None:
+            answer = _carried_out(order, deadline)
+        return str(json.loads(answer or b"")["error"])
+    except TimeoutError:
         return f"no answer within {seconds:g} s"
     except (OSError, ValueError) as error:
         logger.error("The process that speaks to receivers failed: %s", type(error).__name__)
         return "the message could not be sent from here; the server's log says more"
+
+
+def _carried_out(order: dict[str, Any], deadline: float) -> bytes | None:
+    """The answer of a process that carries the order out; None if none began it. Raises `TimeoutError`."""
+
+    def received(most: int) -> bytes:
+        ours.settimeout(max(deadline - time.monotonic(), 0.001))
+        return ours.recv(most)
+
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            _senders.give(theirs)
+        if received(1) != BEGUN:
+            return None
+        ours.sendall(json.dumps(order).encode())
+        ours.shutdown(socket.SHUT_WR)
+        answer = b""
+        while len(answer) < MOST_ANSWERED and (part := received(MOST_ANSWERED)):
+            answer += part
+        return answer
+
+
+class _Senders:
+    """The program that forks the processes: started when it is needed, and anew when it has ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._program: subprocess.Popen[bytes] | None = None
+        self._orders: socket.socket | None = None
+        self._owner = 0
+
+    def give(self, answers: socket.socket) -> None:
+        """Have a process forked that answers on this socket."""
+        with self._lock:
+            if self._orders is None or self._owner != os.getpid():
+                self._start()
+            try:
+                self._hand_over(answers)
+            except ConnectionError:
+                self._start()
+                self._hand_over(answers)
+
+    def _hand_over(self, answers: socket.socket) -> None:
+        if self._orders is not None:
+            socket.send_fds(self._orders, [b"+"], [answers.fileno()])
+
+    def _start(self) -> None:
+        if self._orders is not None:
+            self._orders.close()
+        if self._program is not None:
+            self._program.poll()
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._owner = os.getpid()
+        with theirs:
+            self._program = subprocess.Popen(
+                [sys.executable, "-m", "dockmesh.alerts.sender"],
+                cwd=settings.BASE_DIR,
+                env={name: value for name, value in os.environ.items() if not name.startswith("DOCKMESH_")},
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+
+_senders = _Senders()

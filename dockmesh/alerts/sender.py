@@ -1,17 +1,22 @@
-"""The program that speaks to one receiver, in a process of its own: `python -m dockmesh.alerts.sender`.
+"""The program that speaks to receivers, to each in a process of its own: `python -m dockmesh.alerts.sender`.
 
 A receiver is anybody's server: it may hang, drip, never end, or send us on to an address that is none of its business.
 So each message is sent by a process that is ended when its time is up, that reads a bounded number of bytes, and that
 looks at every address as it connects: whatever a name, a redirect or another way of writing an address led to it.
 
-It reads one JSON object from its standard input (see `Order`) and answers with one: `{"error": ""}` where all went well.
-It stands alone: nothing of Django, and no setting of the server's, is in it.
+Reading Apprise takes longer than sending. So the program reads it once and then waits: its standard input is a socket,
+each message there carries another socket, and for each it forks a process that answers on that. It first says
+`BEGUN`, reads one JSON object (see `Order`) and answers with one: `{"error": ""}` where all went well.
+It stands alone: nothing of Django, and no setting of the server's, is in it. It ends with whoever started it, and
+when nothing was sent for a while.
 """
 
 import errno
+import gc
 import http
 import ipaddress
 import json
+import os
 import resource
 import signal
 import smtplib
@@ -21,11 +26,13 @@ import sys
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 MOST_BYTES = 256 * 1024  # that are read of an answer
 MOST_MEMORY = 1024**3
 CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 300.0
+BEGUN = b"+"
 
 # IPv6 addresses that carry an IPv4 one.
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -51,17 +58,48 @@ class Order:
 
 
 def main() -> None:
-    """Carry out the order of the standard input."""
-    order = Order(**json.load(sys.stdin))
-    signal.setitimer(signal.ITIMER_REAL, order.seconds + 1)  # should nobody be there to end this process
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    socket.setdefaulttimeout(CONNECT_SECONDS)
-    carry_out = {"check": _check, "apprise": _send_by_apprise, "alertmanager": _post}[order.what]
+    """Fork a process for each socket that comes, until the standard input ends or nothing came for long."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended: none stays as a zombie
+    _plugin("json://localhost")  # has Apprise read all its kinds
+    import requests  # noqa: F401 (for those to come)
+
+    gc.freeze()
+    orders = socket.socket(fileno=sys.stdin.fileno())
+    orders.settimeout(IDLE_SECONDS)
+    while True:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(orders, 1, 1)
+        except TimeoutError:
+            return
+        if not message:
+            return
+        with socket.socket(fileno=descriptors[0]) as answers:
+            try:
+                if os.fork() == 0:
+                    os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
+                    _serve(answers)
+            except OSError:
+                continue  # no process to be had now: who ordered sees the socket close
+
+
+def _serve(answers: socket.socket) -> NoReturn:
+    """Carry out the one order of this process, and end it."""
     try:
-        error = carry_out(order)
-    except Exception as failure:
-        error = _in_words(failure)
-    json.dump({"error": error}, sys.stdout)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        answers.sendall(BEGUN)
+        with answers.makefile("rb") as lines:
+            order = Order(**json.load(lines))
+        signal.setitimer(signal.ITIMER_REAL, order.seconds)  # ends this process, whatever it does
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        socket.setdefaulttimeout(CONNECT_SECONDS)
+        carry_out = {"check": _check, "apprise": _send_by_apprise, "alertmanager": _post}[order.what]
+        try:
+            error = carry_out(order)
+        except Exception as failure:
+            error = _in_words(failure)
+        answers.sendall(json.dumps({"error": error}).encode())
+    finally:
+        os._exit(0)
 
 
 def refusal(address: str, *, is_loopback_allowed: bool) -> str:

@@ -1,12 +1,16 @@
 """The last message is the true state, and no receiver is anybody else's trouble."""
 
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from dockmesh.alerts import deliveries, receivers, sender, services
@@ -171,6 +175,29 @@ class TestOrder:
         assert deliveries.due_channels()
         AlertRule.objects.filter(pk=rule.pk).update(muted_until=time.now.replace(year=2027))
         assert not deliveries.due_channels()
+
+
+def test_an_older_replica_can_still_queue(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows none of the columns in which a message has its words."""
+    told = channel("json://192.0.2.1/")
+    offline_rule(severity="critical")
+    make_host("web-1")
+    time.passes(100)
+    services.evaluate()
+    Notification.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO alerts_notification (alert_id, channel_id, event, status, attempts, next_attempt_at,"
+            " last_error) VALUES (%s, %s, 'firing', 'queued', 0, %s, '')",
+            [Alert.objects.get().pk, told.pk, time.now],
+        )
+    sent: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(receivers, "send", lambda _, each: sent.append((each.title, each.type, each.body)))
+    time.passes(1)
+    deliver_due()
+    ((title, type, body),) = sent
+    assert (title, type) == ("[critical] Firing: Host offline", "failure")
+    assert body.startswith("Host web-1\nNo heartbeat")
 
 
 def fails(*_: object) -> None:
@@ -362,6 +389,91 @@ def test_why_it_was_not_sent_is_kept_without_the_secret(
     expected = reason or ("link-local" if kind == "apprise" else "307 Temporary Redirect")
     assert expected in message.last_error
     assert "s3cret" not in message.last_error
+
+
+class Hanging(BaseHTTPRequestHandler):
+    """Answers when the test is over."""
+
+    def do_POST(self) -> None:
+        self.server.hanging.release()  # type: ignore[attr-defined]
+        self.server.is_over.wait(60)  # type: ignore[attr-defined]
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hanging() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hanging)
+    server.daemon_threads = True
+    server.is_over = threading.Event()  # type: ignore[attr-defined]
+    server.hanging = threading.Semaphore(0)  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.is_over.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+
+
+class TestProcesses:
+    """What speaks to receivers is started once and forks; each message still has a process of its own."""
+
+    @pytest.fixture
+    def starts(self, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+        started: list[subprocess.Popen[bytes]] = []
+        popen = subprocess.Popen
+
+        def starting(*arguments: Any, **options: Any) -> Any:
+            started.append(popen(*arguments, **options))
+            return started[-1]
+
+        monkeypatch.setattr(receivers, "_senders", receivers._Senders())
+        monkeypatch.setattr(subprocess, "Popen", starting)
+        return started
+
+    def send(self, url: str) -> str:
+        return receivers._ordered(receivers.SEND_SECONDS, what="apprise", url=url, title="t", body="b")
+
+    def test_five_that_hang_keep_a_sixth_from_nothing(
+        self, hanging: Any, starts: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(receivers, "SEND_SECONDS", 60.0)
+        with WebhookReceiver() as receiver, ThreadPoolExecutor(5) as others:
+            hang = [
+                others.submit(self.send, f"json://127.0.0.1:{hanging.server_address[1]}/") for _ in range(5)
+            ]
+            for _ in hang:
+                assert hanging.hanging.acquire(timeout=60)
+            assert self.send(receiver.url.replace("http", "json")) == ""
+            assert titles(receiver) == ["t"]
+            assert not any(each.done() for each in hang)
+            hanging.is_over.set()
+        assert len(starts) == 1
+
+    def test_a_process_whose_time_is_up_ends(
+        self, hanging: Any, starts: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(receivers, "SEND_SECONDS", 3.0)
+        assert "no answer" in self.send(f"json://127.0.0.1:{hanging.server_address[1]}/")
+        (program,) = starts
+        children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+        wait_for(lambda: children.read_text() == "", what="the end of the process that hung")
+
+    def test_a_program_that_has_ended_is_started_anew(self, starts: list[Any]) -> None:
+        with WebhookReceiver() as receiver:
+            for _ in range(2):
+                assert self.send(receiver.url.replace("http", "json")) == ""
+                starts[-1].kill()
+                starts[-1].wait()
+            assert titles(receiver) == ["t", "t"]
+        assert len(starts) == 2
+
+    def test_it_knows_no_setting_of_the_server(
+        self, starts: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DOCKMESH_SECRET_KEY", "s3cret")
+        assert receivers.check("apprise", "nonsense://x").startswith("not an Apprise address")
+        assert b"DOCKMESH_" not in Path(f"/proc/{starts[0].pid}/environ").read_bytes()
 
 
 LINK_LOCAL = (
