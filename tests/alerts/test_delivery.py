@@ -197,7 +197,7 @@ def test_an_older_replica_can_still_queue(time: Time, monkeypatch: pytest.Monkey
     deliver_due()
     ((title, type, body),) = sent
     assert (title, type) == ("[critical] Firing: Host offline", "failure")
-    assert body.startswith("Host web-1\nNo heartbeat")
+    assert body.startswith("Host web-1\nEnrolled")
 
 
 def fails(*_: object) -> None:
