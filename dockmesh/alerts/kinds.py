@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from dockmesh.alerts import restarts
-from dockmesh.alerts.models import AlertRule
+from dockmesh.alerts.models import AlertRule, Channel
 from dockmesh.backups import selectors as backups
 from dockmesh.core.errors import InvalidInput
-from dockmesh.fleet import listening, watch
+from dockmesh.deploys import causes as deploy_causes
+from dockmesh.fleet import causes, listening, watch
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens import selectors as tokens
 
@@ -34,6 +35,8 @@ class Match:
     stack: str = ""
     is_rest: bool = False
     """Whether it stands for those that are too many; its cause then changes with their number."""
+    is_held_back: bool = False
+    """Whether it doesn't fire for now: its stack is being deployed. What fires already goes on."""
 
 
 def rest_of(host: watch.HostFact, count: int) -> Match:
@@ -52,6 +55,27 @@ class Facts:
     def hosts(self) -> dict[int, watch.HostFact]:
         """All hosts by id."""
         return watch.host_facts(self.now)
+
+    @cached_property
+    def stack_causes(self) -> dict[int, str]:
+        """By id, of the stacks that are in error: why."""
+        return deploy_causes.of_stacks_in_error()
+
+    @cached_property
+    def deploy_failures(self) -> dict[int, str]:
+        """By id, of the stacks whose last deploy failed: its error."""
+        return deploy_causes.of_failed_deploys()
+
+    @cached_property
+    def settling(self) -> set[int]:
+        """The ids of the stacks that are being deployed or were until lately."""
+        return deploy_causes.settling()
+
+    @cached_property
+    def failing_channels(self) -> list[Channel]:
+        """Channels that are enabled and could not be told last."""
+        rows = Channel.objects.filter(is_enabled=True).exclude(last_error="")
+        return list(rows.order_by("name"))
 
     @cached_property
     def stacks_in_error(self) -> list[watch.StackFact]:
@@ -177,33 +201,33 @@ def _hosts(rule: AlertRule, facts: Facts, status: HostStatus) -> Iterator[watch.
 
 def _host_offline(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     for host in _hosts(rule, facts, HostStatus.OFFLINE):
-        since = (host.last_seen_at or host.enrolled_at).strftime("%Y-%m-%d %H:%M:%S UTC")
-        cause = f"No heartbeat since {since}." if host.last_seen_at else f"Enrolled {since}, never reported."
-        yield Match(f"host:{host.id}", f"Host {host.name}", cause, host)
+        yield Match(f"host:{host.id}", f"Host {host.name}", causes.of_host(host), host)
 
 
 def _host_degraded(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     for host in _hosts(rule, facts, HostStatus.DEGRADED):
-        cause = f"The agent is heard, but Docker is not well: {host.docker_error or 'no answer'}"
-        yield Match(f"host:{host.id}", f"Host {host.name}", cause, host)
+        yield Match(f"host:{host.id}", f"Host {host.name}", causes.of_host(host), host)
 
 
-def _stacks(rule: AlertRule, facts: Facts, stacks: list[watch.StackFact], cause: str) -> Iterator[Match]:
+def _stacks(
+    rule: AlertRule, facts: Facts, stacks: list[watch.StackFact], reasons: Mapping[int, str], otherwise: str
+) -> Iterator[Match]:
     for stack in stacks:
         host = facts.hosts.get(stack.host_id)
         if host is None or host.status is HostStatus.OFFLINE or not _in_scope(rule, host):
             continue
         if _globs(rule.match_stack, stack.name) and _globs(rule.match_name, stack.name):
             subject = f"Stack {stack.name} on {host.name}"
+            cause = reasons.get(stack.id) or otherwise
             yield Match(f"stack:{stack.id}", subject, cause, host, stack.name)
 
 
 def _stack_error(rule: AlertRule, facts: Facts) -> Iterator[Match]:
-    yield from _stacks(rule, facts, facts.stacks_in_error, "The stack is in error.")
+    yield from _stacks(rule, facts, facts.stacks_in_error, facts.stack_causes, "The stack is in error.")
 
 
 def _deploy_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
-    yield from _stacks(rule, facts, facts.failed_deploys, "The last deploy failed.")
+    yield from _stacks(rule, facts, facts.failed_deploys, facts.deploy_failures, "The last deploy failed.")
 
 
 def _containers(
@@ -217,13 +241,17 @@ def _containers(
             yield container, host
 
 
-def _container_match(container: watch.ContainerFact, host: watch.HostFact, cause: str) -> Match:
+def _container_match(
+    container: watch.ContainerFact, host: watch.HostFact, facts: Facts, words: str = ""
+) -> Match:
+    cause = f"{causes.name_of(container, host.name)}: {words}{causes.of_container(container)}."
     return Match(
         f"container:{host.id}:{container.container_id}",
         f"Container {container.name} on {host.name}",
         cause,
         host,
         container.stack,
+        is_held_back=container.stack_id in facts.settling,
     )
 
 
@@ -231,9 +259,7 @@ def _container_state(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     states, healths = rule.parameters["states"], rule.parameters["healths"]
     found = watch.containers_in(states=states, healths=healths) if states or healths else []
     for container, host in _containers(rule, facts, found):
-        health = f", {container.health}" if container.health else ""
-        code = f" with code {container.exit_code}" if container.state == ContainerState.EXITED else ""
-        yield _container_match(container, host, f"The container is {container.state}{code}{health}.")
+        yield _container_match(container, host, facts)
 
 
 def _container_restarts(rule: AlertRule, facts: Facts) -> Iterator[Match]:
@@ -243,8 +269,8 @@ def _container_restarts(rule: AlertRule, facts: Facts) -> Iterator[Match]:
         start = before.get((container.host_id, container.container_id), container.restart_count)
         risen = container.restart_count - start
         if risen >= least:
-            cause = f"Restarted {risen} times within {window} seconds."
-            yield _container_match(container, host, cause)
+            words = f"restarted {causes.times(risen)} within {window} seconds, "
+            yield _container_match(container, host, facts, words)
 
 
 def _backup_jobs(rule: AlertRule, facts: Facts) -> Iterator[tuple[backups.JobHealth, watch.HostFact | None]]:
@@ -258,8 +284,8 @@ def _backup_overdue(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     longest = datetime.timedelta(seconds=rule.parameters["overdue_seconds"])
     for job, host in _backup_jobs(rule, facts):
         if facts.now >= _due(facts, (job.last_success_at or job.created_at) + longest):
-            last = f"{job.last_success_at:%Y-%m-%d %H:%M:%S UTC}" if job.last_success_at else "never"
-            cause = f"The last successful run was: {last}."
+            last = causes.when(job.last_success_at) if job.last_success_at else "never"
+            cause = f"The last successful run was: {last}. {job.trouble}".rstrip()
             yield Match(f"backup:{job.id}", f"Backup job {job.name}", cause, host)
 
 
@@ -285,6 +311,20 @@ def _token_expiring(rule: AlertRule, facts: Facts) -> Iterator[Match]:
             yield Match(f"token:{name}", f"API token {name}", cause)
 
 
+def _channel_failing(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    if not _in_scope(rule, None):
+        return
+    for channel in facts.failing_channels:
+        if _globs(rule.match_name, channel.name):
+            last = (
+                f"last told {causes.when(channel.last_success_at)}"
+                if channel.last_success_at
+                else "never told"
+            )
+            cause = f"{channel.name} could not be told ({last}): {channel.last_error}"
+            yield Match(f"channel:{channel.pk}", f"Channel {channel.name}", cause)
+
+
 _FINDERS: dict[Kind, Finder] = {
     Kind.HOST_OFFLINE: _host_offline,
     Kind.HOST_DEGRADED: _host_degraded,
@@ -295,4 +335,5 @@ _FINDERS: dict[Kind, Finder] = {
     Kind.BACKUP_OVERDUE: _backup_overdue,
     Kind.BACKUP_FAILED: _backup_failed,
     Kind.TOKEN_EXPIRING: _token_expiring,
+    Kind.CHANNEL_FAILING: _channel_failing,
 }

@@ -18,6 +18,7 @@ from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.sealed import seal
 from dockmesh.core.text import clean_labels, clean_name
+from dockmesh.fleet import causes
 
 MOST_SECONDS = 30 * 86_400
 # Alerts of one rule about one host; one more tells how many there would be besides.
@@ -59,6 +60,7 @@ RECOMMENDED = (
     RuleInput(name="Backup failed", kind="backup_failed", severity="warning"),
     RuleInput(name="Backup overdue", kind="backup_overdue", severity="critical"),
     RuleInput(name="API token about to expire", kind="token_expiring", severity="info"),
+    RuleInput(name="Channel failing", kind="channel_failing", severity="warning", for_seconds=300),
 )
 
 
@@ -183,6 +185,8 @@ def _bring_to(rule_id: int, due: list[kinds.Match], over: list[Alert], facts: ki
         alert = open_alerts.get(match.key[:KEY_LENGTH]) or _open(rule, match, facts.now)
         if alert.status == Alert.Status.FIRING:
             Alert.objects.filter(pk=alert.pk).update(cause=match.cause[:1000])
+        elif match.is_held_back:
+            continue
         elif _has_held(rule, alert, facts) and not _is_cooling_down(rule, alert.key, facts.now):
             _fire(rule, alert, match, facts.now)
     for alert in over:
@@ -199,7 +203,7 @@ def _is_due(rule: AlertRule, alert: Alert | None, match: kinds.Match, facts: kin
         return True
     if alert.status == Alert.Status.FIRING:
         return match.is_rest and alert.cause != match.cause[:1000]
-    return _has_held(rule, alert, facts)
+    return not match.is_held_back and _has_held(rule, alert, facts)
 
 
 def _has_held(rule: AlertRule, alert: Alert, facts: kinds.Facts) -> bool:
@@ -255,13 +259,22 @@ def _is_cooling_down(rule: AlertRule, key: str, now: datetime.datetime) -> bool:
 def _fire(rule: AlertRule, alert: Alert, match: kinds.Match, now: datetime.datetime) -> None:
     alert.status = Alert.Status.FIRING
     alert.fired_at = now
-    alert.cause = match.cause[:1000]
+    alert.cause = _counted(rule, match, now)[:1000]
     alert.severity = rule.severity
     alert.save()
     AlertRule.objects.filter(pk=rule.pk).update(fired_count=models.F("fired_count") + 1)
     if rule.muted_until is None or rule.muted_until <= now:
         messages.tell_firing(rule, alert, now)
     _audit_alert(Action.ALERT_FIRED, rule, alert)
+
+
+def _counted(rule: AlertRule, match: kinds.Match, now: datetime.datetime) -> str:
+    """The match's cause, and of a container, which often is another one of the same name, how often today (in UTC)."""
+    if not match.key.startswith("container:"):
+        return match.cause
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    before = rule.alerts.filter(subject=match.subject[:2400], fired_at__gte=midnight).count()
+    return f"{match.cause.rstrip('.')}, {causes.ordinal(before + 1)} time today." if before else match.cause
 
 
 def _resolve(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:

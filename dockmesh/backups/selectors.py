@@ -3,8 +3,11 @@
 import datetime
 from dataclasses import dataclass
 
+from django.db.models import OuterRef, Subquery
+
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.core.compiled import CompiledQuery
+from dockmesh.fleet import causes
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,35 @@ class JobHealth:
 
 def job_health() -> list[JobHealth]:
     """All enabled jobs by name; one query."""
-    rows = BackupJob.objects.filter(is_enabled=True).order_by("name")
+    newest = (
+        BackupRun.objects.filter(
+            job=OuterRef("pk"), kind=BackupRun.Kind.BACKUP, status=OuterRef("last_status")
+        )
+        .order_by("-id")
+        .values("error")[:1]
+    )
+    rows = BackupJob.objects.filter(is_enabled=True).annotate(error=Subquery(newest)).order_by("name")
     return [
-        JobHealth(pk, name, host_id, created_at, success, _trouble(last_status, unreadable))
-        for pk, name, host_id, created_at, success, last_status, unreadable in rows.values_list(
-            "id", "name", "host_id", "created_at", "last_success_at", "last_status", "last_unreadable"
+        JobHealth(pk, name, host_id, created_at, success, _trouble(status, unreadable, attempt_at, error))
+        for pk, name, host_id, created_at, success, status, unreadable, attempt_at, error in rows.values_list(
+            "id",
+            "name",
+            "host_id",
+            "created_at",
+            "last_success_at",
+            "last_status",
+            "last_unreadable",
+            "last_attempt_at",
+            "error",
         )
     ]
 
 
-def _trouble(last_status: str, unreadable: int) -> str:
-    if last_status == BackupRun.Status.FAILURE:
-        return "The last run failed."
-    if last_status == BackupRun.Status.PARTIAL:
+def _trouble(status: str, unreadable: int, attempt_at: datetime.datetime | None, error: str | None) -> str:
+    at = f" {causes.when(attempt_at)}" if attempt_at else ""
+    if status == BackupRun.Status.FAILURE:
+        return f"The last run failed{at}" + (f": {error[:500].rstrip()}" if error else ".")
+    if status == BackupRun.Status.PARTIAL:
         what = "1 file" if unreadable == 1 else f"{unreadable} files"
-        return f"The last run was partial: {what} could not be read."
+        return f"The last run{at} was partial: {what} could not be read."
     return ""

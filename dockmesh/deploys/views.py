@@ -13,7 +13,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, DomainError
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.deploys import selectors, services, surveys
+from dockmesh.deploys import causes, selectors, services, surveys
 from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.forms import AdoptForm, ChangeStackForm, NewStackForm, PasteForm, RemoveStackForm
@@ -90,6 +90,7 @@ def stack(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "view": view,
         "stack": view.stack,
+        "cause": causes.of_stack(pk) if view.state == StackState.ERROR else "",
         "containers": view.stack.containers.order_by("service", "name")[:200],
         "deploys": _listed(Deploy.objects.filter(stack=view.stack))[:RECENT],
         "may_deploy": _may_deploy(request),

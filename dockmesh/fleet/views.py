@@ -15,7 +15,7 @@ from dockmesh.core import clock, scrapeconfig
 from dockmesh.core.errors import DomainError, Forbidden
 from dockmesh.core.forms import ConfirmForm, add_refusal
 from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.fleet import installing, pages, renewal, selectors, services
+from dockmesh.fleet import causes, installing, pages, renewal, selectors, services, watch
 from dockmesh.fleet.forms import AddHostForm, HostForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
@@ -87,8 +87,10 @@ def host(request: HttpRequest, pk: int) -> HttpResponse:
     before = offline_before(clock.now())
     shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1], before)
     bounds, counts = pages.round_trips(found)
+    row = pages.host_rows([found], before)[0]
     context = {
-        "row": pages.host_rows([found], before)[0],
+        "row": row,
+        "cause": causes.of_host(watch.host_fact(found, row.status)),
         "host": found,
         "labels": sorted(found.labels.items()),
         "stacks": pages.stack_rows(found, before),

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, Host, Stack
@@ -28,13 +29,14 @@ class HostFact:
 
 @dataclass(frozen=True)
 class StackFact:
-    """A stack by its stored state; whether its host is offline is the reader's to know."""
+    """A stack by its stored state, and since when; whether its host is offline is the reader's to know."""
 
     id: int
     name: str
     host_id: int
     state: str
     has_failed_deploy: bool
+    state_changed_at: datetime.datetime
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,20 @@ class ContainerFact:
     container_id: str
     name: str
     host_id: int
+    stack_id: int | None
     stack: str
+    service: str
     state: str
     health: str
     exit_code: int
+    is_oom_killed: bool
     restart_count: int
+    restart_policy: str
+    is_oneoff: bool
+    stop_signal: str
+    error: str
+    finished_at: datetime.datetime | None
+    changed_at: datetime.datetime
 
 
 def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
@@ -76,6 +87,12 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
     return facts
 
 
+def host_fact(host: Host, status: HostStatus) -> HostFact:
+    """The same of one host that has been read, with its pulse."""
+    heard_at = host.pulse.heard_at
+    return HostFact(host.pk, host.name, host.labels, status, heard_at, host.enrolled_at, host.docker_error)
+
+
 def stacks_in_error() -> list[StackFact]:
     """Stacks whose stored state is error; one query."""
     return _stacks(state=StackState.ERROR)
@@ -93,25 +110,43 @@ def containers_in(*, states: Sequence[str], healths: Sequence[str]) -> list[Cont
         rows = rows.filter(state__in=states)
     if healths:
         rows = rows.filter(health__in=healths)
-    return _containers(rows.order_by("id"))
+    return container_facts(rows.order_by("id"))
 
 
 def containers_that_restarted() -> list[ContainerFact]:
     """Containers that Docker has restarted at least once; one query."""
-    return _containers(Container.objects.filter(restart_count__gt=0).order_by("id"))
+    return container_facts(Container.objects.filter(restart_count__gt=0).order_by("id"))
 
 
 def _stacks(**conditions: Any) -> list[StackFact]:
     rows = Stack.objects.filter(**conditions).order_by("id")
     return [
-        StackFact(*row) for row in rows.values_list("id", "name", "host_id", "state", "has_failed_deploy")
+        StackFact(*row)
+        for row in rows.values_list("id", "name", "host_id", "state", "has_failed_deploy", "state_changed_at")
     ]
 
 
-def _containers(rows: QuerySet[Container]) -> list[ContainerFact]:
+def container_facts(rows: QuerySet[Container]) -> list[ContainerFact]:
+    """These containers in their order; one query."""
     return [
-        ContainerFact(pk, name, host_id, stack or "", state, health, exit_code, restarts)
-        for pk, name, host_id, stack, state, health, exit_code, restarts in rows.values_list(
-            "container_id", "name", "host_id", "stack__name", "state", "health", "exit_code", "restart_count"
+        ContainerFact(*row)
+        for row in rows.values_list(
+            "container_id",
+            "name",
+            "host_id",
+            "stack_id",
+            Coalesce("stack__name", Value("")),
+            "service",
+            "state",
+            "health",
+            "exit_code",
+            "is_oom_killed",
+            "restart_count",
+            "restart_policy",
+            "is_oneoff",
+            "stop_signal",
+            "error",
+            "finished_at",
+            "changed_at",
         )
     ]

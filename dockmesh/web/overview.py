@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
+from dockmesh.deploys import causes
 from dockmesh.fleet import glance
 from dockmesh.fleet.states import HostStatus
 from dockmesh.web.states import tone_of
@@ -87,7 +88,7 @@ class Overview:
 
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
-    """The overview at a moment: seven queries, whatever the fleet's size."""
+    """The overview at a moment: nine queries at most, whatever the fleet's size."""
     fleet = glance.fleet_glance(now)
     troubles = _troubles(fleet, now)
     worst_first = sorted(
@@ -136,11 +137,16 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
         else:
             words = f"is degraded: {host.docker_error or 'Docker does not answer'}"
             found.append(Trouble("warning", subject, words, path, None))
-    for stack in glance.stacks_in_error(now, most=MOST_READ):
-        subject = f"Stack {stack.name} on {stack.host_name}"
-        if subject not in told:
-            path = f"/stacks/{stack.id}/"
-            found.append(Trouble("bad", subject, "is in error.", path, stack.state_changed_at))
+    untold = [
+        stack
+        for stack in glance.stacks_in_error(now, most=MOST_READ)
+        if f"Stack {stack.name} on {stack.host_name}" not in told
+    ]
+    reasons = causes.of_stacks_in_error() if untold else {}
+    for stack in untold:
+        subject, path = f"Stack {stack.name} on {stack.host_name}", f"/stacks/{stack.id}/"
+        words = reasons.get(stack.id, "is in error.")
+        found.append(Trouble("bad", subject, words, path, stack.state_changed_at))
     return found
 
 

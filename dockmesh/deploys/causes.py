@@ -1,0 +1,67 @@
+"""Why a stack is in error, and which stacks are being deployed: for alerts and pages alike."""
+
+import datetime
+
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+
+from dockmesh.core import clock
+from dockmesh.deploys.models import LOOKS, Deploy
+from dockmesh.fleet import causes
+from dockmesh.fleet.models import Stack
+from dockmesh.fleet.states import StackState
+
+# What the containers of a stack do so long after a deploy of it ended is taken for the deploy's doing.
+SETTLING = datetime.timedelta(minutes=10)
+
+
+def of_stacks_in_error() -> dict[int, str]:
+    """By id, of those whose stored state is error: why; two queries."""
+    return _of(Stack.objects.filter(state=StackState.ERROR))
+
+
+def of_failed_deploys() -> dict[int, str]:
+    """By id, of those whose last deploy failed: its error and its time; one query."""
+    return _failures(Stack.objects.all())
+
+
+def of_stack(stack_id: int) -> str:
+    """Why this one is in error, in a sentence or two; empty if it isn't. Two queries."""
+    return _of(Stack.objects.filter(pk=stack_id, state=StackState.ERROR)).get(stack_id, "")
+
+
+def _of(stacks: QuerySet[Stack]) -> dict[int, str]:
+    """A stack is in error because its last deploy failed, or for its containers: these are named."""
+    failed, broken = _failures(stacks), causes.of_containers(stacks)
+    return {
+        stack_id: " ".join(filter(None, (failed.get(stack_id), broken.get(stack_id))))
+        for stack_id in failed.keys() | broken.keys()
+    }
+
+
+def _failures(stacks: QuerySet[Stack]) -> dict[int, str]:
+    ended = Deploy.objects.filter(stack=OuterRef("pk"), finished_at__isnull=False)
+    newest = Subquery(ended.exclude(operation__in=LOOKS).order_by("-pk").values("pk")[:1])
+    rows = stacks.filter(has_failed_deploy=True).annotate(failure=newest).order_by()
+    deploys = Deploy.objects.filter(pk__in=rows.values("failure"))
+    columns = deploys.values_list("stack_id", "pk", "status", "error", "finished_at")
+    return {
+        stack_id: _failure(pk, status, error, finished_at)
+        for stack_id, pk, status, error, finished_at in columns
+        if stack_id is not None
+    }
+
+
+def _failure(pk: int, status: str, error: str, finished_at: datetime.datetime | None) -> str:
+    ended = "was cancelled half-way" if status == Deploy.Status.CANCELLED else "failed"
+    words = f": {error[:500].strip()}" if error else ""
+    return f"The last deploy ({pk}) {ended} {causes.when(finished_at)}{words}".rstrip(".") + "."
+
+
+def settling() -> set[int]:
+    """The ids of the stacks that are being deployed, or were within `SETTLING`; one query."""
+    limit = clock.now() - SETTLING
+    rows = Deploy.objects.filter(
+        Q(status__in=[Deploy.Status.QUEUED, Deploy.Status.RUNNING]) | Q(finished_at__gte=limit),
+        stack__isnull=False,
+    ).exclude(operation__in=LOOKS)
+    return {pk for pk in rows.values_list("stack_id", flat=True).distinct() if pk is not None}
