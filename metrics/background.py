@@ -27,13 +27,17 @@ def start() -> None:
 
 
 def flush() -> None:
-    """Write now; called at the end too. What an unreachable database did not take waits for it."""
+    """Write now; called at the end too. Counts that an unreachable database did not take wait for it; the record of
+    scrapes does not."""
     multiprocess.write_own()
-    for write in (requests.counter.flush, scrapelog.log.flush):
+    for write, what_becomes in (
+        (requests.counter.flush, "Counts of requests could not be written, and are tried again"),
+        (scrapelog.log.flush, "Who scraped could not be written down, and is dropped"),
+    ):
         try:
             write()
         except Error as error:
-            logger.warning("Counts could not be written, and are tried again: %s", error)
+            logger.warning("%s: %s", what_becomes, error)
             connection.close()
 
 

@@ -10,7 +10,7 @@ from tests.integration.docker_plugin import (
 )
 from tests.integration.postgres import postgres_server  # noqa: F401  (a fixture for every room)
 
-# No test is about seconds: a busy machine must not fail one.
+# Hypothesis would fail an example that takes more than 200 ms, which on a busy machine any may.
 settings.register_profile("dockmesh", deadline=None)
 settings.load_profile("dockmesh")
 

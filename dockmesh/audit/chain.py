@@ -80,11 +80,8 @@ def sign(kind: str, sequence: int, digest: str) -> str:
 
 
 def is_signed(kind: str, sequence: int, digest: str, signature: str) -> bool:
-    """Whether the signature was made with the secret key, or with one of its predecessors."""
-    return any(
-        hmac.compare_digest(_signature(str(key), kind, sequence, digest), signature)
-        for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    )
+    """Whether the signature was made with the secret key as it is now; what an earlier one signed does not count."""
+    return hmac.compare_digest(_signature(settings.SECRET_KEY, kind, sequence, digest), signature)
 
 
 def _signature(key: str, kind: str, sequence: int, digest: str) -> str:

@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PeriodicJob:
-    """`run` is called about every `every_seconds`, by one process of the whole installation at a time."""
+    """`run` is called about every `every_seconds`, by the process that holds the scheduler's lease.
+
+    That is one at a time for as long as no run outlives the lease (a process that was frozen, a database that hung):
+    then the next holder may run it beside. So a job claims its items by what it writes, not by being alone.
+    """
 
     name: str
     every_seconds: float

@@ -3,8 +3,10 @@
 *Never lost*: a command is offered again with every answer until the agent says that it has it, by naming it in
 `progress` or by its result. *At most once*: the agent writes a command's id into its journal before it begins
 and ignores an id that is there already, so an offer that comes again does no harm; and once the agent has
-acknowledged it, it is never offered again. A command whose agent falls silent, or that outlives its time,
-expires: its handler is told, a later result is refused (409).
+acknowledged it, it is never offered again. So it takes the loss of both memories to run one twice: an agent's
+journal that was put back to before the command, while the server has not heard of it yet or was put back as well.
+A command whose agent falls silent, or that outlives its time, expires: its handler is told, a later result is
+refused (409).
 
 Server and agent may each have been put back to an older copy. So a command has a random UUID, which no copy counts
 up to again. A command that the agent has acknowledged and does not name any more is *asked about*: the agent

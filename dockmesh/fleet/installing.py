@@ -9,8 +9,8 @@ def agent_commands(base_url: str, token: str) -> list[Command]:
         (
             "By hand",
             "In a copy of dockmesh, to try it out: it runs until you stop it.",
-            "pip install -r packaging/agent/requirements.txt\n"
-            f"python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
+            "python3 -m venv agent-venv && agent-venv/bin/pip install -r packaging/agent/requirements.txt\n"
+            f"agent-venv/bin/python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
         ),
         (
             "As a service",
@@ -59,7 +59,7 @@ def renewal_commands(base_url: str, token: str) -> list[Command]:
             " --state-dir of your own, remove credential.json there and give the option again.",
             'if [ "$(id -u)" = 0 ]; then state=/var/lib; else state="${XDG_STATE_HOME:-$HOME/.local/state}"; fi\n'
             'rm -f "$state/dockmesh-agent/credential.json"\n'
-            f"python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
+            f"agent-venv/bin/python -m dockmesh.agent run --server {base_url} --enrollment-token {token}",
         ),
         (
             "As a container",

@@ -68,6 +68,34 @@ def test_agents_of_every_version_are_read_the_quick_way(
         assert stored[name] == known if name in left_out else str(stored[name])[:10] == str(entry[name])[:10]
 
 
+def _written(**changes: Any) -> bytes:
+    return strict_bytes({**whole(1, CONTAINER), **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_quick"),
+    [
+        ({}, True),
+        ({"agent": {"version": "0.1.0"}}, True),
+        ({"agent": {}}, False),
+        ({"sent_at": "2026-11-22T12:00:00.250000Z"}, True),
+        ({"sent_at": "2026-11-22T12:00:00.000Z"}, False),
+        ({"sent_at": "2026-11-22T12:00:00.250Z"}, False),
+        ({"sent_at": "2026-11-22T12:00:00+00:00"}, False),
+        ({"rtt_seconds": [1.0]}, True),
+        ({"rtt_seconds": [1]}, False),
+        ({"rtt_seconds": [1e-05]}, False),
+        ({"docker": {"reachable": True}}, False),
+        ({"system": {}}, False),
+    ],
+    ids=str,
+)
+def test_the_quick_form_is_what_the_documentation_says(changes: dict[str, Any], is_quick: bool) -> None:
+    raw = _written(**changes)
+    assert (documents.read_plain_heartbeat(raw) is not None) == is_quick
+    assert documents.read_heartbeat(raw).sequence == 1
+
+
 def test_how_docker_says_a_container_ended_makes_the_state_of_its_stack(agent: AgentClient) -> None:
     stopped = container("a", state="exited", exit_code=130, health="", stop_signal="SIGINT")
     oneoff = container("b", state="exited", exit_code=1, health="", is_oneoff=True)

@@ -308,7 +308,9 @@ def test_by_hand_the_credential_goes_from_where_the_agent_of_that_user_keeps_it(
 ) -> None:
     """The lines are run by a shell in which `id` and `rm` only tell."""
     [lines] = [lines for title, _, lines in renewal_commands("https://d", "dme_x") if title == "By hand"]
-    told = f'id() {{ echo {uid}; }}; rm() {{ echo "$2"; }}; python() {{ :; }}\n{lines}'
+    lines, _, run = lines.rpartition("\n")
+    assert run.startswith("agent-venv/bin/python -m dockmesh.agent run ")
+    told = f'id() {{ echo {uid}; }}; rm() {{ echo "$2"; }}\n{lines}'
     monkeypatch.setenv("HOME", "/home/ann")
     done = subprocess.run(
         ["/bin/sh", "-c", told], capture_output=True, text=True, check=True, env={"HOME": "/home/ann", **own}
