@@ -88,6 +88,59 @@ PERIODIC_TASK_FAILURES = Family(
     "dockmesh_periodic_task_failures_total", "counter", "Faults in periodic tasks.", ("task",)
 )
 
+HOST_UP = Family(
+    "dockmesh_host_up",
+    "gauge",
+    "Whether the host is heard of (1), be it degraded, or offline (0).",
+    ("host",),
+)
+HOST_STATUS = Family(
+    "dockmesh_host_status", "gauge", "Always 1; the status that the host is in.", ("host", "status")
+)
+HOST_LABELS = Family("dockmesh_host_labels", "gauge", "Always 1; the host's own labels.", ("host",))
+HOST_CPUS = Family("dockmesh_host_cpus", "gauge", "Processors of the host.", ("host",))
+HOST_MEMORY = Family("dockmesh_host_memory_bytes", "gauge", "Memory of the host, in bytes.", ("host",))
+STACK_INFO = Family(
+    "dockmesh_stack_info",
+    "gauge",
+    "Always 1; whether the stack's Compose file is kept here.",
+    ("host", "stack", "managed"),
+)
+STACK_STATE = Family(
+    "dockmesh_stack_state", "gauge", "Always 1; the state that the stack is in.", ("host", "stack", "state")
+)
+_CONTAINER = ("host", "stack", "service", "container")
+CONTAINER_INFO = Family(
+    "dockmesh_container_info",
+    "gauge",
+    "Always 1; the labels tell which container and image it is.",
+    (*_CONTAINER, "id", "image", "image_digest"),
+)
+CONTAINER_STATE = Family(
+    "dockmesh_container_state",
+    "gauge",
+    "Always 1; the state that the container is in.",
+    (*_CONTAINER, "state"),
+)
+CONTAINER_HEALTH = Family(
+    "dockmesh_container_health",
+    "gauge",
+    "Always 1; what the health check of the container, which runs, says.",
+    (*_CONTAINER, "health"),
+)
+CONTAINER_START_TIME = Family(
+    "dockmesh_container_start_time_seconds",
+    "gauge",
+    "Unix time at which the container was last started.",
+    _CONTAINER,
+)
+CONTAINER_LAST_EXIT_CODE = Family(
+    "dockmesh_container_last_exit_code",
+    "gauge",
+    "Exit code of the container, while it does not run.",
+    _CONTAINER,
+)
+
 PAGE = (
     HOSTS,
     STACKS,
@@ -115,7 +168,20 @@ COMPANIONS = (
 )
 """What comes along with them."""
 
-OBJECTS: tuple[Family, ...] = ()
+OBJECTS = (
+    HOST_UP,
+    HOST_STATUS,
+    HOST_LABELS,
+    HOST_CPUS,
+    HOST_MEMORY,
+    STACK_INFO,
+    STACK_STATE,
+    CONTAINER_INFO,
+    CONTAINER_STATE,
+    CONTAINER_HEALTH,
+    CONTAINER_START_TIME,
+    CONTAINER_LAST_EXIT_CODE,
+)
 """What names each thing."""
 
 USAGE: tuple[Family, ...] = ()

@@ -12,7 +12,19 @@ from django.db import Error
 from dockmesh.core import clock
 from dockmesh.core.postgresql.base import waits_limited_to
 from metrics import families as f
-from metrics.collectors import alerts, api, audit, backups, build, deploys, fleet, runtime, tasks, tokens
+from metrics.collectors import (
+    alerts,
+    api,
+    audit,
+    backups,
+    build,
+    deploys,
+    fleet,
+    objects,
+    runtime,
+    tasks,
+    tokens,
+)
 from metrics.collectors.base import Collector, Found, Named, Scrape
 from metrics.exposition import Family, Page, Piece, Section, sample_lines
 from metrics.flight import Flight
@@ -101,6 +113,7 @@ class Renderer:
             build.BuildCollector(),
             tokens.TokensCollector(),
             tasks.TasksCollector(),
+            objects.ObjectsCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
         self._flight = Flight(self._render)

@@ -63,7 +63,7 @@ class HostPulse(models.Model):
     # Docker does not answer or the inventory fails, by the last heartbeat.
     is_degraded = models.BooleanField(default=False)
     has_commands = models.BooleanField(default=False)
-    # Rises with every change of the host's text on /metrics: name, counts, degraded, info.
+    # Rises with every change of the host's text on /metrics: of its name, labels, facts, stacks or containers.
     version = models.BigIntegerField(default=1)
 
     def __str__(self) -> str:

@@ -103,7 +103,7 @@ def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:
 
     Counts are texts in the order of the states. All hosts where `host_ids` is None; one query.
     """
-    return _chosen(_HOSTS, host_ids)
+    return chosen(_HOSTS, host_ids)
 
 
 def stack_series_versions() -> tuple[str, str]:
@@ -123,19 +123,19 @@ _SERIES = (
 
 def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSeriesRow]:
     """(id, name, version, success counts, success sum, failure counts, failure sum); one query."""
-    return _chosen(_SERIES, series_ids)
+    return chosen(_SERIES, series_ids)
 
 
-def _chosen(select: str, ids: Collection[int] | None) -> list[Any]:
-    """The rows with these ids in the order of the ids; all where `ids` is None. Texts and numbers only."""
+def chosen(select: str, ids: Collection[int] | None, *, key: str = "id") -> list[Any]:
+    """The rows with these ids, which are the first column, `key`; in its order. All where `ids` is None."""
     if ids is not None and not ids:
         return []
     if ids is None or len(ids) > _MANY_IDS:
-        rows = _fetched(f"{select} ORDER BY id")
+        rows = _fetched(f"{select} ORDER BY {key}")
         wanted = None if ids is None else set(ids)
         return rows if wanted is None else [row for row in rows if row[0] in wanted]
     places = ", ".join(["%s"] * len(ids))
-    return _fetched(f"{select} WHERE id IN ({places}) ORDER BY id", list(ids))
+    return _fetched(f"{select} WHERE {key} IN ({places}) ORDER BY {key}", list(ids))
 
 
 def _fetched(statement: str, params: Sequence[float] = ()) -> list[Any]:

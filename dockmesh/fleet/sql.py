@@ -93,8 +93,7 @@ class ManyRows:
         }
         self._differs = {
             "sqlite": f" AND ({' OR '.join(f'{name} <> %s' for name in values)})",
-            "postgresql": f" AND ({' OR '.join(f'{table}.{name} <> given.{name}' for name in values)})"
-            f" RETURNING {', '.join(f'{table}.{name}' for name in key)}",
+            "postgresql": f" AND ({' OR '.join(f'{table}.{name} <> given.{name}' for name in values)})",
         }
 
     def upsert(self, rows: Sequence[Row]) -> None:
@@ -112,12 +111,13 @@ class ManyRows:
         elif rows:
             run(self._updates["postgresql"], [self._json(rows)])
 
-    def update_different(self, rows: Sequence[Row]) -> set[Any]:
-        """Overwrite the values of the rows that have others; the keys (of one column) of those."""
+    def update_different(self, rows: Sequence[Row]) -> None:
+        """Overwrite the values of the rows that have others."""
         statement = self._updates[connection.vendor] + self._differs[connection.vendor]
         if connection.vendor == "sqlite":
-            return {key[0] for key, values in self._parts(rows) if run(statement, [*values, *key, *values])}
-        return {key for (key,) in fetch(statement, [self._json(rows)])} if rows else set()
+            _run_for_each(statement, [(*values, *key, *values) for key, values in self._parts(rows)])
+        elif rows:
+            run(statement, [self._json(rows)])
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
         return ((row[: self._key_length], row[self._key_length :]) for row in self._adapted(rows))

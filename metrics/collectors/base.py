@@ -3,20 +3,27 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+from dockmesh.fleet import selectors
 from metrics.exposition import Family, Piece
 from metrics.groups import Groups
 
 Found = Mapping[Family, Sequence[Piece]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scrape:
     """The moment that a rendering shows, and the groups that it is for."""
 
     now: datetime.datetime
     groups: Groups
+
+    @cached_property
+    def pulses(self) -> selectors.PulseColumns:
+        """The pulses of all hosts, read once for all collectors that ask."""
+        return selectors.pulse_columns(self.now)
 
 
 class Named(Protocol):

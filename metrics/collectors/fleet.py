@@ -12,7 +12,7 @@ from metrics.groups import Group
 
 
 class FleetCollector:
-    """One query for the pulses of all hosts, and one for those hosts whose text changed, if any did."""
+    """One query for those hosts whose text changed, if any did, beside that for the pulses of all."""
 
     name = "fleet"
     reads_database = True
@@ -24,7 +24,7 @@ class FleetCollector:
 
     def collect(self, scrape: Scrape) -> Found:
         """Offline is a matter of the scrape's moment: nobody has to notice it for it to be shown."""
-        pulses = selectors.pulse_columns(scrape.now)
+        pulses = scrape.pulses
         stamps = self._stamps.read(pulses.host_ids, pulses.stamps)
         found = self.texts.refresh(
             stamps=stamps,

@@ -19,6 +19,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from monitoring.grafana.boards import (
     alerts,
     backups,
+    containers,
     federation,
     fleet,
     host,
@@ -29,7 +30,7 @@ from monitoring.grafana.boards import (
 )
 
 FOLDER = Path(__file__).parent / "dashboards"
-BOARDS = (fleet, host, stacks, backups, alerts, server, slo, logs, federation)
+BOARDS = (fleet, host, stacks, containers, backups, alerts, server, slo, logs, federation)
 
 
 def render(builder: sdk.Dashboard) -> dict[str, Any]:

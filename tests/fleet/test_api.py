@@ -137,6 +137,10 @@ def test_a_host_is_renamed_and_labelled_and_that_is_audited(api: Api, agent: Age
     assert entry.changes["name"] == {"from": "web", "to": "web-new"}
     assert api("PATCH", f"hosts/{agent.host.pk}", changes).status_code == 200
     assert AuditEntry.objects.filter(action="host.changed").count() == 1
+    assert api("PATCH", f"hosts/{agent.host.pk}", {"address": "10.0.0.6"}).status_code == 200
+    assert agent.pulse.version == version + 1  # an address is not on /metrics
+    assert api("PATCH", f"hosts/{agent.host.pk}", {"labels": {"env": "test"}}).status_code == 200
+    assert agent.pulse.version == version + 2
 
 
 @pytest.mark.parametrize(

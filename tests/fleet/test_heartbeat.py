@@ -227,12 +227,46 @@ def test_changes_are_written_and_nothing_else(agent: AgentClient) -> None:
 def test_the_version_rises_only_with_the_text(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
     version = agent.pulse.version
-    agent.beat(whole(2, container("a", restart_count=1), digest="sha256:2"))
+    agent.beat(whole(2, container("a"), digest="sha256:2"))
     agent.beat(
         heartbeat(3, digest="sha256:2", docker={"reachable": True, "version": "24.0.7", "error": "slow"})
     )
     assert agent.pulse.version == version
     agent.beat(heartbeat(4, digest="sha256:2", agent={"version": "0.2.0"}))
+    assert agent.pulse.version == version + 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"health": "unhealthy"},
+        {"name": "renamed"},
+        {"image": "nginx:2"},
+        {"service": "api"},
+        {"restart_count": 1},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_the_version_rises_with_what_no_count_tells(agent: AgentClient, changed: dict[str, Any]) -> None:
+    agent.beat(whole(1, container("a")))
+    version = agent.pulse.version
+    agent.beat(whole(2, container("a", **changed), digest="sha256:2"))
+    assert agent.pulse.version == version + 1
+
+
+def test_the_version_rises_with_what_the_machine_is(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    version = agent.pulse.version
+    machine = heartbeat(2)["system"]
+    agent.beat(heartbeat(2, system=machine | {"cpus": 8}))
+    agent.beat(heartbeat(3, system=machine | {"cpus": 8, "memory_bytes": 1}))
+    assert agent.pulse.version == version + 2
+
+
+def test_the_version_rises_when_a_stack_is_kept_here(agent: AgentClient) -> None:
+    agent.beat(whole(1, container("a")))
+    version = agent.pulse.version
+    services.adopt_stack(stack_id=Stack.objects.get().pk)
     assert agent.pulse.version == version + 1
 
 

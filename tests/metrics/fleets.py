@@ -4,7 +4,7 @@ import datetime
 
 from dockmesh.alerts.models import AlertRule
 from dockmesh.backups.models import BackupJob
-from dockmesh.fleet.models import Host, HostPulse, StackSeries
+from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
 from metrics.models import ApiRequestCount
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
@@ -38,6 +38,17 @@ def change(row, **columns):
     HostPulse.objects.filter(pk=row.pk).update(version=pulse.version + 1)
 
 
+def stack(host, name, state="running", **columns):
+    return Stack.objects.create(host=host, name=name, state=state, state_changed_at=NOW, **columns)
+
+
+def container(host, name, state="running", **columns):
+    """A container of the host; of a stack where one is given."""
+    number = Container.objects.count() + 1
+    columns = {"container_id": f"{number:064d}", "image": "nginx:1.27", "created_at": ago(7200)} | columns
+    return Container.objects.create(host=host, name=name, state=state, changed_at=NOW, **columns)
+
+
 def small_fleet():
     """A host of every status, names that need escaping, and something in every family."""
     web = host(
@@ -48,10 +59,29 @@ def small_fleet():
         rtt_counts="0,0,3,3,4,4,4,4,4,4,4,4",
         rtt_sum=0.125,
     )
-    host(
+    main = host(
         'db "main" \\ Zürich\n2', seen=12.5, degraded=True, containers="0,0,0,1,0,0,1,0", stacks="0,0,0,1,0,0"
     )
-    host("edge", seen=600, containers="1,2,0,0,0,3,0,0", stacks="1,1,0,0,0,0")
+    edge = host("edge", seen=600, containers="1,2,0,0,0,3,0,0", stacks="1,1,0,0,0,0")
+    Host.objects.filter(pk=web.pk).update(
+        labels={"site": "fra", "env.tier": "prod", "env-tier": 'p"1'}, cpus=4, memory_bytes=8 << 30
+    )
+    shop = stack(web, "shop", is_managed=True)
+    stack(main, 'odd "\\', "error")
+    digest = "sha256:" + "ab" * 32
+    container(
+        web,
+        "shop-web-1",
+        stack=shop,
+        service="web",
+        health="healthy",
+        image_digest=digest,
+        started_at=ago(90.25),
+    )
+    container(web, "shop-job-1", "exited", stack=shop, service="job", exit_code=3, started_at=ago(60))
+    container(web, "never", "created")
+    container(main, 'quo"te\\', "restarting", exit_code=137, is_oom_killed=True, started_at=ago(5))
+    container(edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900))
     StackSeries.objects.create(
         name="shop",
         success_counts="0,0,1,3,3,3,4,4,4,4,4,4,4",

@@ -171,7 +171,7 @@ def test_a_renamed_host_leaves_no_series_behind():
     assert 'host="old"' in page()
     fleets.change(row, name="new")
     assert 'host="old"' not in page()
-    assert page().count('host="new"') == 6 + 8 + 1 + 14 + 1 + 1
+    assert page().count('host="new"') == 6 + 8 + 1 + 14 + 1 + 1 + 3
 
 
 def test_a_removed_host_leaves_no_series_behind():
@@ -180,7 +180,7 @@ def test_a_removed_host_leaves_no_series_behind():
     rows[35].delete()
     text = page()
     assert 'host="host-35"' not in text
-    assert text.count('host="host-36"') == 6 + 8 + 1 + 14 + 1 + 1
+    assert text.count('host="host-36"') == 6 + 8 + 1 + 14 + 1 + 1 + 3
     assert "dockmesh_hosts_total" in text
     Host.objects.all().delete()
     assert 'host="' not in page()

@@ -14,6 +14,7 @@ from dockmesh.core import clock
 from metrics import families as f
 from metrics import scrapelog
 from metrics.models import ScrapeRecord
+from tests.metrics import fleets
 from tests.tokens.support import bearer, token_with
 
 PROMETHEUS_2 = (
@@ -244,6 +245,7 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
     ("broken", "collector", "gone"),
     [
         ("dockmesh.fleet.selectors.pulse_columns", "fleet", f.CONTAINERS),
+        ("dockmesh.fleet.objects.host_objects", "objects", f.CONTAINER_STATE),
         ("dockmesh.fleet.selectors.stack_series_versions", "deploys", f.DEPLOY_DURATION),
         ("dockmesh.backups.selectors.job_samples", "backups", f.BACKUP_LAST_RUN),
         ("dockmesh.alerts.selectors.fired_counts", "alerts", f.ALERTS_FIRED),
@@ -258,10 +260,11 @@ def test_a_collector_that_fails_takes_only_its_own_families_away(
     def fail(*_args):
         raise RuntimeError("broken")
 
+    fleets.host("atlas")
     monkeypatch.setattr(broken, fail)
     text = scrape(scraper).content.decode()
     assert f'dockmesh_collector_success{{collector="{collector}"}} 0\n' in text
-    assert text.count('dockmesh_collector_success{collector="') == 10
+    assert text.count('dockmesh_collector_success{collector="') == 11
     assert f"# TYPE {gone.name} " not in text
     assert f"# TYPE {f.API_REQUESTS.name} " in text
     assert f"Collector {collector} failed" in caplog.text

@@ -17,7 +17,7 @@ from tests.monitoring import files
 SCHEMAS = files.ROOT / "tests" / "monitoring" / "schema"
 # What Grafana's Prometheus plugin reads of an annotation; the published type knows only Grafana's own.
 PLUGIN_ANNOTATION_FIELDS = ("target", "titleFormat", "textFormat", "tagKeys")
-NAMES = ("fleet", "host", "stacks", "backups", "alerts", "server", "slo", "logs", "federation")
+NAMES = ("fleet", "host", "stacks", "containers", "backups", "alerts", "server", "slo", "logs", "federation")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def problems(validator: jsonschema.Draft7Validator, document: Any) -> list[str]:
     ]
 
 
-def test_the_nine_dashboards_are_there() -> None:
+def test_the_ten_dashboards_are_there() -> None:
     assert set(BOARDS) == {f"dockmesh-{name}" for name in NAMES}
 
 

@@ -37,7 +37,9 @@ ACCEPTED, STALE, INVENTORY_WANTED = "accepted", "stale", "inventory_wanted"
 WHOLE_INVENTORY_EVERY = datetime.timedelta(hours=1)
 REMEMBERED_BOOTS = 50
 # What of the facts is on /metrics.
-RENDERED = frozenset({"is_degraded", "agent_version", "docker_version", "os", "arch", "kernel"})
+RENDERED = frozenset(
+    {"is_degraded", "agent_version", "docker_version", "os", "arch", "kernel", "cpus", "memory_bytes"}
+)
 # While there is work, the agent comes again soon.
 BUSY_INTERVAL_SECONDS = 1
 
@@ -174,8 +176,9 @@ def _record_change(
         _take_boot(pulse, heartbeat)
     is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
     status, summary = _take_inventory(agent, pulse, heartbeat, now)
-    if summary is not None and write_summaries({pulse.host_id: summary}):
-        is_rendered_anew = True
+    if summary is not None:
+        write_summaries({pulse.host_id: summary})
+        is_rendered_anew |= summary.written > 0
     # Handlers of commands change the pulse too, so it is written before they are called.
     _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
     work = _take_commands(pulse, heartbeat, now, is_numbered)

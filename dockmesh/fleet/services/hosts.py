@@ -39,7 +39,7 @@ def change_host(*, actor: Actor, host_id: int, **changes: Any) -> Host:
     for field, value in changed.items():
         setattr(host, field, value)
     host.save(update_fields=list(changed))
-    if "name" in changed:
+    if changed.keys() & {"name", "labels"}:
         HostPulse.objects.filter(pk=pulse.pk).update(version=F("version") + 1)
     audit.record(
         actor=actor,

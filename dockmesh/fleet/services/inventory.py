@@ -28,7 +28,7 @@ class Summary:
     container_counts: str
     stack_counts: str
     written: int
-    """How many rows were."""
+    """How many rows were; if none, all that /metrics shows of them is as before."""
 
 
 # A host's marks in one value, a line each: a row for each container would cost several times as much.
@@ -125,7 +125,7 @@ def apply_inventories(
     if gone:
         Stack.objects.filter(pk__in=[row.id for row in gone]).delete()
         drop_orphaned_series({row.name for row in gone})
-    _keep_states([row for host in hosts for row in host.stacks.values() if row.name not in host.new], now)
+    _keep_states(hosts, now)
     return {
         host.host_id: Summary(
             container_counts(entry.state for entry in host.entries),
@@ -136,9 +136,9 @@ def apply_inventories(
     }
 
 
-def write_summaries(summaries: Mapping[int, Summary]) -> set[int]:
-    """Write the summaries of these hosts; those of which it is another than their last."""
-    return _SUMMARIES.update_different(
+def write_summaries(summaries: Mapping[int, Summary]) -> None:
+    """Write the summaries of these hosts, where they are other than the last."""
+    _SUMMARIES.update_different(
         [(host_id, each.container_counts, each.stack_counts) for host_id, each in summaries.items()]
     )
 
@@ -186,15 +186,19 @@ def _add_stacks(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
         host.stacks[name] = _StackRow(stack.pk, name, stack.state, False, False, False, host.new[name])
 
 
-def _keep_states(rows: Sequence[_StackRow], now: datetime.datetime) -> None:
+def _keep_states(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
     changed = []
-    for row in rows:
-        state = stack_state(
-            row.members, is_deploying=row.is_deploying, has_failed_deploy=row.has_failed_deploy
-        ).value
-        if state != row.state:
-            row.state = state
-            changed.append((row.id, state, now))
+    for host in hosts:
+        for row in host.stacks.values():
+            if row.name in host.new:
+                continue
+            state = stack_state(
+                row.members, is_deploying=row.is_deploying, has_failed_deploy=row.has_failed_deploy
+            ).value
+            if state != row.state:
+                row.state = state
+                changed.append((row.id, state, now))
+                host.written += 1
     _STACK_STATES.update(changed)
 
 

@@ -55,6 +55,7 @@ def adopt_stack(*, stack_id: int) -> Stack:
     stack = _locked(stack_id)
     stack.is_managed = True
     stack.save(update_fields=["is_managed"])
+    keep_stack_summary(stack.host_id)
     return stack
 
 
@@ -119,10 +120,10 @@ def drop_orphaned_series(names: Collection[str]) -> None:
 
 
 def keep_stack_summary(host_id: int) -> None:
-    """Count the host's stacks anew; its text on /metrics gets a new version only if the counts changed."""
+    """After a change of the host's stacks: count them anew, and give its text on /metrics a new version."""
     counts = stack_counts(Stack.objects.filter(host_id=host_id).values_list("state", flat=True))
-    if Host.objects.filter(pk=host_id).exclude(stack_counts=counts).update(stack_counts=counts):
-        HostPulse.objects.filter(host_id=host_id).update(version=F("version") + 1)
+    Host.objects.filter(pk=host_id).exclude(stack_counts=counts).update(stack_counts=counts)
+    HostPulse.objects.filter(host_id=host_id).update(version=F("version") + 1)
 
 
 def _locked(stack_id: int) -> Stack:

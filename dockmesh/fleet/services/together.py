@@ -98,7 +98,7 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
         if each.containers is not None:
             written = summaries[each.agent.host_id].written
             budget.charge(each.agent.token_id, written=written, compared=len(each.containers))
-    rendered_anew = write_summaries(summaries)
+    write_summaries(summaries)
     _PULSES.update([_heard(each, now) for each in taken if each.containers is None])
     _PULSES_AND_INVENTORIES.update(
         [
@@ -106,7 +106,7 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
                 *_heard(each, now),
                 each.heartbeat.inventory.digest if each.heartbeat.inventory else "",
                 now,
-                each.agent.version + (each.agent.host_id in rendered_anew),
+                each.agent.version + (summaries[each.agent.host_id].written > 0),
             )
             for each in taken
             if each.containers is not None

@@ -1,0 +1,32 @@
+"""Each host, stack and container by its name."""
+
+from collections.abc import Collection, Iterable
+
+from dockmesh.fleet import objects
+from metrics.collectors.base import Found, Scrape
+from metrics.collectors.objects_text import HostRow, ObjectTexts
+from metrics.exposition import StampTexts
+from metrics.groups import Group
+
+
+class ObjectsCollector:
+    """Three queries for the hosts of which anything changed, if any did, beside that for the pulses of all."""
+
+    name = "objects"
+    reads_database = True
+    groups = frozenset({Group.OBJECTS})
+
+    def __init__(self) -> None:
+        self.texts = ObjectTexts()
+        self._stamps = StampTexts()
+
+    def collect(self, scrape: Scrape) -> Found:
+        """A host's stamp rises with every change of what it runs, and when it goes offline or comes back."""
+        stamps = self._stamps.read(scrape.pulses.host_ids, scrape.pulses.stamps)
+        return self.texts.refresh(
+            stamps=stamps, rows=lambda ids: _rows(ids, {key for key in ids if int(stamps[key]) % 2})
+        )
+
+
+def _rows(host_ids: Collection[int], offline: Collection[int]) -> Iterable[HostRow]:
+    return [HostRow(host, is_offline=host.id in offline) for host in objects.host_objects(host_ids)]

@@ -1,0 +1,181 @@
+"""Containers: each one by its name, with its state, health and how it ended; and the hosts and stacks it is part of."""
+
+from grafana_foundation_sdk.builders import dashboard as sdk
+
+from monitoring.grafana.kit import (
+    GREEN,
+    ORANGE,
+    RED,
+    SELECT,
+    board,
+    graph,
+    host_variable,
+    instant,
+    listing,
+    number,
+    query,
+    row,
+    rows,
+    with_annotations,
+    with_variables,
+)
+
+ON_HOST = f'{SELECT}, host=~"$host"'
+KEY = "region, host, stack, service, container"
+HOST_LINK = (
+    "/d/dockmesh-host?var-datasource=${datasource}&var-job=${job}&var-region=${region}"
+    "&var-host=${__value.raw}&from=${__from}&to=${__to}"
+)
+
+
+def _each(family: str, *more: str) -> str:
+    return f"max by ({', '.join((KEY, *more))}) ({family}{{{ON_HOST}}})"
+
+
+def _count(title: str, family: str, select: str, colour: str) -> object:
+    return number(
+        title,
+        instant(f"count(max without (instance) ({family}{{{ON_HOST}, {select}}})) or vector(0)"),
+        limits=((None, GREEN), (1, colour)),
+        width=4,
+    )
+
+
+def dashboard() -> sdk.Dashboard:
+    """The dashboard, as described at the top of this file."""
+    running = f'max by ({KEY}) (dockmesh_container_state{{{ON_HOST}, state="running"}})'
+    builder = board(
+        "dockmesh-containers", "dockmesh / Containers", "Each container, stack and host by its name."
+    )
+    builder = with_annotations(with_variables(builder, host_variable()))
+    return (
+        builder.with_panel(
+            number("Running", instant(f"count({running}) or vector(0)"), width=4),
+        )
+        .with_panel(_count("Restarting", "dockmesh_container_state", 'state="restarting"', ORANGE))
+        .with_panel(_count("Unhealthy", "dockmesh_container_health", 'health="unhealthy"', RED))
+        .with_panel(
+            number(
+                "Ended with an error",
+                instant(
+                    f"count(max without (instance) (dockmesh_container_last_exit_code{{{ON_HOST}}}) > 0) or vector(0)"
+                ),
+                limits=((None, GREEN), (1, ORANGE)),
+                description="Containers that do not run and whose last exit code was not 0.",
+                width=4,
+            )
+        )
+        .with_panel(_count("Stacks in error", "dockmesh_stack_state", 'state="error"', RED))
+        .with_panel(
+            number(
+                "Hosts that are offline",
+                instant(f"count(max without (instance) (dockmesh_host_up{{{ON_HOST}}}) == 0) or vector(0)"),
+                limits=((None, GREEN), (1, RED)),
+                width=4,
+            )
+        )
+        .with_panel(
+            listing(
+                "Containers",
+                rows(_each("dockmesh_container_state", "state")),
+                rows(_each("dockmesh_container_health", "health")),
+                rows(f"(time() - {_each('dockmesh_container_start_time_seconds')}) and {running}"),
+                rows(_each("dockmesh_container_last_exit_code")),
+                rows(_each("dockmesh_container_info", "image")),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "stack": "Stack",
+                    "container": "Container",
+                    "state": "State",
+                    "health": "Health",
+                    "Value #C": "Up for",
+                    "Value #D": "Last exit code",
+                    "image": "Image",
+                },
+                units={"Up for": "s"},
+                links={"Host": ("Host", HOST_LINK)},
+                limits={"Last exit code": ((None, GREEN), (1, ORANGE))},
+                by="Container",
+                height=14,
+            )
+        )
+        .with_panel(
+            graph(
+                "Containers by state",
+                query(
+                    f"count by (state) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))",
+                    "{{state}}",
+                ),
+                stacked=True,
+                states=("running", "paused", "restarting", "exited", "dead", "unknown"),
+            )
+        )
+        .with_panel(
+            graph(
+                "Containers by health",
+                query(
+                    f"count by (health) (max without (instance) (dockmesh_container_health{{{ON_HOST}}}))",
+                    "{{health}}",
+                ),
+                stacked=True,
+                states=("healthy", "starting", "unhealthy"),
+            )
+        )
+        .with_row(row("Stacks and hosts"))
+        .with_panel(
+            listing(
+                "Stacks",
+                rows(f"max by (region, host, stack, state) (dockmesh_stack_state{{{ON_HOST}}})"),
+                rows(f"max by (region, host, stack, managed) (dockmesh_stack_info{{{ON_HOST}}})"),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "stack": "Stack",
+                    "state": "State",
+                    "managed": "Managed here",
+                },
+                links={"Host": ("Host", HOST_LINK)},
+                by="State",
+                width=12,
+            )
+        )
+        .with_panel(
+            listing(
+                "Hosts",
+                rows(f"max by (region, host, status) (dockmesh_host_status{{{ON_HOST}}})"),
+                rows(f"max by (region, host) (dockmesh_host_cpus{{{ON_HOST}}})"),
+                rows(f"max by (region, host) (dockmesh_host_memory_bytes{{{ON_HOST}}})"),
+                rows(
+                    f"count by (region, host) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))"
+                ),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "status": "Status",
+                    "Value #B": "Processors",
+                    "Value #C": "Memory",
+                    "Value #D": "Containers",
+                },
+                units={"Memory": "bytes"},
+                links={"Host": ("Host", HOST_LINK)},
+                by="Host",
+                width=12,
+            )
+        )
+        .with_panel(
+            listing(
+                "Labels of hosts",
+                rows(f"max without (instance) (dockmesh_host_labels{{{ON_HOST}}})"),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "label_site": "Site",
+                    "label_env": "Environment",
+                },
+                description="Shows the labels `site` and `env`, where hosts have them; add your own.",
+                by="Host",
+                width=12,
+            )
+        )
+    )
