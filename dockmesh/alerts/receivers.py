@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 URL_PURPOSE = "notification address"
 SEND_SECONDS = 10.0
 CHECK_SECONDS = 5.0
+START_SECONDS = 30.0  # for the program that forks the processes: it reads all of Apprise first
 MOST_ANSWERED = 65_536
 
 
@@ -56,12 +57,11 @@ def _send(channel: Channel, **order: Any) -> None:
 def _ordered(seconds: float, **order: Any) -> str:
     """What the sender answers: what went wrong, or nothing. The order goes by a socket: no list of processes shows it."""
     order |= {"seconds": seconds, "is_loopback_allowed": settings.DOCKMESH_ALERT_LOCAL_RECEIVERS}
-    deadline = time.monotonic() + seconds
     try:
         # A second try where the first program had just ended; once it has begun the message may have been heard.
-        answer = _carried_out(order, deadline)
+        answer = _carried_out(order, seconds)
         if answer is None:
-            answer = _carried_out(order, deadline)
+            answer = _carried_out(order, seconds)
         return str(json.loads(answer or b"")["error"])
     except TimeoutError:
         return f"no answer within {seconds:g} s"
@@ -70,8 +70,11 @@ def _ordered(seconds: float, **order: Any) -> str:
         return "the message could not be sent from here; the server's log says more"
 
 
-def _carried_out(order: dict[str, Any], deadline: float) -> bytes | None:
-    """The answer of a process that carries the order out; None if none began it. Raises `TimeoutError`."""
+def _carried_out(order: dict[str, Any], seconds: float) -> bytes | None:
+    """The answer of a process that carries the order out; None if none began it.
+
+    Raises `TimeoutError` this long after it has begun: the time until then is this machine's, not the receiver's.
+    """
 
     def received(most: int) -> bytes:
         ours.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -81,13 +84,17 @@ def _carried_out(order: dict[str, Any], deadline: float) -> bytes | None:
     with ours:
         with theirs:
             _senders.give(theirs)
+        deadline = time.monotonic() + START_SECONDS
         if received(1) != BEGUN:
             return None
+        deadline = time.monotonic() + seconds
         ours.sendall(json.dumps(order).encode())
         ours.shutdown(socket.SHUT_WR)
         answer = b""
         while len(answer) < MOST_ANSWERED and (part := received(MOST_ANSWERED)):
             answer += part
+        if not answer and time.monotonic() >= deadline:
+            raise TimeoutError  # the process was ended for that, which may be seen first
         return answer
 
 

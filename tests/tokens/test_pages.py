@@ -153,7 +153,9 @@ def test_only_what_one_holds_can_be_chosen_and_nothing_else_is_taken(limited: Cl
     assert 'value="metrics.read"' in page
     assert 'value="audit.read"' not in page
     admin_role = Role.objects.get(name="admin")
-    assert f'value="{admin_role.pk}"' not in page
+    roles = page[page.index('name="role"') :].partition("</select>")[0]
+    assert 'value="new"' in roles
+    assert f'value="{admin_role.pk}"' not in roles
     assert new_token(limited, name="a", role=str(admin_role.pk))[0] == 400
     assert new_token(limited, name="a", role="new", permissions=["audit.read"])[0] == 400
     role = {"name": "big", "permissions": ["audit.read"]}

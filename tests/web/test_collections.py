@@ -213,7 +213,7 @@ def test_a_field_of_another_type_is_refused_by_its_name(
 def test_what_was_made_is_where_the_answer_says_and_no_cache_keeps_it(headers: dict[str, str]) -> None:
     host, _ = make_host()
     for path, body in (
-        ("alert-channels", {"name": "a", "url": "json://127.0.0.1:9/"}),
+        ("alert-channels", {"name": "a", "url": "json://192.0.2.1/"}),
         ("alert-rules", {"name": "a", "kind": "host_offline"}),
         (
             "backup-jobs",

@@ -18,11 +18,6 @@ PASSWORD = "correct-horse-battery"
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashing(settings: object) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
-
-
 @pytest.fixture
 def ada() -> User:
     user = User(username="ada", role=Role.objects.get(name="admin"), is_superuser=True, is_staff=True)
