@@ -10,7 +10,9 @@ from functools import cache
 from django.urls import Resolver404, resolve
 from django_prometheus.middleware import Metrics
 
+from dockmesh.core import tally
 from dockmesh.core.answered import Answered
+from dockmesh.fleet import heartbeat_lane
 from metrics import requests
 
 _METHOD, _STATUS = "POST", "200"
@@ -47,6 +49,8 @@ def count(path: str, answers: Sequence[Answered]) -> None:
 
 def count_refused(method: str, path: str, status: int) -> None:
     """A request to the API that the server could not read: too large, cut short, no HTTP."""
+    if path == heartbeat_lane.PATH:
+        tally.events.add((tally.HEARTBEATS, "refused"))
     if not path.startswith(requests.API_PREFIX):
         return
     try:

@@ -14,7 +14,11 @@ LAST_SEEN = Family(
     ("host",),
 )
 DEPLOY_DURATION = Family(
-    "dockmesh_deploy_duration_seconds", "histogram", "Durations of deploys, in seconds.", ("stack", "result")
+    "dockmesh_deploy_duration_seconds",
+    "histogram",
+    "Durations of deploys, in seconds.",
+    ("stack", "result"),
+    has_exemplars=True,
 )
 BACKUP_LAST_RUN = Family(
     "dockmesh_backup_last_run_timestamp",
@@ -140,6 +144,83 @@ CONTAINER_LAST_EXIT_CODE = Family(
     "Exit code of the container, while it does not run.",
     _CONTAINER,
 )
+_STACK = ("host", "stack")
+STACK_LAST_DEPLOY = Family(
+    "dockmesh_stack_last_deploy_timestamp_seconds",
+    "gauge",
+    "Unix time at which the stack's last deploy ended, and how.",
+    (*_STACK, "result"),
+)
+DEPLOYS_OPEN = Family("dockmesh_deploys_open", "gauge", "Deploys that wait or run.", ("status",))
+BACKUP_INFO = Family(
+    "dockmesh_backup_info",
+    "gauge",
+    "Always 1; the labels tell what the backup job is.",
+    ("backup_job", "host", "repository", "enabled"),
+)
+BACKUP_RUNS = Family(
+    "dockmesh_backup_runs_total", "counter", "Backups that ended, by result.", ("backup_job", "result")
+)
+_BACKUP = ("backup_job",)
+BACKUP_LAST_ATTEMPT = Family(
+    "dockmesh_backup_last_attempt_timestamp_seconds",
+    "gauge",
+    "Unix time at which the job's last backup ended, however; 0 if there was none.",
+    _BACKUP,
+)
+BACKUP_NEXT_RUN = Family(
+    "dockmesh_backup_next_run_timestamp_seconds",
+    "gauge",
+    "Unix time at which the job's next run is due; 0 if none is.",
+    _BACKUP,
+)
+BACKUP_LAST_VERIFIED = Family(
+    "dockmesh_backup_last_verified_timestamp_seconds",
+    "gauge",
+    "Unix time at which a snapshot of the job was last read again whole; 0 if none ever was.",
+    _BACKUP,
+)
+BACKUP_LAST_BYTES = Family(
+    "dockmesh_backup_last_bytes",
+    "gauge",
+    "Size of what the job's last successful run read, in bytes.",
+    _BACKUP,
+)
+BACKUP_LAST_ADDED_BYTES = Family(
+    "dockmesh_backup_last_added_bytes",
+    "gauge",
+    "Size of what the job's last successful run added to the repository, in bytes.",
+    _BACKUP,
+)
+BACKUP_LAST_FILES = Family(
+    "dockmesh_backup_last_files", "gauge", "Files that the job's last successful run read.", _BACKUP
+)
+ALERTS = Family("dockmesh_alerts", "gauge", "Alerts that are open, by rule.", ("rule", "severity", "status"))
+NOTIFICATIONS = Family(
+    "dockmesh_notifications_total",
+    "counter",
+    "Messages to the channel that were sent, attempts that failed, and messages that were dropped.",
+    ("channel", "result"),
+)
+HEARTBEATS = Family(
+    "dockmesh_heartbeats_total", "counter", "Heartbeats of agents, by how they were answered.", ("result",)
+)
+COMMANDS_OPEN = Family(
+    "dockmesh_commands_open", "gauge", "Commands to agents that wait or run.", ("kind", "status")
+)
+COMMAND_OLDEST_AGE = Family(
+    "dockmesh_command_oldest_age_seconds",
+    "gauge",
+    "Age of the oldest command that waits or runs, in seconds; 0 if there is none.",
+)
+SCHEDULER_LEADER = Family(
+    "dockmesh_scheduler_leader", "gauge", "Whether this replica runs the periodic tasks."
+)
+DATABASE_SIZE = Family("dockmesh_database_size_bytes", "gauge", "Size of the database, in bytes.")
+AUDIT_HEAD = Family("dockmesh_audit_head_sequence", "gauge", "Sequence of the newest audit entry.")
+SCRAPES = Family(
+    "dockmesh_scrapes_total", "counter", "Scrapes of /metrics, by how they were answered.", ("result",)
+)
 
 PAGE = (
     HOSTS,
@@ -176,11 +257,23 @@ OBJECTS = (
     HOST_MEMORY,
     STACK_INFO,
     STACK_STATE,
+    STACK_LAST_DEPLOY,
+    DEPLOYS_OPEN,
     CONTAINER_INFO,
     CONTAINER_STATE,
     CONTAINER_HEALTH,
     CONTAINER_START_TIME,
     CONTAINER_LAST_EXIT_CODE,
+    BACKUP_INFO,
+    BACKUP_RUNS,
+    BACKUP_LAST_ATTEMPT,
+    BACKUP_NEXT_RUN,
+    BACKUP_LAST_VERIFIED,
+    BACKUP_LAST_BYTES,
+    BACKUP_LAST_ADDED_BYTES,
+    BACKUP_LAST_FILES,
+    ALERTS,
+    NOTIFICATIONS,
 )
 """What names each thing."""
 
@@ -188,8 +281,15 @@ USAGE: tuple[Family, ...] = ()
 """What each thing uses."""
 
 SERVER = (
+    HEARTBEATS,
+    COMMANDS_OPEN,
+    COMMAND_OLDEST_AGE,
     PERIODIC_TASK_LAST_SUCCESS,
     PERIODIC_TASK_FAILURES,
+    SCHEDULER_LEADER,
+    DATABASE_SIZE,
+    AUDIT_HEAD,
+    SCRAPES,
 )
 """How dockmesh itself fares."""
 

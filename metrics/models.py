@@ -20,6 +20,20 @@ class ApiRequestCount(models.Model):
         return f"{self.method} {self.path} {self.status}"
 
 
+class EventCount(models.Model):
+    """How often something that happens often (heartbeats, scrapes) ended so."""
+
+    event = models.CharField(max_length=32)
+    result = models.CharField(max_length=32)
+    count = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["event", "result"], name="event_count_is_one_series")]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.result}"
+
+
 class ScrapeRecord(models.Model):
     """A scraper and how its requests ended: `refusal` is the reason, empty for scrapes that were answered."""
 

@@ -22,6 +22,7 @@ from metrics.collectors import (
     fleet,
     objects,
     runtime,
+    server,
     tasks,
     tokens,
 )
@@ -106,14 +107,18 @@ class Renderer:
         self.collectors: Sequence[Collector] = (
             fleet.FleetCollector(),
             deploys.DeploysCollector(),
+            deploys.LastDeploysCollector(),
+            deploys.OpenDeploysCollector(),
             backups.BackupsCollector(),
             api.ApiCollector(),
             audit.AuditCollector(),
             alerts.AlertsCollector(),
+            alerts.ChannelsCollector(),
             build.BuildCollector(),
             tokens.TokensCollector(),
             tasks.TasksCollector(),
             objects.ObjectsCollector(),
+            server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
         self._flight = Flight(self._render)

@@ -6,7 +6,6 @@ whatever the load. The page shows what the database has, so that every replica s
 
 import re
 from collections.abc import Callable, Mapping
-from threading import Lock
 
 from django.db import connection, transaction
 from django.http import HttpRequest
@@ -14,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
 from dockmesh.core.hosts import REFUSED
+from dockmesh.core.tally import Tally
 from metrics import scrapelog
 from metrics.models import ApiRequestCount
 
@@ -34,28 +34,15 @@ class RequestCounter:
     """Increments that are not in the database yet."""
 
     def __init__(self) -> None:
-        self._counts: dict[Key, int] = {}
-        self._lock = Lock()
+        self.tally: Tally[Key] = Tally()
 
     def add(self, method: str, path: str, status: int, count: int = 1) -> None:
         """One more answer, or several."""
-        key = (method, path, status)
-        with self._lock:
-            self._counts[key] = self._counts.get(key, 0) + count
+        self.tally.add((method, path, status), count)
 
     def flush(self) -> None:
         """Write the increments; if the database refuses, they are kept for the next time."""
-        with self._lock:
-            counts, self._counts = self._counts, {}
-        if not counts:
-            return
-        try:
-            _write(counts)
-        except BaseException:
-            with self._lock:
-                for key, count in counts.items():
-                    self._counts[key] = self._counts.get(key, 0) + count
-            raise
+        self.tally.flush(_write)
 
 
 counter = RequestCounter()

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
+from dockmesh.core import tally
 from dockmesh.core.postgresql.base import waits_limited_to
 from dockmesh.core.problems import problem_answer
 from metrics import rendering, scrapelog
@@ -28,6 +29,18 @@ _AUTHENTICATION_SECONDS = 4.0
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponseBase:
     """The exposition. GET and HEAD; bearer token with `metrics.read` unless DOCKMESH_METRICS_AUTH is off."""
+    answer = _scraped(request)
+    tally.events.add((tally.SCRAPES, _result(answer.status_code)))
+    return answer
+
+
+def _result(status: int) -> str:
+    if status == 200:
+        return "success"
+    return "refused" if status < 500 else "unavailable"
+
+
+def _scraped(request: HttpRequest) -> HttpResponseBase:
     start = time.monotonic()
     if request.method not in ("GET", "HEAD"):
         return problem_answer(405, "GET or HEAD.", headers={"Allow": "GET, HEAD"})

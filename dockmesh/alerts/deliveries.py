@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
 
 from dockmesh.alerts import messages, receivers
 from dockmesh.alerts.messages import SEVERITIES
@@ -157,6 +157,7 @@ def _attempt(message: Notification) -> str:
     return ""
 
 
+@transaction.atomic
 def _end(message: Notification, error: str) -> None:
     """Write down how the attempt went; a message that was dropped meanwhile stays dropped, unless it was sent."""
     now = clock.now()
@@ -269,12 +270,13 @@ def outcome(message_id: int, *, seconds: float = 2.0) -> Notification | None:
 
 
 def _note(channel: Channel, error: str) -> None:
-    """What the channel's page shows of its health."""
+    """What the channel's page and /metrics show of its health, after each attempt."""
+    own = Channel.objects.filter(pk=channel.pk)
     if error:
         logger.warning("channel %s: %s", channel.name, error)
-        Channel.objects.filter(pk=channel.pk).update(last_error=error[:500])
+        own.update(last_error=error[:500], failed_count=F("failed_count") + 1)
     else:
-        Channel.objects.filter(pk=channel.pk).update(last_error="", last_success_at=clock.now())
+        own.update(last_error="", last_success_at=clock.now(), sent_count=F("sent_count") + 1)
 
 
 _waiting = threading.BoundedSemaphore(2)

@@ -7,6 +7,7 @@ dropped, and an end is told only where the beginning may have been heard.
 import datetime
 
 from django.conf import settings
+from django.db.models import F, QuerySet
 
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 
@@ -32,7 +33,7 @@ def tell_resolved(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None
     told = Notification.objects.filter(alert=alert, event=Event.FIRING)
     heard = told.exclude(status=Status.DROPPED).exclude(status=Status.QUEUED, attempts=0)
     channel_ids = list(heard.order_by("channel_id").values_list("channel_id", flat=True))
-    told.filter(status=Status.QUEUED).update(status=Status.DROPPED)
+    _drop(told)
     _queue(rule, alert, channel_ids, Event.RESOLVED, now)
 
 
@@ -60,14 +61,20 @@ def give_words(message: Notification) -> None:
     message.save(update_fields=["title", "body", "type"])
 
 
+def _drop(messages: QuerySet[Notification]) -> None:
+    """Those of them that wait, and count them in the caller's transaction."""
+    waiting = messages.filter(status=Status.QUEUED).values_list("pk", "channel_id")
+    for pk, channel_id in list(waiting.order_by("channel_id", "pk")):
+        if Notification.objects.filter(pk=pk, status=Status.QUEUED).update(status=Status.DROPPED):
+            Channel.objects.filter(pk=channel_id).update(dropped_count=F("dropped_count") + 1)
+
+
 def _queue(
     rule: AlertRule, alert: Alert, channel_ids: list[int], event: Notification.Event, now: datetime.datetime
 ) -> None:
     subject_key = f"{rule.pk}:{alert.key}"
     title, body = _words(rule, alert, event)
-    Notification.objects.filter(
-        channel_id__in=channel_ids, subject_key=subject_key, status=Status.QUEUED
-    ).update(status=Status.DROPPED)
+    _drop(Notification.objects.filter(channel_id__in=channel_ids, subject_key=subject_key))
     Notification.objects.bulk_create(
         Notification(
             alert=alert,

@@ -132,6 +132,10 @@ class Channel(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     last_success_at = models.DateTimeField(null=True, editable=False)
     last_error = models.CharField(max_length=500, blank=True, editable=False)
+    # Ever, for /metrics. Known to the database too: an older replica makes channels without them.
+    sent_count = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    failed_count = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    dropped_count = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     # One message at a time: until then a process is sending.
     claimed_until = models.DateTimeField(null=True, editable=False)
 

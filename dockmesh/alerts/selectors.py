@@ -3,7 +3,9 @@
 import datetime
 from dataclasses import dataclass
 
-from dockmesh.alerts.models import Alert, AlertRule
+from django.db import connection
+
+from dockmesh.alerts.models import Alert, Channel
 from dockmesh.core.compiled import CompiledQuery
 
 
@@ -19,14 +21,47 @@ class FiringAlert:
     fired_at: datetime.datetime | None
 
 
-_fired_counts = CompiledQuery(
-    lambda: AlertRule.objects.order_by("name").values_list("severity", "name", "fired_count")
+@dataclass(frozen=True)
+class RuleSample:
+    """What /metrics shows of a rule: how often it fired, and how many of its alerts are open now."""
+
+    name: str
+    severity: str
+    fired: int
+    pending: int
+    firing: int
+
+
+# The alerts that are resolved are many: only the index by status finds the others.
+_RULES = """
+SELECT r.name, r.severity, r.fired_count, coalesce(a.pending, 0), coalesce(a.firing, 0)
+  FROM alerts_alertrule r
+  LEFT JOIN (
+       SELECT rule_id, sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END) AS pending,
+              sum(CASE WHEN status = 'firing' THEN 1 ELSE 0 END) AS firing
+         FROM alerts_alert WHERE status IN ('pending', 'firing') GROUP BY rule_id
+       ) a ON a.rule_id = r.id
+ ORDER BY r.name
+"""
+
+
+def rule_samples() -> list[RuleSample]:
+    """Every rule, by name; one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RULES)
+        return [RuleSample(*row) for row in cursor.fetchall()]
+
+
+_channel_samples = CompiledQuery(
+    lambda: Channel.objects.order_by("name").values_list(
+        "name", "sent_count", "failed_count", "dropped_count"
+    )
 )
 
 
-def fired_counts() -> list[tuple[str, str, int]]:
-    """(severity, rule, transitions to firing) of every rule, by rule; one query."""
-    return [(severity, name, count) for severity, name, count in _fired_counts.rows()]
+def channel_samples() -> list[tuple[str, int, int, int]]:
+    """(channel, messages sent, attempts that failed, messages dropped) of every channel, by name; one query."""
+    return [(name, sent, failed, dropped) for name, sent, failed, dropped in _channel_samples.rows()]
 
 
 def firing_alerts(*, most: int = 20) -> list[FiringAlert]:

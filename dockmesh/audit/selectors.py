@@ -25,6 +25,15 @@ def action_counts() -> list[tuple[str, int]]:
     return sorted(counts.items())
 
 
+_head = CompiledQuery(lambda: AuditHead.objects.values_list("sequence"))
+
+
+def head_sequence() -> int:
+    """The sequence of the newest entry, 0 before the first; one query."""
+    rows = _head.rows()
+    return int(rows[0][0]) if rows else 0
+
+
 @dataclass(frozen=True)
 class Recent:
     """One entry of the log, for lists."""

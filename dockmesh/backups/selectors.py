@@ -6,32 +6,75 @@ from dataclasses import dataclass
 from django.db.models import OuterRef, Subquery
 
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.core.compiled import CompiledQuery
-from dockmesh.fleet import causes
+from dockmesh.fleet import causes, sql
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobSample:
     """What /metrics shows of a job. Times in Unix seconds, durations in seconds, None where absent."""
 
     name: str
+    host: str
+    repository: str
+    is_enabled: bool
     last_run_timestamp: float | None
+    """0 while an enabled job has never succeeded."""
     last_duration_seconds: float | None
+    successes: int
+    partials: int
+    failures: int
+    last_attempt_timestamp: float
+    """0 while never, as the next two."""
+    next_run_timestamp: float
+    last_verified_timestamp: float
+    last_bytes: int | None
+    last_added_bytes: int | None
+    last_files: int | None
 
 
-_job_samples = CompiledQuery(
-    lambda: BackupJob.objects.order_by("name").values_list(
-        "name", "is_enabled", "last_success_at", "last_duration_seconds"
+_JOBS = """
+SELECT j.id, j.name, h.name, j.repository, j.is_enabled, j.last_success_at, j.last_duration_seconds,
+       j.success_count, j.partial_count, j.failure_count, j.last_attempt_at, j.next_run_at, j.last_verified_at,
+       j.last_bytes, j.last_added_bytes, j.last_files
+  FROM backups_backupjob j JOIN fleet_host h ON h.id = j.host_id
+ ORDER BY j.id
+"""
+
+
+def job_rows() -> dict[int, sql.Row]:
+    """All jobs in the order of their ids, as they come from the database; `job_sample` reads one; one query."""
+    return {row[0]: row for row in sql.fetch(_JOBS, ())}
+
+
+def job_sample(row: sql.Row) -> JobSample:
+    """What a row of `job_rows` says."""
+    (
+        _, name, host, repository, is_enabled, success, duration, successes, partials, failures, attempt, due,
+        verified, size, added, files,
+    ) = row  # fmt: skip
+    last_run = sql.moment(success)
+    return JobSample(
+        name=name,
+        host=host,
+        repository=repository,
+        is_enabled=bool(is_enabled),
+        last_run_timestamp=last_run.timestamp() if last_run else (0.0 if is_enabled else None),
+        last_duration_seconds=duration,
+        successes=successes,
+        partials=partials,
+        failures=failures,
+        last_attempt_timestamp=_timestamp(attempt),
+        next_run_timestamp=_timestamp(due),
+        last_verified_timestamp=_timestamp(verified),
+        last_bytes=size,
+        last_added_bytes=added,
+        last_files=files,
     )
-)
 
 
-def job_samples() -> list[JobSample]:
-    """All jobs by name: 0 for an enabled job that has never succeeded; one query."""
-    return [
-        JobSample(name, success.timestamp() if success else (0.0 if is_enabled else None), duration)
-        for name, is_enabled, success, duration in _job_samples.rows()
-    ]
+def _timestamp(value: datetime.datetime | str | None) -> float:
+    moment = sql.moment(value)
+    return moment.timestamp() if moment else 0.0
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,18 @@ def count_migrations() -> tuple[int, int]:
     return len(applied), len(_migrations_of_the_code() - applied)
 
 
+def database_bytes() -> int:
+    """The size of the database on its disk; one query."""
+    statement = {
+        "postgresql": "SELECT pg_database_size(current_database())",
+        "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        (size,) = cursor.fetchone()
+    return int(size)
+
+
 def failures() -> dict[str, str]:
     """What stands against readiness: `database`, `migrations`, `draining`, each with a short reason."""
     found: dict[str, str] = {}

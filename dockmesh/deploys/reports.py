@@ -190,9 +190,17 @@ def _tell_fleet(deploy: Deploy, is_success: bool) -> None:
             stack_id=deploy.stack_id, is_deploying=False, has_failed_deploy=True if is_half_done else None
         )
     elif deploy.operation == Deploy.Operation.UP:
-        fleet.set_deploy_state(stack_id=deploy.stack_id, is_deploying=False, has_failed_deploy=not is_success)
+        fleet.set_deploy_state(
+            stack_id=deploy.stack_id,
+            is_deploying=False,
+            has_failed_deploy=not is_success,
+            result=deploy.status,
+        )
         fleet.observe_deploy(
-            stack_name=deploy.stack_name, is_success=is_success, seconds=deploy.duration_seconds or 0.0
+            stack_name=deploy.stack_name,
+            is_success=is_success,
+            seconds=deploy.duration_seconds or 0.0,
+            deploy_id=deploy.pk,
         )
     elif deploy.operation == Deploy.Operation.DOWN and is_success:
         StackFiles.objects.filter(stack_id=deploy.stack_id).delete()

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery
 from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
 from dockmesh.fleet.listening import offline_before
@@ -16,6 +17,22 @@ from dockmesh.fleet.states import StackState
 LARGE = (
     "output", "compose_file", "override_files", "env_file_sealed", "diff", "images", "services", "removes", "remove"
 )  # fmt: skip
+
+
+_OPEN = (Deploy.Status.QUEUED, Deploy.Status.RUNNING)
+_open_deploys = CompiledQuery(
+    lambda: (
+        Deploy.objects.filter(status__in=_OPEN, operation=Deploy.Operation.UP)
+        .order_by()
+        .values_list("status")
+        .annotate(Count("pk"))
+    )
+)
+
+
+def open_deploys() -> dict[str, int]:
+    """How many deploys are queued and how many are running, both also at 0; one query."""
+    return dict.fromkeys(map(str, _OPEN), 0) | dict(_open_deploys.rows())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from dockmesh.core import busy
+from dockmesh.core import busy, tally
 from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
 from dockmesh.fleet import commands, services
@@ -78,6 +78,24 @@ def enroll(request: HttpRequest) -> HttpResponse:
     return answer
 
 
+def _counted(view: View) -> View:
+    """Counts how heartbeats end: as the answer's status says, refused or failed."""
+
+    @wraps(view)
+    def endpoint(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        result = "failed"
+        try:
+            answer = view(request, **kwargs)
+            if answer.status_code < 500:
+                result = getattr(answer, "heartbeat_status", "refused")
+            return answer
+        finally:
+            tally.events.add((tally.HEARTBEATS, result))
+
+    return endpoint
+
+
+@_counted
 @agent_endpoint
 def heartbeat(request: HttpRequest) -> HttpResponse:
     """`POST /api/v1/agents/heartbeat`."""
@@ -91,7 +109,9 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
     except NotFound:
         # Removed since the token was looked up: from now on the token is unknown.
         raise bearer.bad_token(bearer.Reason.UNKNOWN, address=agent.address) from None
-    return _json(answer)
+    response = _json(answer)
+    setattr(response, "heartbeat_status", answer.status)  # noqa: B010  (read by `_counted`)
+    return response
 
 
 @agent_endpoint

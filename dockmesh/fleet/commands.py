@@ -136,6 +136,11 @@ def register_result_handler(
     _handlers[kind] = Handlers(on_result, on_timeout, on_progress, prepare)
 
 
+def kinds() -> set[str]:
+    """All kinds of commands that there are."""
+    return {*_handlers, CANCEL}
+
+
 def enqueue(
     *, host_id: int, kind: str, payload: Mapping[str, Any], lock: str = "", timeout_seconds: int = 1800
 ) -> int:

@@ -13,11 +13,12 @@ from django.conf import settings
 from django.db import Error, close_old_connections
 from msgspec import UNSET
 
-from dockmesh.core import answered
+from dockmesh.core import answered, tally
 from dockmesh.core.hosts import is_allowed
 from dockmesh.core.http import client
 from dockmesh.fleet import services
 from dockmesh.fleet.documents import read_plain_heartbeat
+from dockmesh.fleet.services.heartbeat import ACCEPTED
 from dockmesh.server.lane import Posted
 from tokens import bearer, secret
 
@@ -90,3 +91,5 @@ def _note(requests: Sequence[Posted], bodies: Sequence[bytes | None]) -> None:
             seconds = now - request.arrived
             noted.append(answered.Answered(scheme or "http", len(request.body), len(body), seconds))
     answered.note(PATH, noted)
+    if noted:
+        tally.events.add((tally.HEARTBEATS, ACCEPTED), len(noted))

@@ -4,6 +4,7 @@ The text is what /metrics shows, so a scrape never formats a number that did not
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 RTT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 DEPLOY_BUCKETS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
@@ -27,3 +28,25 @@ def observe(counts: str, buckets: tuple[float, ...], values: Iterable[float]) ->
                 numbers[index] += 1
         numbers[-1] += 1
     return ",".join(map(str, numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One deploy that a histogram observed: its id, its duration, and when (Unix seconds)."""
+
+    deploy_id: int
+    seconds: float
+    at: float
+
+    @property
+    def text(self) -> str:
+        """As the database keeps it."""
+        return f"{self.deploy_id} {self.seconds!r} {self.at:.3f}"
+
+    @classmethod
+    def read(cls, text: str) -> "Exemplar | None":
+        """The other way round; None of an empty text."""
+        if not text:
+            return None
+        deploy_id, seconds, at = text.split()
+        return cls(int(deploy_id), float(seconds), float(at))

@@ -84,6 +84,12 @@ class Stack(models.Model):
     is_managed = models.BooleanField(default=False)
     is_deploying = models.BooleanField(default=False)
     has_failed_deploy = models.BooleanField(default=False)
+    # The last deploy that ended by itself, for /metrics: when, and `success` or `failure`. Known to the database too: an
+    # older replica makes stacks without them.
+    last_deploy_at = models.DateTimeField(null=True, editable=False)
+    last_deploy_result = models.CharField(
+        max_length=16, blank=True, default="", db_default="", editable=False
+    )
     state_changed_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -107,6 +113,10 @@ class StackSeries(models.Model):
     success_sum = models.FloatField(default=0.0)
     failure_counts = models.CharField(max_length=300, default=EMPTY_DEPLOY)
     failure_sum = models.FloatField(default=0.0)
+    # The last deploy of each result, as `dockmesh.fleet.histograms` writes it; empty before the first. Known to the
+    # database too: an older replica makes series without them.
+    success_exemplar = models.CharField(max_length=100, default="", db_default="")
+    failure_exemplar = models.CharField(max_length=100, default="", db_default="")
     version = models.BigIntegerField(default=1)
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
+from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Host, HostPulse
 from dockmesh.fleet.states import HostStatus
@@ -20,7 +21,8 @@ from dockmesh.fleet.states import HostStatus
 UNKNOWN = "unknown"
 
 HostRow = tuple[int, str, str, str, str, str, str, str, str]
-StackSeriesRow = tuple[int, str, int, str, float, str, float]
+StackSeriesRow = tuple[int, str, int, str, float, str, float, str, str]
+LastDeployRow = tuple[int, str, str, str, int]
 
 
 # More ids than this are not worth a list in the query: all rows are read and the others dropped.
@@ -116,14 +118,71 @@ def stack_series_versions() -> tuple[str, str]:
 
 
 _SERIES = (
-    "SELECT id, name, version, success_counts, success_sum, failure_counts, failure_sum"
+    "SELECT id, name, version, success_counts, success_sum, failure_counts, failure_sum, success_exemplar,"
+    " failure_exemplar"
     " FROM fleet_stackseries"
 )
 
 
 def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSeriesRow]:
-    """(id, name, version, success counts, success sum, failure counts, failure sum); one query."""
+    """(id, name, version, success counts and sum, failure counts and sum, exemplar of each); one query."""
     return chosen(_SERIES, series_ids)
+
+
+def last_deploy_stamps() -> tuple[str, str]:
+    """The ids of all stacks that were ever deployed, and of each a text that changes with what `last_deploy_rows` gives.
+
+    Comma-separated, in the order of the ids; one query.
+    """
+    ((ids, stamps),) = _fetched(
+        f"SELECT {_joined('id')}, {_joined('stamp')}"  # noqa: S608 (constants)
+        f" FROM (SELECT s.id, p.version || ':' || {_milliseconds('s.last_deploy_at')} AS stamp"
+        " FROM fleet_stack s JOIN fleet_hostpulse p ON p.host_id = s.host_id"
+        " WHERE s.last_deploy_at IS NOT NULL ORDER BY s.id) AS stacks"
+    )
+    return ids or "", stamps or ""
+
+
+def last_deploy_rows(stack_ids: Collection[int] | None = None) -> list[LastDeployRow]:
+    """(id, host, stack, result, Unix time in milliseconds) of stacks that were ever deployed; one query."""
+    return chosen(
+        f"SELECT s.id, h.name, s.name, s.last_deploy_result, {_milliseconds('s.last_deploy_at')}"  # noqa: S608
+        " FROM fleet_stack s JOIN fleet_host h ON h.id = s.host_id",
+        stack_ids,
+        key="s.id",
+    )
+
+
+def _milliseconds(column: str) -> str:
+    """The Unix time, whole."""
+    if connection.vendor == "postgresql":
+        return f"CAST(round(EXTRACT(EPOCH FROM {column}) * 1000) AS bigint)"
+    return f"CAST(round((julianday({column}) - 2440587.5) * 86400000.0) AS bigint)"
+
+
+@dataclass(frozen=True)
+class OpenCommands:
+    """Commands of one kind that are in one status: how many, and how long the oldest has been there, in seconds."""
+
+    kind: str
+    status: str
+    count: int
+    oldest_seconds: float
+
+
+def open_commands(now: datetime.datetime) -> list[OpenCommands]:
+    """All kinds that there are or that are open, each both queued and handed out, also at 0; one query."""
+    rows = _fetched(
+        f"SELECT kind, status, count(*), min({_milliseconds('created_at')}) FROM fleet_agentcommand"  # noqa: S608
+        " WHERE status IN ('queued', 'handed_out') GROUP BY kind, status"
+    )
+    found = {(kind, status): (count, now.timestamp() - oldest / 1000) for kind, status, count, oldest in rows}
+    kinds = sorted({*commands.kinds(), *(kind for kind, _ in found)})
+    return [
+        OpenCommands(kind, status, *found.get((kind, status), (0, 0.0)))
+        for kind in kinds
+        for status in ("queued", "handed_out")
+    ]
 
 
 def chosen(select: str, ids: Collection[int] | None, *, key: str = "id") -> list[Any]:

@@ -2,6 +2,8 @@
 
 from django.db import models
 
+LEASE = "scheduler"
+
 
 class Lease(models.Model):
     """Who may run the periodic jobs, and until when by the database's clock."""

@@ -16,10 +16,11 @@ from dockmesh.core import clock
 from dockmesh.core.postgresql.base import REQUEST_SECONDS, waits_limited_to
 from dockmesh.core.schedule import Failed, PeriodicJob, is_database_away, jobs
 from dockmesh.scheduler import services
+from dockmesh.scheduler.models import LEASE
+from dockmesh.scheduler.selectors import REPLICA
 
 logger = logging.getLogger(__name__)
 
-LEASE = "scheduler"
 LEASE_SECONDS = 20.0  # another replica takes over after this and one RENEW_SECONDS at the latest
 RENEW_SECONDS = 5.0
 STOP_SECONDS = 20.0  # for jobs under way
@@ -32,7 +33,7 @@ class Scheduler:
 
     def __init__(self, periodic_jobs: list[PeriodicJob] | None = None, *, holder: str = "") -> None:
         self._jobs = jobs() if periodic_jobs is None else periodic_jobs
-        self._holder = holder or f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._holder = holder or f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(4)}:{REPLICA}"
         self._held_until = 0.0
         self._stopping = threading.Event()
         self._changed = threading.Condition()

@@ -1,9 +1,23 @@
-"""How the periodic jobs fare."""
+"""How the periodic jobs fare, and who runs them."""
 
+import secrets
 from dataclasses import dataclass
 
+from django.db.models.functions import Now
+
+from dockmesh.core.compiled import CompiledQuery
 from dockmesh.core.schedule import jobs
-from dockmesh.scheduler.models import PeriodicTask
+from dockmesh.scheduler.models import LEASE, Lease, PeriodicTask
+
+# This replica: made in the supervisor, before it forks the web process and the scheduler.
+REPLICA = secrets.token_hex(8)
+
+_holder = CompiledQuery(lambda: Lease.objects.filter(name=LEASE, expires_at__gt=Now()).values_list("holder"))
+
+
+def is_leader() -> bool:
+    """Whether this replica's scheduler runs the periodic jobs, by the database's clock; one query."""
+    return any(holder.endswith(f":{REPLICA}") for (holder,) in _holder.rows())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How often each alert rule fired."""
+"""Alert rules: how often each fired and what is open now; and what the channels were told."""
 
 from dockmesh.alerts import selectors
 from metrics import families as f
@@ -12,9 +12,35 @@ class AlertsCollector:
 
     name = "alerts"
     reads_database = True
-    groups = frozenset({Group.FLEET})
+    groups = frozenset({Group.FLEET, Group.OBJECTS})
 
     def collect(self, scrape: Scrape) -> Found:
         """Every rule, also at 0."""
-        samples = [((severity, rule), count) for severity, rule, count in selectors.fired_counts()]
-        return {f.ALERTS_FIRED: [Piece.of(sample_lines(f.ALERTS_FIRED, samples))]}
+        rules = selectors.rule_samples()
+        fired = [((rule.severity, rule.name), rule.fired) for rule in rules]
+        alerts = [
+            ((rule.name, rule.severity, status), count)
+            for rule in rules
+            for status, count in (("pending", rule.pending), ("firing", rule.firing))
+        ]
+        return {
+            f.ALERTS_FIRED: [Piece.of(sample_lines(f.ALERTS_FIRED, fired))],
+            f.ALERTS: [Piece.of(sample_lines(f.ALERTS, alerts))],
+        }
+
+
+class ChannelsCollector:
+    """One query."""
+
+    name = "channels"
+    reads_database = True
+    groups = frozenset({Group.OBJECTS})
+
+    def collect(self, scrape: Scrape) -> Found:
+        """Every channel, also at 0."""
+        samples = [
+            ((channel, result), count)
+            for channel, *counts in selectors.channel_samples()
+            for result, count in zip(("sent", "failed", "dropped"), counts, strict=True)
+        ]
+        return {f.NOTIFICATIONS: [Piece.of(sample_lines(f.NOTIFICATIONS, samples))]}

@@ -1,13 +1,16 @@
-"""Deploy durations: one series for each stack name and result."""
+"""Deploys: their durations, those that are open, and the last one of each stack."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+from dockmesh.deploys import selectors as deploys
 from dockmesh.fleet import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
-from metrics.exposition import StampTexts
+from metrics.exposition import Piece, StampTexts, TextStore, sample_lines
 from metrics.groups import Group
+
+_CHUNK_BITS = 8
 
 
 class DeploysCollector:
@@ -29,5 +32,41 @@ class DeploysCollector:
 
 def _rows(series_ids: Collection[int]) -> Iterable[StackRow]:
     for row in selectors.stack_series_rows(series_ids):
-        series_id, name, _, success_counts, success_sum, failure_counts, failure_sum = row
-        yield StackRow(series_id, name, success_counts, success_sum, failure_counts, failure_sum)
+        series_id, name, _, success_counts, success_sum, failure_counts, failure_sum, *exemplars = row
+        yield StackRow(series_id, name, success_counts, success_sum, failure_counts, failure_sum, *exemplars)
+
+
+class OpenDeploysCollector:
+    """One query."""
+
+    name = "open_deploys"
+    reads_database = True
+    groups = frozenset({Group.OBJECTS})
+
+    def collect(self, scrape: Scrape) -> Found:
+        """Both statuses, also at 0."""
+        samples = [((status,), count) for status, count in deploys.open_deploys().items()]
+        return {f.DEPLOYS_OPEN: [Piece.of(sample_lines(f.DEPLOYS_OPEN, samples))]}
+
+
+class LastDeploysCollector:
+    """One query for the stamps of all stacks that were ever deployed, and one for those that changed, if any did."""
+
+    name = "last_deploys"
+    reads_database = True
+    groups = frozenset({Group.OBJECTS})
+
+    def __init__(self) -> None:
+        self._texts = TextStore(1, chunk_bits=_CHUNK_BITS)
+        self._stamps = StampTexts()
+
+    def collect(self, scrape: Scrape) -> Found:
+        """A stack that never was deployed has no sample."""
+        self._texts.refresh(self._stamps.read(*selectors.last_deploy_stamps()), _last_deploys)
+        return {f.STACK_LAST_DEPLOY: self._texts.pieces(0)}
+
+
+def _last_deploys(stack_ids: Collection[int]) -> Iterable[tuple[int, Sequence[bytes]]]:
+    for stack_id, host, stack, result, milliseconds in selectors.last_deploy_rows(stack_ids):
+        sample = ((host, stack, result), milliseconds / 1000)
+        yield stack_id, [sample_lines(f.STACK_LAST_DEPLOY, [sample]).encode()]

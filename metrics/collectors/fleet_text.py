@@ -3,12 +3,13 @@
 No database here: ``fleet.py`` reads the rows, this file turns them into pieces.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS
+from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS, Exemplar
 from metrics import families as f
 from metrics.exposition import (
     FilledLines,
@@ -62,6 +63,9 @@ class StackRow:
     success_sum: float
     failure_counts: str
     failure_sum: float
+    success_exemplar: str = ""
+    failure_exemplar: str = ""
+    """The last deploy of each result, as `Exemplar` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,20 @@ def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:
     success = row.success_counts.split(",")
     failure = row.failure_counts.split(",")
     values = [
-        *success, number(row.success_sum), success[-1], *failure, number(row.failure_sum), failure[-1],
+        *_with_exemplar(success, row.success_exemplar), number(row.success_sum), success[-1],
+        *_with_exemplar(failure, row.failure_exemplar), number(row.failure_sum), failure[-1],
     ]  # fmt: skip
     return row.id, (_DEPLOYS.render(escape(row.name), values),)
+
+
+def _with_exemplar(counts: Sequence[str], text: str) -> Sequence[str]:
+    """The values of the buckets, the one that the exemplar is in followed by it."""
+    exemplar = Exemplar.read(text)
+    if exemplar is None:
+        return counts
+    values, at = list(counts), bisect_left(DEPLOY_BUCKETS, exemplar.seconds)
+    values[at] += f' # {{deploy_id="{exemplar.deploy_id}"}} {number(exemplar.seconds)} {exemplar.at}'
+    return values
 
 
 def _rtt_values(counts: str, sums: str) -> Sequence[bytes]:

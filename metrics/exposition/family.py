@@ -29,6 +29,8 @@ class Family:
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
+    has_exemplars: bool = False
+    """Whether lines of its buckets may end with one (OpenMetrics 1.0.0, "Exemplars"); text 0.0.4 knows none."""
 
     @cached_property
     def openmetrics_name(self) -> str:

@@ -51,7 +51,10 @@ class Page:
             if names is not None and names.isdisjoint(section.family.names):
                 continue
             yield section.family.openmetrics_head if openmetrics else section.family.text_head
-            yield from section.pieces
+            if section.family.has_exemplars and not openmetrics:
+                yield from (piece.without_exemplars() for piece in section.pieces)
+            else:
+                yield from section.pieces
         if openmetrics:
             yield _END
 

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from dockmesh.alerts import deliveries, receivers, sender, services
+from dockmesh.alerts import deliveries, receivers, selectors, sender, services
 from dockmesh.alerts.deliveries import Dispatcher
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.audit.models import AuditEntry
@@ -116,6 +116,7 @@ class TestOrder:
             deliver_due()
             assert titles(receiver) == ["[warning] Firing: Host offline"] * 2
         assert [status for _, status in statuses()] == ["sent", "dropped", "sent"]
+        assert selectors.channel_samples() == [("ops", 2, 1, 1)]
 
     def test_a_message_that_is_under_way_when_it_ends_is_not_sent_again(
         self, time: Time, monkeypatch: pytest.MonkeyPatch

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from dockmesh.audit.models import AuditEntry
-from dockmesh.backups import dumps, reports, services
+from dockmesh.backups import dumps, reports, selectors, services
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.backups.selectors import job_samples
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.schedule import Failed
@@ -21,6 +20,10 @@ from tests.fleet.factories import make_host
 pytestmark = pytest.mark.django_db
 
 START = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
+
+
+def job_samples():
+    return [selectors.job_sample(row) for row in selectors.job_rows().values()]
 
 
 class Clock:

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.backups import services as backups
+from dockmesh.core import clock
 from dockmesh.deploys import services
 from dockmesh.deploys.models import Deploy
 from dockmesh.fleet.models import Host
+from metrics import rendering
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.fleet.factories import heartbeat, make_host
 from tests.tokens.support import bearer, token_with
@@ -68,6 +71,7 @@ def test_a_deploy_reported_fifty_times_is_counted_once_and_another_result_refuse
     )
     deploy = services.request_deploy(actor=ANN, stack_id=stack.pk)
     assert other.beat() == []
+    assert scraped("dockmesh_deploys_open", "status") == {"queued": 1, "running": 0}
     [command] = agent.beat()
     assert (command["kind"], command["payload"]["env_file"]) == ("deploy", "KEY=hunter2\n")
     assert Host.objects.get(name="alpha").stack_counts == "0,0,0,0,1,0"
@@ -77,6 +81,7 @@ def test_a_deploy_reported_fifty_times_is_counted_once_and_another_result_refuse
     assert agent.beat(progress=progress) == []
     deploy.refresh_from_db()
     assert (deploy.status, deploy.output) == ("running", "pulling\n")
+    assert scraped("dockmesh_deploys_open", "status") == {"queued": 0, "running": 1}
 
     assert other.report(command["id"]) == 403
     assert {agent.report(command["id"], output="done\n") for _ in range(50)} == {200}
@@ -85,8 +90,47 @@ def test_a_deploy_reported_fifty_times_is_counted_once_and_another_result_refuse
     name = "dockmesh_deploy_duration_seconds"
     assert scraped(f"{name}_count", "result") == {"success": 1, "failure": 0}
     assert scraped(f"{name}_sum", "result") == {"success": 12.5, "failure": 0}
+    last = scraped("dockmesh_stack_last_deploy_timestamp_seconds", "result")
+    assert list(last) == ["success"]
+    assert last["success"] == pytest.approx(clock.now().timestamp(), abs=60)
     assert AuditEntry.objects.filter(action="deploy.succeeded").count() == 1
     assert Deploy.objects.get().output == "done\n"
+
+
+def test_a_deploy_that_was_cancelled_is_not_the_last_one_and_the_exemplar_is_the_last_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendering, "renderer", rendering.Renderer())
+    agent = Agent("alpha")
+    stack = services.create_stack(actor=ANN, host_id=agent.host.pk, name="shop", compose_file=COMPOSE)
+    deploy = services.request_deploy(actor=ANN, stack_id=stack.pk)
+    [command] = agent.beat()
+    agent.report(command["id"], result="failure", exit_code=1, error="no such image")
+    services.request_deploy(actor=ANN, stack_id=stack.pk)
+    services.cancel_deploy(actor=ANN, deploy_id=Deploy.objects.order_by("-pk")[0].pk)
+    assert list(scraped("dockmesh_stack_last_deploy_timestamp_seconds", "result")) == ["failure"]
+    headers = bearer(token_with("metrics.read", name="open")[1])
+    page = (
+        Client()
+        .get("/metrics", headers={**headers, "accept": "application/openmetrics-text"})
+        .content.decode()
+    )
+    (line,) = [line for line in page.splitlines() if " # {" in line]
+    labels = 'stack="shop",result="failure",le="20.0"'
+    assert line.startswith(
+        f'dockmesh_deploy_duration_seconds_bucket{{{labels}}} 1 # {{deploy_id="{deploy.pk}"}} 12.5 '
+    )
+    parsed = [
+        sample.exemplar
+        for family in parse_openmetrics(page)
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert [(each.labels, each.value) for each in parsed] == [({"deploy_id": str(deploy.pk)}, 12.5)]
+    assert float(parsed[0].timestamp) == pytest.approx(clock.now().timestamp(), abs=60)
+    # The stack's removal takes its series away.
+    stack.delete()
+    assert scraped("dockmesh_stack_last_deploy_timestamp_seconds", "result") == {}
 
 
 @pytest.mark.parametrize("seconds", [-1, "NaN", 1e999, "12", None])

@@ -2,10 +2,11 @@
 
 import datetime
 
-from dockmesh.alerts.models import AlertRule
+from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.backups.models import BackupJob
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
-from metrics.models import ApiRequestCount
+from dockmesh.deploys.models import Deploy
+from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from metrics.models import ApiRequestCount, EventCount
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -66,7 +67,7 @@ def small_fleet():
     Host.objects.filter(pk=web.pk).update(
         labels={"site": "fra", "env.tier": "prod", "env-tier": 'p"1'}, cpus=4, memory_bytes=8 << 30
     )
-    shop = stack(web, "shop", is_managed=True)
+    shop = stack(web, "shop", is_managed=True, last_deploy_at=ago(90.5), last_deploy_result="failure")
     stack(main, 'odd "\\', "error")
     digest = "sha256:" + "ab" * 32
     container(
@@ -88,12 +89,45 @@ def small_fleet():
         success_sum=57.5,
         failure_counts="0,0,0,0,0,0,0,0,0,0,0,0,1",
         failure_sum=2000.25,
+        success_exemplar="17 4.25 1763800000.125",
+        failure_exemplar="18 2000.25 1763800100.5",
     )
     StackSeries.objects.create(name="blog")
-    BackupJob.objects.create(name="nightly", host=web, last_success_at=ago(3600), last_duration_seconds=42.5)
+    deploy = Deploy.objects.create(
+        stack_name="shop", host_name="web-1", requested_by="ada", requested_at=ago(9)
+    )
+    Deploy.objects.create(
+        stack_name="blog", host_name="web-1", requested_by="ada", requested_at=ago(9), operation="preview"
+    )
+    Deploy.objects.filter(pk=deploy.pk).update(status="running")
+    BackupJob.objects.create(
+        name="nightly",
+        host=web,
+        repository="offsite",
+        last_success_at=ago(3600),
+        last_duration_seconds=42.5,
+        success_count=7,
+        partial_count=1,
+        failure_count=2,
+        last_attempt_at=ago(1800),
+        next_run_at=ago(-3600),
+        last_verified_at=ago(86400),
+        last_bytes=5_000_000_000,
+        last_added_bytes=1_000_000,
+        last_files=12_345,
+    )
     BackupJob.objects.create(name="new", host=web)
     BackupJob.objects.create(name="paused", host=web, is_enabled=False)
-    AlertRule.objects.create(name="Host is offline", severity="critical", fired_count=3)
+    offline = AlertRule.objects.create(name="Host is offline", severity="critical", fired_count=3)
+    for key, status in (("1", "pending"), ("2", "firing"), ("3", "firing"), ("4", "resolved")):
+        Alert.objects.create(rule=offline, key=key, severity="critical", status=status, active_since=ago(60))
+    Channel.objects.create(name="pager", sent_count=5, failed_count=2, dropped_count=1)
+    Channel.objects.create(name="chat")
     AlertRule.objects.create(name="Quiet", severity="info")
+    EventCount.objects.create(event="heartbeats", result="accepted", count=1234)
+    EventCount.objects.create(event="scrapes", result="refused", count=3)
+    for number, status in enumerate(["queued", "queued", "handed_out", "done"]):
+        command = AgentCommand.objects.create(host=web, kind="deploy", number=number, status=status)
+        AgentCommand.objects.filter(pk=command.pk).update(created_at=ago(10 * (number + 1)))
     ApiRequestCount.objects.create(method="GET", path="/api/v1/hosts/{id}", status=200, count=12)
     ApiRequestCount.objects.create(method="other", path="unmatched", status=404, count=1)

@@ -142,9 +142,15 @@ def test_a_scrape_that_asks_for_less_takes_fewer_queries(settings, django_assert
     # Begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens; end.
     with django_assert_num_queries(10):
         scrape(collect=["fleet"])
-    # Begin; tasks; end.
-    with django_assert_num_queries(3):
+    # Begin; tasks, events, commands, leader, size, head; end.
+    with django_assert_num_queries(8):
         scrape(collect=["server"])
+    # Begin; listening, pulses, last deploys, open deploys, backups, alerts, channels; end.
+    with django_assert_num_queries(9):
+        scrape(collect=["objects"])
+    # Begin; end.
+    with django_assert_num_queries(2):
+        scrape(collect=["usage"])
 
 
 @pytest.mark.usefixtures("_public")

@@ -54,6 +54,8 @@ def settled(text):
             line = re.sub(r"} .*", "} 0.001", line)
         elif line.startswith("dockmesh_build_info{"):
             line = re.sub(r'(version|python|django)="[^"]*"', r'\1="1.2.3"', line)
+        elif line.startswith("dockmesh_database_size_bytes "):
+            line = "dockmesh_database_size_bytes 1000000\n"
         if line.startswith(("dockmesh_", "#")):
             lines.append(line)
     return "".join(lines)
@@ -72,6 +74,8 @@ def test_the_whole_page_is_as_in_the_golden_file(monkeypatch, accept, name):
         "dockmesh.scheduler.selectors.jobs",
         lambda: [PeriodicJob(name, 1.0, lambda: None) for name in ("alerts.evaluate", "backups.start_due")],
     )
+    monkeypatch.setattr("dockmesh.audit.selectors.head_sequence", lambda: 42)
+    monkeypatch.setattr("dockmesh.fleet.commands.kinds", lambda: {"backup", "cancel", "deploy"})
     # And the series of one route: there are more with every endpoint.
     born = routes.born()
     monkeypatch.setattr(routes, "born", lambda: tuple(key for key in born if key[1] == "/api/v1/hosts/{id}"))

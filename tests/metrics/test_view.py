@@ -247,10 +247,14 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
         ("dockmesh.fleet.selectors.pulse_columns", "fleet", f.CONTAINERS),
         ("dockmesh.fleet.objects.host_objects", "objects", f.CONTAINER_STATE),
         ("dockmesh.fleet.selectors.stack_series_versions", "deploys", f.DEPLOY_DURATION),
-        ("dockmesh.backups.selectors.job_samples", "backups", f.BACKUP_LAST_RUN),
-        ("dockmesh.alerts.selectors.fired_counts", "alerts", f.ALERTS_FIRED),
+        ("dockmesh.backups.selectors.job_rows", "backups", f.BACKUP_LAST_RUN),
+        ("dockmesh.alerts.selectors.rule_samples", "alerts", f.ALERTS_FIRED),
         ("dockmesh.audit.selectors.action_counts", "audit", f.AUDIT_ENTRIES),
         ("tokens.selectors.token_expiries", "tokens", f.TOKEN_EXPIRES),
+        ("dockmesh.alerts.selectors.channel_samples", "channels", f.NOTIFICATIONS),
+        ("dockmesh.deploys.selectors.open_deploys", "open_deploys", f.DEPLOYS_OPEN),
+        ("dockmesh.fleet.selectors.last_deploy_stamps", "last_deploys", f.STACK_LAST_DEPLOY),
+        ("metrics.events.counts", "server", f.HEARTBEATS),
         ("dockmesh.scheduler.selectors.task_samples", "tasks", f.PERIODIC_TASK_FAILURES),
     ],
 )
@@ -264,7 +268,7 @@ def test_a_collector_that_fails_takes_only_its_own_families_away(
     monkeypatch.setattr(broken, fail)
     text = scrape(scraper).content.decode()
     assert f'dockmesh_collector_success{{collector="{collector}"}} 0\n' in text
-    assert text.count('dockmesh_collector_success{collector="') == 11
+    assert text.count('dockmesh_collector_success{collector="') == 15
     assert f"# TYPE {gone.name} " not in text
     assert f"# TYPE {f.API_REQUESTS.name} " in text
     assert f"Collector {collector} failed" in caplog.text
@@ -335,8 +339,9 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens, tasks; end.
-    with django_assert_num_queries(12):
+    # Token; begin; listening, pulses, stack versions, last deploys, open deploys, backups, api, audit, alerts, channels,
+    # tokens, tasks, events, commands, leader, size, head; end.
+    with django_assert_num_queries(20):
         scrape(headers)
 
 

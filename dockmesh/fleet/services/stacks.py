@@ -9,23 +9,31 @@ from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.core.text import clean_name
 from dockmesh.fleet.commands import lock_pulse
-from dockmesh.fleet.histograms import DEPLOY_BUCKETS, observe
+from dockmesh.fleet.histograms import DEPLOY_BUCKETS, Exemplar, observe
 from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
 from dockmesh.fleet.states import stack_counts, stack_state
 
 
 @transaction.atomic
-def observe_deploy(*, stack_name: str, is_success: bool, seconds: float) -> None:
-    """Add one deploy's duration to the stack name's histogram; nothing if the last such stack has gone."""
+def observe_deploy(
+    *, stack_name: str, is_success: bool, seconds: float, deploy_id: int | None = None
+) -> None:
+    """Add one deploy's duration to the stack name's histogram; nothing if the last such stack has gone.
+
+    The deploy is the histogram's exemplar until the next one with the same result.
+    """
     series = StackSeries.objects.select_for_update().filter(name=stack_name).first()
     if series is None:
         return
+    exemplar = "" if deploy_id is None else Exemplar(deploy_id, seconds, clock.now().timestamp()).text
     if is_success:
         series.success_counts = observe(series.success_counts, DEPLOY_BUCKETS, [seconds])
         series.success_sum += seconds
+        series.success_exemplar = exemplar
     else:
         series.failure_counts = observe(series.failure_counts, DEPLOY_BUCKETS, [seconds])
         series.failure_sum += seconds
+        series.failure_exemplar = exemplar
     series.version += 1
     series.save()
 
@@ -60,10 +68,17 @@ def adopt_stack(*, stack_id: int) -> Stack:
 
 
 @transaction.atomic
-def set_deploy_state(*, stack_id: int, is_deploying: bool, has_failed_deploy: bool | None = None) -> Stack:
-    """Say that a deploy runs, or has ended and how (None leaves the last result as it is)."""
+def set_deploy_state(
+    *, stack_id: int, is_deploying: bool, has_failed_deploy: bool | None = None, result: str = ""
+) -> Stack:
+    """Say that a deploy runs, or has ended and how (None leaves the last result as it is).
+
+    `result` is `success` or `failure` of a deploy that nobody cancelled.
+    """
     stack = _locked(stack_id)
     stack.is_deploying = is_deploying
+    if result:
+        stack.last_deploy_at, stack.last_deploy_result = clock.now(), result
     if has_failed_deploy is not None:
         stack.has_failed_deploy = has_failed_deploy
     state = stack_state(
@@ -74,7 +89,16 @@ def set_deploy_state(*, stack_id: int, is_deploying: bool, has_failed_deploy: bo
     if state != stack.state:
         stack.state = state
         stack.state_changed_at = clock.now()
-    stack.save(update_fields=["is_deploying", "has_failed_deploy", "state", "state_changed_at"])
+    stack.save(
+        update_fields=[
+            "is_deploying",
+            "has_failed_deploy",
+            "state",
+            "state_changed_at",
+            "last_deploy_at",
+            "last_deploy_result",
+        ]
+    )
     keep_stack_summary(stack.host_id)
     return stack
 
@@ -88,7 +112,17 @@ def remove_stack(*, stack_id: int) -> None:
         stack.state = stack_state(
             Container.objects.filter(stack_id=stack_id), is_deploying=False, has_failed_deploy=False
         )
-        stack.save(update_fields=["is_managed", "is_deploying", "has_failed_deploy", "state"])
+        stack.last_deploy_at, stack.last_deploy_result = None, ""
+        stack.save(
+            update_fields=[
+                "is_managed",
+                "is_deploying",
+                "has_failed_deploy",
+                "state",
+                "last_deploy_at",
+                "last_deploy_result",
+            ]
+        )
     else:
         stack.delete()
         lock_series([stack.name])

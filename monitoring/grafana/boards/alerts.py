@@ -106,6 +106,34 @@ def dashboard() -> sdk.Dashboard:
                 height=8,
             )
         )
+        .with_panel(
+            listing(
+                "Open alerts of dockmesh, by rule",
+                rows(f"max by (region, rule, severity, status) (dockmesh_alerts{{{SELECT}}}) > 0"),
+                columns={
+                    "region": "Region",
+                    "rule": "Rule",
+                    "severity": "Severity",
+                    "status": "Status",
+                    "Value": "Alerts",
+                },
+                by="Alerts",
+                descending=True,
+            )
+        )
+        .with_panel(
+            graph(
+                "Messages to channels",
+                query(
+                    "sum by (channel, result) (max without (instance) (increase("
+                    f"dockmesh_notifications_total{{{SELECT}}}[$__rate_interval]))) > 0",
+                    "{{channel}} {{result}}",
+                ),
+                bars=True,
+                stacked=True,
+                description="failed: attempts that are tried again; dropped: what no longer held.",
+            )
+        )
         .with_row(row("Audit"))
         .with_panel(
             graph(
@@ -134,6 +162,14 @@ def dashboard() -> sdk.Dashboard:
                 by="Time left",
                 height=8,
                 description="Tokens without an end are not listed.",
+            )
+        )
+        .with_panel(
+            graph(
+                "Newest entry's sequence",
+                query(f"max(dockmesh_audit_head_sequence{{{SELECT}}})", "sequence"),
+                least=None,
+                description="It never falls but where the database was restored from an older copy.",
             )
         )
     )

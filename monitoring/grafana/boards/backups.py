@@ -16,6 +16,7 @@ from monitoring.grafana.kit import (
     listing,
     number,
     query,
+    row,
     rows,
     with_annotations,
     with_variables,
@@ -23,6 +24,10 @@ from monitoring.grafana.kit import (
 
 DAY = 24 * 3600
 LIMIT = 26 * 3600
+
+
+def _of(family: str) -> str:
+    return f"max without (instance) ({family}{{{SELECT}}})"
 
 
 def dashboard() -> sdk.Dashboard:
@@ -100,6 +105,66 @@ def dashboard() -> sdk.Dashboard:
                 query(took, "{{exported_job}}"),
                 unit="s",
                 description="Of the last finished run, succeeded or failed.",
+            )
+        )
+        .with_row(row("Runs"))
+        .with_panel(
+            graph(
+                "Backups by result",
+                query(
+                    "sum by (result) (max without (instance) (increase("
+                    f"dockmesh_backup_runs_total{{{SELECT}}}[$__rate_interval])))",
+                    "{{result}}",
+                ),
+                bars=True,
+                stacked=True,
+                states=("success", "partial", "failure"),
+            )
+        )
+        .with_panel(
+            graph(
+                "Added to the repository by the last run",
+                query(_of("dockmesh_backup_last_added_bytes"), "{{backup_job}}"),
+                unit="bytes",
+            )
+        )
+        .with_panel(
+            listing(
+                "What the jobs are and did",
+                rows(
+                    f"max by (region, backup_job, host, repository, enabled) (dockmesh_backup_info{{{SELECT}}})"
+                ),
+                rows(
+                    f"max by (region, backup_job) (dockmesh_backup_last_attempt_timestamp_seconds{{{SELECT}}} > 0) * 1000"
+                ),
+                rows(
+                    f"max by (region, backup_job) (dockmesh_backup_next_run_timestamp_seconds{{{SELECT}}} > 0) * 1000"
+                ),
+                rows(
+                    f"max by (region, backup_job) (dockmesh_backup_last_verified_timestamp_seconds{{{SELECT}}} > 0) * 1000"
+                ),
+                rows(f"max by (region, backup_job) (dockmesh_backup_last_bytes{{{SELECT}}})"),
+                rows(f"max by (region, backup_job) (dockmesh_backup_last_files{{{SELECT}}})"),
+                columns={
+                    "region": "Region",
+                    "backup_job": "Job",
+                    "host": "Host",
+                    "repository": "Repository",
+                    "enabled": "Enabled",
+                    "Value #B": "Last run",
+                    "Value #C": "Next run",
+                    "Value #D": "Last verified",
+                    "Value #E": "Size",
+                    "Value #F": "Files",
+                },
+                units={
+                    "Last run": "dateTimeAsIso",
+                    "Next run": "dateTimeAsIso",
+                    "Last verified": "dateTimeAsIso",
+                    "Size": "bytes",
+                },
+                by="Job",
+                description="Sizes and files of the last run that succeeded.",
             )
         )
     )

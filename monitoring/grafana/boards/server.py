@@ -160,7 +160,66 @@ def dashboard() -> sdk.Dashboard:
                 query(f"scrape_samples_scraped{{{SELECT}}}", "{{instance}}"),
             )
         )
+        .with_panel(
+            graph(
+                "Scrapes by result",
+                query(
+                    "sum by (result) (max without (instance) (rate("
+                    f"dockmesh_scrapes_total{{{SELECT}}}[$__rate_interval])))",
+                    "{{result}}",
+                ),
+                unit="reqps",
+                stacked=True,
+            )
+        )
+        .with_panel(
+            graph(
+                "Size of the database",
+                query(f"max by (region) (dockmesh_database_size_bytes{{{SELECT}}})", "{{region}}"),
+                unit="bytes",
+            )
+        )
+        .with_row(row("Agents"))
+        .with_panel(
+            graph(
+                "Heartbeats by result",
+                query(
+                    "sum by (result) (max without (instance) (rate("
+                    f"dockmesh_heartbeats_total{{{SELECT}}}[$__rate_interval])))",
+                    "{{result}}",
+                ),
+                unit="reqps",
+                stacked=True,
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Commands that wait or run",
+                query(
+                    f"max by (kind, status) (dockmesh_commands_open{{{SELECT}}}) > 0", "{{kind}} {{status}}"
+                ),
+                stacked=True,
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Age of the oldest command",
+                query(f"max by (region) (dockmesh_command_oldest_age_seconds{{{SELECT}}})", "{{region}}"),
+                unit="s",
+                width=8,
+            )
+        )
         .with_row(row("Periodic tasks"))
+        .with_panel(
+            timeline(
+                "Replica that runs them",
+                query(f"dockmesh_scheduler_leader{{{SELECT}}}", "{{instance}}"),
+                words=YES_NO,
+                width=24,
+            )
+        )
         .with_panel(
             graph(
                 "Faults",

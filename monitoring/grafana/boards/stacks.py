@@ -148,4 +148,34 @@ def dashboard() -> sdk.Dashboard:
                 descending=True,
             )
         )
+        .with_panel(
+            graph(
+                "Deploys that wait or run",
+                query(
+                    f"max by (status) (dockmesh_deploys_open{{{SELECT}}})",
+                    "{{status}}",
+                ),
+                stacked=True,
+                width=24,
+            )
+        )
+        .with_panel(
+            listing(
+                "Last deploy of each stack",
+                rows(
+                    "max by (region, host, stack, result) (dockmesh_stack_last_deploy_timestamp_seconds{"
+                    f'{ON_HOST}, stack=~"$stack"}}) * 1000'
+                ),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "stack": "Stack",
+                    "result": "Result",
+                    "Value": "Ended",
+                },
+                units={"Ended": "dateTimeAsIso"},
+                by="Ended",
+                descending=True,
+            )
+        )
     )
