@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.config import Repository
 from dockmesh.agent.process import Cancellation
 from tests.integration.versions import require_version
-from tests.support import require
+from tests.support import missing, require
 
 pytestmark = pytest.mark.integration
 
@@ -158,7 +159,7 @@ def killed_while_it_holds_a_lock(place: Place, *, is_orphan: bool = False) -> st
     (place.folder / "slow").mkdir(exist_ok=True)
     for number in range(150):
         (place.folder / "slow" / str(number)).write_bytes(os.urandom(300_000))
-    agent = subprocess.Popen(["python", "-c", script, str(place.folder)], env=dict(os.environ))
+    agent = subprocess.Popen([sys.executable, "-c", script, str(place.folder)], env=dict(os.environ))
     notes = place.folder / "state" / "restic-runs"
 
     def noted() -> list[dict[str, Any]]:
@@ -179,7 +180,7 @@ def test_a_live_lock_of_another_pid_namespace_with_our_host_name_stays(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False).returncode != 0:
-        pytest.skip("no right to make a PID namespace")
+        missing("no right to make a PID namespace")
     monkeypatch.setattr(restic_module, "LOCK_WAIT_SECONDS", 2)
     monkeypatch.setattr(restic_module, "_LOCK_POLL_SECONDS", 0.5)
     place.backup()
@@ -445,7 +446,7 @@ def test_space_is_freed_on_a_full_disk(place: Place) -> None:
         ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place.repository)], check=False
     )
     if mounted.returncode != 0:
-        pytest.skip("no right to mount")
+        missing("no right to mount")
     try:
         for _ in range(3):
             (place.data / "big").write_bytes(os.urandom(5_000_000))

@@ -15,6 +15,7 @@ from dockmesh.agent import mounts, sources
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.process import Cancellation
 from tests.integration.dockerd import DockerEngine
+from tests.support import missing
 
 NOWHERE = "unix:///nonexistent/docker.sock"
 
@@ -125,7 +126,7 @@ def test_a_mount_that_is_younger_than_the_agents_namespace_is_named(
     assert agent.stdout is not None
     if agent.stdout.readline() != "ready\n":
         agent.wait()
-        pytest.skip("no right to make a mount namespace")
+        missing("no right to make a mount namespace")
     (tmp_path / "other").mkdir()
     mount = ["-t", "tmpfs", "tmpfs"] if kind == "tmpfs" else ["--bind", str(tmp_path / "other")]
     subprocess.run(["mount", *mount, str(point)], check=True)
