@@ -6,11 +6,23 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from dockmesh.core import scrapeconfig
+from metrics import costs
+from metrics.flight import TimedOut
+from metrics.groups import Group
 from metrics.models import ScrapeRecord
+from metrics.rendering import DatabaseAway
 from tokens.decorators import page_permission
 from tokens.permissions import Permission
 
 _SHOWN = 20
+
+
+def _costs() -> list[costs.GroupCost]:
+    """What each group costs; nothing while that can't be known."""
+    try:
+        return costs.of_groups()
+    except (DatabaseAway, TimedOut):
+        return []
 
 
 @require_safe
@@ -18,15 +30,20 @@ _SHOWN = 20
 def settings_page(request: HttpRequest) -> HttpResponse:
     """The page."""
     base_url = scrapeconfig.base_url_of(request)
+    wanted = request.GET.getlist("collect")
+    collected = [group for group in Group if group in wanted] or list(Group)
+    groups = () if len(collected) == len(Group) else tuple(collected)
     records = ScrapeRecord.objects.order_by("-last_at")
     return render(
         request,
         "metrics/settings.html",
         {
             "is_auth_on": settings.DOCKMESH_METRICS_AUTH,
-            "config_with_file": scrapeconfig.with_credentials_file(base_url),
-            "config_with_credentials": scrapeconfig.with_credentials(base_url),
-            "config_without": scrapeconfig.without_credentials(base_url),
+            "config_with_file": scrapeconfig.with_credentials_file(base_url, groups=groups),
+            "config_with_credentials": scrapeconfig.with_credentials(base_url, groups=groups),
+            "config_without": scrapeconfig.without_credentials(base_url, groups=groups),
+            "costs": _costs(),
+            "collected": collected,
             "scrapes": records.filter(refusal="")[:_SHOWN],
             "refusals": records.exclude(refusal="")[:_SHOWN],
         },

@@ -78,6 +78,10 @@ class Rendering:
                 self._pages[groups] = Page(self._sections(groups))
             return self._pages[groups]
 
+    def seconds(self, group: Group) -> float:
+        """How long the collectors took that have families in this group."""
+        return sum(outcome.seconds for outcome in self._outcomes if group in outcome.groups)
+
     def _sections(self, groups: Groups) -> list[Section]:
         found = {**self._found, **self._about(groups)}
         sections = [
@@ -128,7 +132,11 @@ class Renderer:
 
         Raises `DatabaseAway`, or `metrics.flight.TimedOut`.
         """
-        return self._flight.result(groups, since=since, timeout_seconds=timeout_seconds).page(groups)
+        return self.rendering(groups, since=since, timeout_seconds=timeout_seconds).page(groups)
+
+    def rendering(self, groups: Groups, *, since: float, timeout_seconds: float) -> Rendering:
+        """The same with what it took."""
+        return self._flight.result(groups, since=since, timeout_seconds=timeout_seconds)
 
     def coming(self) -> AbstractContextManager[None]:
         """Around what a scrape does before it asks for its page, and the asking: others' pages wait a moment for it."""

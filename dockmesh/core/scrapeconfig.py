@@ -1,5 +1,6 @@
 """The scrape configuration for this server, ready to paste into `prometheus.yml`."""
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -10,8 +11,13 @@ scrape_configs:
   - job_name: dockmesh
     metrics_path: /metrics
     scheme: {scheme}
-    static_configs:
+{params}    static_configs:
       - targets: ['{target}']
+"""
+
+_PARAMS = """\
+    params:
+      'collect[]': [{groups}]
 """
 
 _CREDENTIALS_FILE = """\
@@ -47,19 +53,22 @@ def base_url_of(request: HttpRequest) -> str:
     return settings.DOCKMESH_BASE_URL or f"{request.scheme}://{request.get_host()}"
 
 
-def with_credentials_file(base_url: str, path: str = TOKEN_PATH) -> str:
-    """The recommended form: the token stays out of the configuration and can be rotated without a reload."""
-    return _form(base_url) + _CREDENTIALS_FILE.format(path=path)
+def with_credentials_file(base_url: str, path: str = TOKEN_PATH, *, groups: Sequence[str] = ()) -> str:
+    """The recommended form: the token stays out of the configuration and can be rotated without a reload.
+
+    `groups` are those of the metrics that are wanted, here and below; none: all.
+    """
+    return _form(base_url, groups) + _CREDENTIALS_FILE.format(path=path)
 
 
-def with_credentials(base_url: str) -> str:
+def with_credentials(base_url: str, *, groups: Sequence[str] = ()) -> str:
     """The form with the token in the configuration itself."""
-    return _form(base_url) + _CREDENTIALS
+    return _form(base_url, groups) + _CREDENTIALS
 
 
-def without_credentials(base_url: str) -> str:
+def without_credentials(base_url: str, *, groups: Sequence[str] = ()) -> str:
     """For a server whose /metrics is public."""
-    return _form(base_url)
+    return _form(base_url, groups)
 
 
 def discovery(base_url: str, path: str = TOKEN_PATH) -> str:
@@ -70,6 +79,7 @@ def discovery(base_url: str, path: str = TOKEN_PATH) -> str:
     )
 
 
-def _form(base_url: str) -> str:
+def _form(base_url: str, groups: Sequence[str]) -> str:
     parts = urlsplit(base_url)
-    return _FORM.format(scheme=parts.scheme, target=parts.netloc)
+    params = _PARAMS.format(groups=", ".join(groups)) if groups else ""
+    return _FORM.format(scheme=parts.scheme, target=parts.netloc, params=params)

@@ -1,9 +1,14 @@
 """Settings → Metrics: what an operator sees."""
 
+import re
+
 import pytest
+from django.db import OperationalError
 from django.test import Client
 
 from metrics import scrapelog
+from metrics.groups import Group
+from tests.metrics import fleets
 from tests.tokens.support import bearer, token_with, user_with
 
 
@@ -69,3 +74,41 @@ def test_an_operator_sees_who_scrapes_and_why_another_is_refused(operator):
 
 def test_before_the_first_scrape_the_page_says_what_belongs_here(operator):
     assert "No scrape yet" in page(operator)
+
+
+# What a scrape costs, and a choice of groups.
+
+
+def test_an_operator_sees_how_many_series_each_family_has_and_what_a_scrape_costs(operator):
+    fleets.small_fleet()
+    text = page(operator)
+    assert re.search(r"dockmesh_hosts_total</td><td class=\"num\">3<", text)
+    assert re.search(r"dockmesh_container_state</td><td class=\"num\">[1-9]", text)
+    assert "process_cpu_seconds_total" in text
+    for group in Group:
+        assert f'name="collect" value="{group}" checked' in text
+    assert "collect[]" not in text
+    assert len(text) < 100_000
+
+
+def test_the_configuration_is_for_the_groups_that_were_chosen(operator):
+    text = operator.get("/settings/metrics/?collect=server&collect=fleet&collect=nonsense").content.decode()
+    assert text.count("&#x27;collect[]&#x27;: [fleet, server]") >= 2
+    assert 'value="fleet" checked' in text
+    assert 'value="objects" checked' not in text
+    assert 'value="objects"' in text
+
+
+def test_all_groups_need_no_choice_in_the_configuration(operator):
+    query = "&".join(f"collect={group}" for group in Group)
+    assert "collect[]" not in operator.get(f"/settings/metrics/?{query}").content.decode()
+
+
+def test_the_page_is_there_though_the_costs_are_not_known(operator, monkeypatch):
+    def away():
+        raise OperationalError("away")
+
+    monkeypatch.setattr("metrics.rendering.snapshot", away)
+    text = page(operator)
+    assert "Not known now" in text
+    assert "Scrape configuration" in text

@@ -107,6 +107,19 @@ def test_scrapeconfig_is_what_prometheus_accepts(settings: Any, tmp_path: Path) 
     )
 
 
+def test_scrapeconfig_for_a_choice_of_groups(settings: Any, tmp_path: Path) -> None:
+    settings.DOCKMESH_BASE_URL = "https://dockmesh.example.com"
+    token = tmp_path / "token"
+    token.write_text("a token\n")
+    text = printed("scrapeconfig", f"--credentials-file={token}", "--collect", "fleet", "server")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(text)
+    files.run("promtool", "check", "config", config)
+    assert yaml.safe_load(text)["scrape_configs"][0]["params"] == {"collect[]": ["fleet", "server"]}
+    with pytest.raises(CommandError, match=r"fleet.*objects.*usage.*server"):
+        printed("scrapeconfig", "--collect", "nonsense")
+
+
 def test_scrapeconfig_of_a_public_server_needs_no_token_for_metrics(settings: Any) -> None:
     settings.DOCKMESH_METRICS_AUTH = False
     text = printed("scrapeconfig", "--url=http://dockmesh:8080", "--only-dockmesh")

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from dockmesh.core import scrapeconfig
 from dockmesh.core.commandline import complain_in_one_line
+from metrics.groups import Group
 
 
 def _url(text: str) -> str:
@@ -37,6 +38,14 @@ class Command(BaseCommand):
             help="the token's file on the machine of Prometheus (default: %(default)s)",
         )
         parser.add_argument(
+            "--collect",
+            choices=[group.value for group in Group],
+            nargs="+",
+            default=[],
+            metavar="GROUP",
+            help=f"only these groups of metrics: {', '.join(Group)} (default: all)",
+        )
+        parser.add_argument(
             "--only-dockmesh", action="store_true", help="without the jobs for node-exporter and cAdvisor"
         )
 
@@ -46,9 +55,10 @@ class Command(BaseCommand):
         if not url:
             raise CommandError("DOCKMESH_BASE_URL is not set: say --url http://dockmesh.example.com:8080")
         path = options["credentials_file"]
-        text = scrapeconfig.with_credentials_file(url, path)
+        groups = options["collect"]
+        text = scrapeconfig.with_credentials_file(url, path, groups=groups)
         if not settings.DOCKMESH_METRICS_AUTH:
-            text = scrapeconfig.without_credentials(url)
+            text = scrapeconfig.without_credentials(url, groups=groups)
         if not options["only_dockmesh"]:
             text += scrapeconfig.discovery(url, path)
         self.stdout.write(text, ending="")
