@@ -11,7 +11,7 @@ from dockmesh.agent.envvalues import PROBE_FILE
 from dockmesh.agent.place import expect_same_place
 from dockmesh.agent.process import Ended
 from dockmesh.agent.project import ENV_FILE, Project, project_of
-from dockmesh.agent.rollout import Rollout, wait_until_up
+from dockmesh.agent.rollout import Rollout, untouched, wait_until_up
 from dockmesh.agent.run_compose import read_config, run_compose, written
 
 # What is not in here, `up` and `preview`, takes more than one call.
@@ -48,8 +48,8 @@ class Deployer:
         project = project_of(command, self._folder, needs_files=operation in _NEEDS_FILES)
         result: JSON = {}
         if operation == "restart":
-            self._restart(command, project)
-            wait_until_up(command, project.name, docker_host=self._docker_host)
+            services = self._restart(command, project)
+            wait_until_up(command, project.name, docker_host=self._docker_host, services=services)
         elif operation in ("stop", "down"):
             self._take_down(command, project, operation)
         else:
@@ -67,14 +67,15 @@ class Deployer:
             if operation == "validate":
                 _expect(operation, self._compose(command, project, [*options, *_OPERATIONS[operation]]))
                 return {}
-            expect_same_place(
-                project,
-                is_decided=command.payload.get("is_directory_decided") is True,
-                docker_host=self._docker_host,
-                read=lambda: read_config(
-                    options, command=command, project=project, docker_host=self._docker_host
-                )[0],
-            )
+            with untouched({}):
+                expect_same_place(
+                    project,
+                    is_decided=command.payload.get("is_directory_decided") is True,
+                    docker_host=self._docker_host,
+                    read=lambda: read_config(
+                        options, command=command, project=project, docker_host=self._docker_host
+                    )[0],
+                )
             rollout = Rollout(
                 command,
                 lambda arguments, on_output: self._compose(
@@ -89,18 +90,27 @@ class Deployer:
             project.lay_bare()
             return rollout.run()
 
-    def _restart(self, command: Run, project: Project) -> None:
-        """Restart what was deployed: with the files, which know of hooks, if they know each service that is there."""
+    def _restart(self, command: Run, project: Project) -> set[str] | None:
+        """Restart what was deployed: with the files, which know of hooks, if they know each service that is there.
+
+        Gives the services that were restarted; None for all. What a profile that is not active left is let be.
+        """
         there = leftovers.services(self._docker_host, project.name)
         if project.files:
             with self._written(command, project) as options:
-                known: list[str] = []
-                ended = self._compose(command, project, [*options, "config", "--services"], known.append)
-                if ended.exit_code == 0 and there <= set("".join(known).split()):
+                known = self._services(command, project, [*options, "--profile", "*"])
+                if known and there <= known:
                     _expect("restart", self._compose(command, project, [*options, "restart"]))
-                    return
+                    return self._services(command, project, options)
             command.output.line("The files don't fit what is there: it is found by its labels.")
         _expect("restart", self._compose(command, project, [*project.named, "restart"]))
+        return None
+
+    def _services(self, command: Run, project: Project, options: Sequence[str]) -> set[str]:
+        """The services that the files have by these options; none where Compose can't read them."""
+        names: list[str] = []
+        ended = self._compose(command, project, [*options, "config", "--services"], names.append)
+        return set("".join(names).split()) if ended.exit_code == 0 else set()
 
     def _take_down(self, command: Run, project: Project, operation: str) -> None:
         """Stop or remove all of the project, whatever its files say.

@@ -47,7 +47,9 @@ class Pin:
 def to_fetch(services: Iterable[Service], there: Containers) -> tuple[list[str], list[str]]:
     """(the services whose images are to be pulled, those whose are to be built) before a container is touched.
 
-    As `up` itself would decide. Raises CommandError where an image is missing that may not be pulled.
+    As `up` itself would decide, but that what the file says how to build is built: else a changed Dockerfile would
+    change nothing. A `pull_policy: missing` leaves it at the image that is there. Raises CommandError where an image
+    is missing that may not be pulled.
     """
     pulled, built = [], []
     for each in services:
@@ -55,7 +57,7 @@ def to_fetch(services: Iterable[Service], there: Containers) -> tuple[list[str],
             continue
         is_missing = there.image(each.image) is None
         if each.is_built and (
-            each.pull_policy == "build" or (is_missing and each.pull_policy in _IF_MISSING)
+            each.pull_policy in ("", "build") or (is_missing and each.pull_policy in _IF_MISSING)
         ):
             built.append(each.name)
         elif each.pull_policy == "never":

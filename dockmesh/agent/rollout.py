@@ -6,8 +6,8 @@ its start a success. So Compose starts the containers, and they are looked at he
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,25 +75,29 @@ class Rollout:
         services, known = self._services()
         with self._containers() as found:
             removals = _removals(found.all(), services, known)
+            _, built = images.to_fetch(services, found)
         self._step("--dry-run", "up", "--detach")
+        if built:
+            self._command.output.line(
+                f"Would be built: {', '.join(built)}; made anew where the image becomes another one."
+            )
         for each in removals:
             self._command.output.line(f"Would be removed, once that is confirmed: {each}")
         return _described(services, removals)
 
     def run(self) -> JSON:
         """Bring the stack up; the result has what ran. Raises CommandError, whose details say what was changed."""
-        services, known = self._services()
-        wanted = images.pins(self._command.payload.get("images", []))
+        details: JSON = {}
         with self._containers() as found:
-            before = found.all()
-            removals = _removals(before, services, known)
-            details = {**_described(services, removals), "is_changed": False}
-            try:
+            with untouched(details):
+                services, known = self._services()
+                before = found.all()
+                removals = _removals(before, services, known)
+                details |= _described(services, removals)
+                wanted = images.pins(self._command.payload.get("images", []))
                 services = self._with_pins(services, wanted, found)
                 self._fetch(services, found)
                 self._check(removals)
-            except CommandError as error:
-                raise CommandError(str(error), exit_code=error.exit_code, details=details) from None
             try:
                 self._start(found, services, removals, before)
             except CommandError as error:
@@ -180,7 +184,7 @@ class Rollout:
         ended = self._compose(["up", "--detach", "--no-build", "--pull", "missing"], note)
         if _KEPT_VOLUME in "".join(seen):
             self._command.output.line("No: a volume is never made anew, since its data would be lost.")
-        _wait(self._command, found, before, ended)
+        _wait(self._command, found, before, ended, services={each.name for each in services})
         there = {each.service for each in found.all()}
         absent = [each.name for each in services if each.image and each.replicas and each.name not in there]
         if absent:
@@ -191,18 +195,41 @@ class Rollout:
         _raise_unless_done(ended, arguments[0].removeprefix("--"), after)
 
 
-def wait_until_up(command: Run, stack: str, *, docker_host: str) -> None:
-    """After a restart: wait until all run, are healthy or are done; raises CommandError where one is not."""
+@contextmanager
+def untouched(details: JSON) -> Iterator[None]:
+    """What goes wrong in here has changed nothing: a CommandError says so in its details, beside these."""
+    try:
+        yield
+    except CommandError as error:
+        error.details = {**details, "is_changed": False}
+        raise
+
+
+def wait_until_up(command: Run, stack: str, *, docker_host: str, services: Collection[str] | None) -> None:
+    """After a restart of these services (None: of all) wait until they run, are healthy or are done.
+
+    Raises CommandError where one is not.
+    """
     with containers_of(docker_host, stack, deadline=command.deadline) as found:
-        _wait(command, found, (), None)
+        _wait(command, found, (), None, services=services)
 
 
-def _wait(command: Run, found: Containers, before: Sequence[Container], ended: Ended | None) -> None:
-    """Look until all run, one is in trouble, or the time is over; `ended` is how `up` ended."""
+def _wait(
+    command: Run,
+    found: Containers,
+    before: Sequence[Container],
+    ended: Ended | None,
+    *,
+    services: Collection[str] | None,
+) -> None:
+    """Look until all run, one is in trouble, or the time is over; `ended` is how `up` ended.
+
+    Other services than these, of a profile that is not active, were not touched and don't count.
+    """
     watch = Watch(before)
     failure = _failure(ended, "up") if ended else ""
     while True:
-        containers = found.all()
+        containers = [each for each in found.all() if services is None or each.service in services]
         problems = watch.problems(containers)
         if problems or failure:
             found.show_logs([each for each, _ in problems], command.output)

@@ -337,3 +337,52 @@ def test_a_deploy_that_is_cancelled_while_it_pulls_has_changed_nothing(place: Pl
     assert str(error) == "pull: cancelled; nothing was changed"
     assert error.details["is_changed"] is False
     assert place.ids() == before
+
+
+BUILT = """    build:
+      context: .
+      network: none
+      dockerfile_inline: |
+        FROM busybox
+        ENV WORD={word}
+"""
+
+
+def test_a_dockerfile_that_changed_is_built_although_its_image_is_there(place: Place) -> None:
+    place.deploy(stack(service("web", image="shop-web:built", more=BUILT.format(word="one"))))
+    before = place.image_of("shop-web-1")
+    changed = stack(service("web", image="shop-web:built", more=BUILT.format(word="two")))
+    _, output = place.deploy(changed, "preview")
+    assert "Would be built: web" in output
+    assert place.deploy(changed)[0]["is_changed"] is True
+    assert place.image_of("shop-web-1") != before
+    # Nothing changed: the build comes out of the cache and the container stays.
+    assert place.deploy(changed)[0]["is_changed"] is False
+    # Whoever says so builds only what is missing.
+    missing = BUILT.format(word="three") + "    pull_policy: missing\n"
+    assert place.deploy(stack(service("web", image="shop-web:built", more=missing)))[0]["is_changed"] is False
+
+
+def test_what_a_profile_left_behind_is_neither_blamed_nor_started(place: Place) -> None:
+    file = stack(service("web"), service("debug", "sleep 1; exit 2", more="    profiles: [debug]\n"))
+    place.fails(file, env_file="COMPOSE_PROFILES=debug\n")
+    with place.engine.client() as client:
+        debug = client.containers.get("shop-debug-1")
+        assert debug.attrs["State"]["ExitCode"] == 2
+        place.deploy(file)
+        place.deploy(file, "restart")
+        started = debug.attrs["State"]["StartedAt"]
+        debug.reload()
+        assert debug.attrs["State"]["StartedAt"] == started
+
+
+@pytest.mark.parametrize("file", ["services: {web: {ports: ['x:y']}}", "services: [nonsense"])
+def test_a_file_that_compose_refuses_has_changed_nothing(file: str, place: Place) -> None:
+    place.deploy(stack(service("web")))
+    error, _ = place.fails(file)
+    assert error.details["is_changed"] is False
+
+
+def test_a_folder_that_is_gone_has_changed_nothing(place: Place, tmp_path: Path) -> None:
+    error, _ = place.fails(stack(service("web")), project_directory=str(tmp_path / "gone"))
+    assert error.details["is_changed"] is False
