@@ -8,6 +8,9 @@ from typing import NoReturn
 
 import pytest
 
+# Whoever waits for a condition waits this many times as long as it takes on a machine with nothing else to do.
+PATIENCE = 4
+
 
 def require(program: str) -> str:
     """The path of a program that a test needs; without it the test is skipped, in CI it fails."""

@@ -72,6 +72,7 @@ def test_a_stop_of_the_agent_stops_the_program() -> None:
     assert ended.reason == "stopped with the agent"
 
 
+@pytest.mark.alone
 def test_a_daemon_that_keeps_the_pipe_open_does_not_hold_the_command() -> None:
     started = time.monotonic()
     ended, output = shell("setsid sleep 3 & echo done")

@@ -54,7 +54,7 @@ class Place:
         return Backups(known, state_dir=self.folder / "state", host="node-1", **settings)
 
     def do(
-        self, kind: str, *, seconds: float = 60, agent: Backups | None = None, **payload: Any
+        self, kind: str, *, seconds: float = 240, agent: Backups | None = None, **payload: Any
     ) -> dict[str, Any]:
         usual = {"repository": "local", "job": "nightly", "takes_partial": True}
         self.run = Run("1", kind, usual | payload, Cancellation())

@@ -43,7 +43,7 @@ class Place:
         self.folder = folder
         self._deployer = Deployer(folder / "stacks", docker_host=engine.host)
 
-    def run(self, file: str, operation: str = "up", *, seconds: float = 60, **payload: Any) -> Run:
+    def run(self, file: str, operation: str = "up", *, seconds: float = 240, **payload: Any) -> Run:
         """The command as it will be carried out."""
         whole = {"operation": operation, "stack": "shop", "compose_file": file, "env_file": "", **payload}
         run = Run(str(uuid.uuid4()), "deploy", whole, Cancellation())  # type: ignore[arg-type]
@@ -332,7 +332,13 @@ def test_a_deploy_that_is_cancelled_while_it_pulls_has_changed_nothing(place: Pl
     with socket.create_server(("127.0.0.1", 0)) as silent:
         image = f"127.0.0.1:{silent.getsockname()[1]}/app:1"
         run = place.run(stack(service("web", image=image)))
-        threading.Timer(2.0, lambda: run.cancelled.cancel("cancelled")).start()
+        asked: list[socket.socket] = []
+
+        def cancel_once_it_is_asked() -> None:
+            asked.append(silent.accept()[0])
+            run.cancelled.cancel("cancelled")
+
+        threading.Thread(target=cancel_once_it_is_asked, daemon=True).start()
         error = place.fails_by(run)
     assert str(error) == "pull: cancelled; nothing was changed"
     assert error.details["is_changed"] is False

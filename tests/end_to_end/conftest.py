@@ -45,7 +45,7 @@ def read_metrics(url: str, token: str = "") -> dict[str, float]:
     """The exposition as {series: value}."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{url}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read().decode()
     found = {}
     for line in text.splitlines():

@@ -20,7 +20,7 @@ def call(server: DockmeshServer, token: str, method: str, path: str, body: Any =
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         content = answer.read()
     return json.loads(content) if content else None
 

@@ -1,4 +1,4 @@
-"""Deploys and backups: asked for by the API, carried out on a real Docker Engine, counted on /metrics."""
+"""Deploys and backups with a server on PostgreSQL; tests/integration has those with one on SQLite."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import requests
 from tests.end_to_end.conftest import Scrape
 from tests.integration.agent_process import AgentProcess
 from tests.integration.dockerd import DockerEngine, compose_file
+from tests.integration.postgres import PostgresServer
 from tests.integration.prometheus import wait_for
 from tests.integration.server import DockmeshServer
 from tests.support import require
@@ -24,6 +25,11 @@ pytestmark = pytest.mark.integration
 Api = Callable[..., Any]
 # A service that does not heed SIGTERM: stopping it takes as long as its stop_grace_period.
 STUBBORN = compose_file({"web": "trap '' TERM; while :; do sleep 1; done"}).replace("0s", "8s")
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> str:
+    return postgres_server.create_database()
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def stacks(host: str, state: str) -> str:
     return f'dockmesh_stacks_total{{host="{host}",state="{state}"}}'
 
 
+@pytest.mark.alone
 def test_the_page_follows_what_docker_does(
     dockmesh: DockmeshServer, docker_engine: DockerEngine, agent: AgentProcess, scrape: Scrape, tmp_path: Path
 ) -> None:

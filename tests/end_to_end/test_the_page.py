@@ -14,6 +14,7 @@ from tests.end_to_end.conftest import read_metrics
 from tests.end_to_end.hand_agent import HandAgent, call, container
 from tests.integration.prometheus import PrometheusServer, wait_for
 from tests.integration.server import DockmeshServer
+from tests.support import PATIENCE
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
@@ -100,7 +101,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     """A browser of its own, which may read the clipboard."""
     context = chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(PATIENCE * 15_000)
     yield opened
     context.close()
 

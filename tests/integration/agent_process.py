@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support import PATIENCE
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -49,7 +51,7 @@ class AgentProcess:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds)
+        return self.process.wait(PATIENCE * seconds)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -58,7 +60,7 @@ class AgentProcess:
 
     def wait_exit(self, *, seconds: float = 20) -> int:
         assert self.process is not None
-        return self.process.wait(seconds)
+        return self.process.wait(PATIENCE * seconds)
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -69,7 +71,7 @@ class AgentProcess:
         return self._log.read_text() if self._log.exists() else ""
 
     def wait_log(self, text: str, *, seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         while text not in self.log:
             assert time.monotonic() < deadline, f"{text!r} is not in the agent's log:\n{self.log}"
             time.sleep(0.05)

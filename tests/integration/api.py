@@ -10,6 +10,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.server import DockmeshServer
+from tests.support import PATIENCE
 
 
 class Api:
@@ -26,7 +27,7 @@ class Api:
             f"{self.server.url}/api/v1/{path}",
             json=body,
             headers={"Authorization": f"Bearer {self.token}"},
-            timeout=30,
+            timeout=60,
         )
         assert answer.status_code == expect if expect else answer.ok, (answer.status_code, answer.text)
         return answer.json() if answer.content else None
@@ -48,7 +49,7 @@ class Api:
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """The scrape: (name, sorted labels) → value."""
         answer = requests.get(
-            f"{self.server.url}/metrics", headers={"Authorization": f"Bearer {self.token}"}, timeout=30
+            f"{self.server.url}/metrics", headers={"Authorization": f"Bearer {self.token}"}, timeout=60
         )
         assert answer.status_code == 200, answer.text
         return {
@@ -78,7 +79,7 @@ def until(
     found: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], every: float = 0.2
 ) -> Any:
     """What `found` gives once that is something; fails with `what` after so many seconds."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while True:
         value = found()
         if value:

@@ -18,7 +18,7 @@ from django.db import connections
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.support import require
+from tests.support import PATIENCE, require
 from tokens.models import User
 
 AXE = Path(__file__).parent.parent / "web" / "vendor" / "axe-core-4.14.1.min.js"
@@ -134,7 +134,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
                 [{"name": settings.SESSION_COOKIE_NAME, "value": session_cookie(user), "url": site.url}]
             )
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE * 10_000)
         page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
         page.on(
             "console",

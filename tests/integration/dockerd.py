@@ -20,7 +20,7 @@ import docker
 from tests.support import missing, require
 
 IMAGE = "busybox:latest"
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 30
 
 
@@ -112,7 +112,7 @@ class DockerEngine:
 
     @contextmanager
     def client(self) -> Iterator[docker.DockerClient]:
-        client = docker.DockerClient(base_url=self.host, version="auto", timeout=30)
+        client = docker.DockerClient(base_url=self.host, version="auto", timeout=90)
         try:
             yield client
         finally:
@@ -163,7 +163,7 @@ class DockerEngine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=240,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"compose {arguments} failed:\n{done.stdout}")

@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import missing
+from tests.support import PATIENCE, missing
 
 _names = itertools.count(1)
 
@@ -96,7 +96,7 @@ class PostgresServer:
             stderr=log,
         )
         log.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE * 30
         while True:
             try:
                 psycopg.connect(self.url(), connect_timeout=2).close()

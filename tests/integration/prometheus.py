@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support import missing
+from tests.support import PATIENCE, missing
 
 PROMETHEUS_NAMES = ("prometheus",)
 ALERTMANAGER_NAMES = ("prometheus-alertmanager", "alertmanager")
@@ -53,7 +53,8 @@ def find_program(*names: str) -> str:
 def wait_for(
     look: Callable[[], Answer], *, seconds: float = 30.0, every: float = 0.25, what: str = "an answer"
 ) -> Answer:
-    """Calls `look` until it answers something true and returns that; fails after `seconds`."""
+    """Calls `look` until it answers something true and returns that; fails after `PATIENCE` times `seconds`."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         answer = look()

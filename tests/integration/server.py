@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 _LISTENS = re.compile(r"listens on (http://\S+?)/?$", re.MULTILINE)
 
@@ -58,7 +60,7 @@ class DockmeshServer:
                  *self._arguments],
                 cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE * 30
         while not (found := _LISTENS.search(self.log_path.read_text()[begin:])):
             self._check(deadline)
         self.url = found[1]
@@ -67,7 +69,7 @@ class DockmeshServer:
             self.wait_until_ready()
 
     def wait_until_ready(self, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         while self.readyz() != 200:
             self._check(deadline)
 

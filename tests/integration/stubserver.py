@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.support import PATIENCE
+
 ENROLLMENT_TOKEN = "dme_" + "A" * 12 + "_" + "b" * 40 + "_" + "000000"
 AGENT_TOKEN = "dma_" + "A" * 12 + "_" + "b" * 40 + "_" + "000000"
 
@@ -111,7 +113,7 @@ class StubServer:
         self, wanted: Callable[[Request], object], *, seconds: float = 15.0, after: float = 0.0
     ) -> Request:
         """The first request that is `wanted` and came after the monotonic time `after`."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         with self._guard:
             while True:
                 for request in self.requests:

@@ -8,6 +8,7 @@ import pytest
 
 from metrics import flight as flight_module
 from metrics.flight import Flight, TimedOut
+from tests.support import PATIENCE
 
 
 class Slow:
@@ -22,7 +23,7 @@ class Slow:
         self.calls += 1
         call = self.calls
         self.began.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=PATIENCE * 10)
         return call
 
 
@@ -35,7 +36,7 @@ def ask(flight, since=None, parts=ONE):
 
 
 def until(holds):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE * 10
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -53,7 +54,7 @@ def test_those_who_come_while_one_is_under_way_share_the_next_one():
     flight = Flight(slow)
     first, later = [], []
     threads = [start(flight, first)]
-    assert slow.began.acquire(timeout=10)
+    assert slow.began.acquire(timeout=PATIENCE * 10)
     threads += [start(flight, later) for _ in range(19)]
     slow.go.release()
     slow.go.release()
@@ -101,7 +102,7 @@ def test_whoever_cannot_wait_so_long_is_told():
     flight = Flight(slow)
     first = []
     thread = start(flight, first)
-    assert slow.began.acquire(timeout=10)
+    assert slow.began.acquire(timeout=PATIENCE * 10)
     with pytest.raises(TimedOut):
         flight.result(ONE, since=time.monotonic(), timeout_seconds=0.01)
     slow.go.release()
@@ -177,7 +178,7 @@ def test_however_wants_differ_those_who_wait_share_one_rendering_of_all_of_them(
     flight = Flight(make)
     first, later = [], []
     threads = [start(flight, first)]
-    assert slow.began.acquire(timeout=10)
+    assert slow.began.acquire(timeout=PATIENCE * 10)
     threads += [start(flight, later, (ONE, OTHER, ONE | OTHER)[number % 3]) for number in range(18)]
     until(lambda: len(flight._asking) == 19)
     slow.go.release()

@@ -14,6 +14,7 @@ import pytest
 from dockmesh.server import http
 from dockmesh.server.http import HTTPServer
 from dockmesh.server.lane import MOST_AT_ONCE, MOST_BODY_BYTES, Lane, Posted
+from tests.support import PATIENCE
 
 LIMIT = 200_000
 BIG = [bytes([number % 256]) * 65536 for number in range(160)]
@@ -106,7 +107,7 @@ def split_answer(raw: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE * 5
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -184,6 +185,7 @@ def test_head_and_204_have_no_body(running: Running) -> None:
     assert "Content-Length" not in headers
 
 
+@pytest.mark.alone
 def test_a_large_answer_is_whole_though_the_client_reads_slowly_and_no_worker_waits(running: Running) -> None:
     slow = [running.connect() for _ in range(6)]
     for sock in slow:
@@ -252,6 +254,7 @@ def test_the_log_has_neither_query_nor_what_is_below_a_secret_path(running: Runn
     assert not any("abc" in line for line in running.lines)
 
 
+@pytest.mark.alone
 def test_slow_bodies_and_heads_do_not_hold_up_good_requests(running: Running) -> None:
     slow = []
     for _ in range(200):
@@ -267,6 +270,7 @@ def test_slow_bodies_and_heads_do_not_hold_up_good_requests(running: Running) ->
         sock.close()
 
 
+@pytest.mark.alone
 def test_a_request_that_never_ends_is_cut_off(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "REQUEST_SECONDS", 0.5)
     for begin in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na"):

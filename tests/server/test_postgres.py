@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.postgres import PostgresServer, free_port
 from tests.integration.server import ROOT, DockmeshServer
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -133,7 +134,7 @@ def test_two_replicas_that_start_together_migrate_once_and_one_runs_the_jobs(
 
 def wait_for_holder(replicas: list[DockmeshServer]) -> DockmeshServer:
     """The replica whose scheduler says that it runs the jobs."""
-    deadline = time.monotonic() + 35
+    deadline = time.monotonic() + PATIENCE * 35
     while time.monotonic() < deadline:
         holders = [replica for replica in replicas if "runs the periodic jobs now" in replica.log]
         if holders:
@@ -143,6 +144,7 @@ def wait_for_holder(replicas: list[DockmeshServer]) -> DockmeshServer:
     raise AssertionError("nobody runs the jobs")
 
 
+@pytest.mark.alone
 def test_a_clean_stop_hands_the_jobs_over_at_once(postgres: PostgresServer, tmp_path: Path) -> None:
     url = postgres.create_database()
     with DockmeshServer(tmp_path / "data", database_url=url) as first:
@@ -174,6 +176,7 @@ def test_an_absent_database_is_named_while_waiting(tmp_path: Path) -> None:
     assert "Traceback" not in rest
 
 
+@pytest.mark.alone
 def test_every_wait_has_a_limit_and_drops_the_connection(postgres: PostgresServer) -> None:
     from dockmesh.core.postgresql import base
 

@@ -49,7 +49,7 @@ def test_wrong_configurations_are_told_apart_and_the_first_refusal_is_an_increas
             assert error_of("right") == ""
             request = urllib.request.Request(server.url + "/api/v1/agents/heartbeat", b"{}")
             with pytest.raises(urllib.error.HTTPError, match="401"):
-                urllib.request.urlopen(request, timeout=10)
+                urllib.request.urlopen(request, timeout=60)
             wait_for(lambda: (prometheus.value(f"increase({BORN}[1m])") or 0) > 0, what="the increase")
         assert "TLS" in server.log
         assert "DOCKMESH_ALLOWED_HOSTS" in server.log

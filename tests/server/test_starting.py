@@ -136,14 +136,14 @@ def test_a_read_only_database_is_503_for_whatever_writes(
         as_owner(postgres_server, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         as_owner(postgres_server, cut)
         until(lambda: server.readyz() == 503, seconds=10, what="readyz goes on saying 200")
-        answer = requests.get(f"{server.url}/readyz", timeout=5)
+        answer = requests.get(f"{server.url}/readyz", timeout=60)
         assert (answer.json()["failed"], "Retry-After" in answer.headers) == (
             {"database": "it is read-only"},
             True,
         )
-        assert requests.get(f"{server.url}/api/v1/hosts", headers=header, timeout=5).status_code == 200
-        assert requests.get(f"{server.url}/metrics", headers=header, timeout=5).status_code == 200
-        answer = requests.post(f"{server.url}/api/v1/enrollment-tokens", json={}, headers=header, timeout=5)
+        assert requests.get(f"{server.url}/api/v1/hosts", headers=header, timeout=60).status_code == 200
+        assert requests.get(f"{server.url}/metrics", headers=header, timeout=60).status_code == 200
+        answer = requests.post(f"{server.url}/api/v1/enrollment-tokens", json={}, headers=header, timeout=60)
         assert (answer.status_code, "Retry-After" in answer.headers) == (503, True), answer.text
         as_owner(postgres_server, f"ALTER DATABASE {name} RESET default_transaction_read_only")
         as_owner(postgres_server, cut)

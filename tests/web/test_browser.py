@@ -12,6 +12,7 @@ from dockmesh.fleet.models import HostPulse
 from dockmesh.web.services import setup_link
 from tests.fleetdata import make_fleet
 from tests.integration.browser import DESKTOP, PHONE, Visit, check_page, session_cookie
+from tests.support import PATIENCE
 from tokens.models import Role, User
 
 pytestmark = pytest.mark.browser
@@ -113,7 +114,7 @@ def test_the_overview_refreshes_itself_without_a_jump(visit: Visit) -> None:
     HostPulse.objects.filter(pk=HostPulse.objects.earliest("pk").pk).update(
         last_seen_at=clock.now() - datetime.timedelta(hours=1)
     )
-    expect(page.get_by_role("heading", name="1 thing is wrong")).to_be_visible(timeout=8000)
+    expect(page.get_by_role("heading", name="1 thing is wrong")).to_be_visible(timeout=PATIENCE * 8000)
     assert page.evaluate("scrollY") == before
     expect(link).to_be_focused()
 
@@ -124,7 +125,7 @@ def test_a_page_left_open_after_signing_out_elsewhere_leads_to_sign_in(visit: Vi
     page = visit("/", user=user)
     user.set_password("another-long-password")
     user.save()
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=9000)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=PATIENCE * 9000)
 
 
 def test_the_theme_switch_is_remembered_and_nothing_flashes(visit: Visit) -> None:
