@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dockmesh.agent import includes
 from dockmesh.agent.document import JSON
 from dockmesh.agent.project import Project
 from dockmesh.agent.state import write_private
@@ -20,7 +21,7 @@ _BETWEEN_WORDS = re.compile(r"[\s=:\"'`$#;,{}?]+")
 
 
 def values(project: Project, options: Sequence[str], ask: Ask) -> set[str]:
-    """The values of the stack's env file and of the env files that its services name on this host.
+    """The values of the stack's env file and of the env files that its services and includes name on this host.
 
     `options` are those by which Compose finds the project while its files are there. What Compose can't read it
     quotes in its error, so of such a file each piece of text counts as a value.
@@ -29,7 +30,8 @@ def values(project: Project, options: Sequence[str], ask: Ask) -> set[str]:
     found = _computed(project, [{"path": _as_it_is(env_file)}], "/dev/null", ask)
     if found is None:
         found = _pieces(project.env_text)
-    for entry in _named_by_services(project, options, ask):
+    included = [{"path": _as_it_is(path)} for path in includes.env_files(project)]
+    for entry in [*_named_by_services(project, options, ask), *included]:
         found |= _computed(project, [entry], str(env_file), ask) or _pieces_of(Path(entry["path"]))
     return found
 

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 # What a child of the agent may see of the agent's environment: nothing of the agent's own.
 _PASSED = (
@@ -46,6 +48,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     passed.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return passed | dict(extra or {})
+
+
+def proxy_passwords() -> set[str]:
+    """Those in the proxies' addresses, which the children see."""
+    addresses = [value for name, value in environment().items() if name.lower().endswith("_proxy")]
+    found = [re.match(r"(?:\w+://)?[^:@/]*:(.+)@", address) for address in addresses]
+    return {unquote(match[1]) for match in found if match}
 
 
 def run(

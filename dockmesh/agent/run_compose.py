@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dockmesh.agent import compose, envvalues
 from dockmesh.agent.commands import Run
 from dockmesh.agent.document import JSON
-from dockmesh.agent.process import Ended, environment, run
+from dockmesh.agent.process import Ended, environment, proxy_passwords, run
 from dockmesh.agent.project import Project
 
 
@@ -28,7 +28,7 @@ def written(project: Project, *, command: Run, docker_host: str, prefix: str = "
         return "".join(printed) if ended.exit_code == 0 else None
 
     with project.written(prefix=prefix) as options:
-        command.output.hide(envvalues.values(project, options, ask))
+        command.output.hide(envvalues.values(project, options, ask) | proxy_passwords())
         yield options
 
 

@@ -22,7 +22,7 @@ from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.deploy import Deployer
 from dockmesh.agent.masking import MASK, SHORTEST_SECRET, Masker
 from dockmesh.agent.output import LONGEST_LINE, Output
-from dockmesh.agent.process import Cancellation
+from dockmesh.agent.process import Cancellation, proxy_passwords
 from dockmesh.agent.project import Project
 from tests import envfiles
 
@@ -186,6 +186,48 @@ def test_a_value_in_composes_error_is_masked(env: str, tmp_path: Path) -> None:
     assert MASK in said
     assert "hunter" not in said
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+INCLUDES = {
+    "its folder's own": ("include:\n  - sub dir/compose.yaml\n", "sub dir/.env"),
+    "the env file that it names": (
+        "include:\n- path: 'sub dir/compose.yaml'\n  env_file: other.env # of ours\n\nvolumes: {}\n",
+        "other.env",
+    ),
+    "several": (
+        "include:\n  - path: [sub dir/compose.yaml]\n    env_file: [./a.env, './x y.env']\n",
+        "x y.env",
+    ),
+    "of another folder": (
+        "include:\n  - path: ./sub dir/compose.yaml\n    project_directory: place\n",
+        "place/.env",
+    ),
+    "in JSON": ('{"include": [{"path": "sub dir/compose.yaml", "env_file": "other.env"}]}', "other.env"),
+    "what includes again": ('include: ["sub dir/again.yaml"]\n', "sub dir/deep/.env"),
+}
+
+
+@pytest.mark.parametrize(("file", "env_file"), INCLUDES.values(), ids=INCLUDES)
+def test_values_of_an_included_env_file_are_masked(file: str, env_file: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for folder in ("sub dir/deep", "place"):
+        (home / folder).mkdir(parents=True)
+    inner = 'services: {web: {image: busybox, ports: ["${TOKEN}:80"]}}\n'
+    (home / "sub dir" / "compose.yaml").write_text(inner)
+    (home / "sub dir" / "deep" / "compose.yaml").write_text(inner)
+    (home / "sub dir" / "again.yaml").write_text("include:\n  - deep/compose.yaml\n")
+    (home / "a.env").write_text("OTHER=1\n")
+    (home / env_file).write_text('TOKEN="hunter2 \\"hunter2" # live\n')
+    said = validate(tmp_path / "stacks", file, "", project_directory=str(home))
+    assert MASK in said
+    assert "hunter" not in said
+
+
+def test_the_passwords_of_proxies_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2%40x@proxy.example.org:3128")
+    monkeypatch.setenv("http_proxy", "me:hunter3@proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1:80")
+    assert proxy_passwords() == {"hunter2@x", "hunter3"}
 
 
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
