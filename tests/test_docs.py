@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from django.core.management import get_commands
+from django.core.management import get_commands, load_command_class
 
 from dockmesh import env
 from dockmesh.alerts import kinds
@@ -98,17 +98,52 @@ def test_every_periodic_task_is_in_the_architecture_document_and_none_that_is_no
     assert documented == {job.name for job in schedule.jobs()}
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "CHANGELOG.md",
-        *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
-    ],
-)
-def test_links_lead_somewhere(document: str) -> None:
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+DOCUMENTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+
+
+def links(document: str) -> list[tuple[Path, str]]:
+    """(file, anchor) of each link to a file of the repository."""
     path = ROOT / document
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8"))
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    found = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8"))
+    return [(path.parent / target if target else path, anchor) for target, anchor in found]
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    assert [
+        str(path)
+        for path, anchor in links(document)
+        if not path.exists() or (anchor and anchor not in anchors(path))
+    ] == []
+
+
+def test_every_document_is_linked_from_another() -> None:
+    linked = {
+        path.resolve() for document in DOCUMENTS for path, _ in links(document) if path != ROOT / document
+    }
+    assert {document for document in DOCUMENTS[1:] if (ROOT / document).resolve() not in linked} == set()
+
+
+def test_the_defaults_in_the_readme_are_those_that_hold(tmp_path: Path) -> None:
+    rows = table(README, "## Settings")
+    shown = {words(name)[0]: words(default)[0] for name, default, _ in rows if default.startswith("`")}
+    assert len(shown) > 5
+    unset = {"DOCKMESH_DATA_DIR": str(tmp_path)}
+    data = shown.pop("DOCKMESH_DATA_DIR")
+    assert env.read(unset) == env.read({**shown, **unset})
+    assert (ROOT / data).resolve() == ROOT / "data"
+
+
+def test_the_options_in_the_readme_are_those_of_the_commands() -> None:
+    for row in table(README, "## Commands"):
+        for name in re.findall(r"manage\.py (\w+)", row[0]):
+            parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+            known = {option for action in parser._actions for option in action.option_strings}
+            assert set(re.findall(r"--[\w-]+", " ".join(row))) <= known, name
