@@ -51,11 +51,13 @@ LIMITS = (
 )
 
 
-def rules(limits: Mapping[str, str], *, job: str = "dockmesh", runbooks: str = RUNBOOKS) -> str:
+def rules(
+    limits: Mapping[str, str], *, job: str = "dockmesh", runbooks: str = RUNBOOKS, base_url: str = ""
+) -> str:
     """Recording and alert rules as one rule file.
 
     `limits` maps options to numbers as text; what it leaves out stays. `job` is the scrape job of dockmesh,
-    `runbooks` the address of the runbooks. Raises OSError where the committed files are missing.
+    `runbooks` the address of the runbooks, `base_url` that of the server, without a slash at its end. Raises OSError where the committed files are missing.
     """
     comments, groups = [], []
     for name in FILES:
@@ -67,6 +69,7 @@ def rules(limits: Mapping[str, str], *, job: str = "dockmesh", runbooks: str = R
         if limit.option in limits:
             for alert in limit.alerts:
                 text = _replaced(text, alert, limit.default, limits[limit.option])
+    text = text.replace("          page: /", f"          page: {base_url}/")
     return text.replace('job="dockmesh"', f'job="{job}"').replace(f"{RUNBOOKS}#", f"{runbooks}#")
 
 

@@ -42,6 +42,7 @@ SHORTER = (
     ("[1m] offset 2m", "[4s] offset 4s"),
     ("[2m]", "[4s]"),
     ("26 * 3600", str(RUNS_OUT_SECONDS)),
+    ("_seconds < 600", "_seconds < 10"),
     ("for: 26h", "for: 8s"),
     ("offset 15m", "offset 40s"),
     ("[1h]", "[60s]"),
@@ -51,6 +52,8 @@ SHORTER = (
     ("[10m]", "[10s]"),
     ("[5m]", "[10s]"),
 )
+# Pending from the first backup on, and never firing while a test runs.
+TAKE_DAYS = {"DockmeshBackupNeverVerified"}
 # A planned restart is no outage here either, and what inhibits comes before what it inhibits.
 WAITS = {"DockmeshDown": 12, "DockmeshStackError": 12, "DockmeshContainerRestarting": 2}
 
@@ -104,6 +107,7 @@ class Fleet:
         self.skewed: dict[str, float] = {}
         self.slow: dict[str, float] = {}
         self.do_deploys_fail = False
+        self.do_backups_fail = False
         self._url = server.url
         self._stop = threading.Event()
         client = Client(server.url)
@@ -152,7 +156,8 @@ class _Agent(SimulatedAgent):
         super()._begin(command, now)
         for work in self.work.values():
             work.ends = now + 1.0
-            work.is_success = not (work.kind == "deploy" and self._fleet.do_deploys_fail)
+            fails = {"deploy": self._fleet.do_deploys_fail, "backup": self._fleet.do_backups_fail}
+            work.is_success = not fails.get(work.kind, False)
 
     def _document(self, digest: str, containers: list[dict[str, Any]], now: float) -> dict[str, Any]:
         document = super()._document(digest, containers, now)
@@ -295,7 +300,8 @@ class Installation:
 
     def quiet(self) -> bool:
         """No alert anywhere: neither pending or firing in Prometheus, nor held by Alertmanager."""
-        return not self.prometheus.alerts() and not self.alertmanager.alerts()
+        open_alerts = {alert["labels"]["alertname"] for alert in self.prometheus.alerts()}
+        return not open_alerts - TAKE_DAYS and not self.alertmanager.alerts()
 
     def stop(self) -> None:
         self._ends.close()

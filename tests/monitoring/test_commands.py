@@ -72,6 +72,14 @@ def test_every_limit_can_be_changed_in_expression_and_description(tmp_path: Path
     assert all(rule(before, name) == rule(text, name) for name in untouched)
 
 
+def test_the_pages_have_the_servers_address(tmp_path: Path, settings: Any) -> None:
+    settings.DOCKMESH_BASE_URL = "https://mesh.example:8443/at"
+    text = checked(printed("alertrules"), tmp_path)
+    page = rule(text, "DockmeshStackError")["annotations"]["page"]
+    assert page == "https://mesh.example:8443/at/stacks/?q={{ urlquery $labels.stack }}"
+    assert "page: /" not in text
+
+
 def test_another_scrape_job_is_named_everywhere(tmp_path: Path) -> None:
     text = checked(printed("alertrules", "--job=mesh-eu"), tmp_path)
     assert 'job="dockmesh"' not in text

@@ -59,6 +59,19 @@ def test_a_healthy_installation_has_no_alert(installed: Installation) -> None:
     assert installed.prometheus.value('count(up{job="node"} == 1)') == 3
 
 
+def test_a_plain_deploy_is_no_alert(installed: Installation) -> None:
+    """Nor is one that stops the stack's containers and starts them again."""
+    stack = installed.make_stack(installed.fleet.names[0], "plain")
+    settle(installed, "a plain deploy")
+    for _ in range(2):
+        assert installed.deploy(stack) == "success"
+    end = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < end:
+        assert installed.prometheus.firing() == set()
+        time.sleep(0.5)
+    assert installed.hook.received() == []
+
+
 def test_an_agent_stops(installed: Installation) -> None:
     name = installed.fleet.names[0]
     with only(installed, "DockmeshAgentStale", receiver="pager"):
@@ -70,9 +83,10 @@ def test_an_agent_stops(installed: Installation) -> None:
 
 def test_docker_does_not_answer(installed: Installation) -> None:
     host = installed.fleet.host(installed.fleet.names[0])
-    with only(installed, "DockmeshHostsDegraded", receiver="team"):
+    with only(installed, "DockmeshHostDegraded", receiver="team"):
         host.docker_down_until = float("inf")
-        fires(installed, "DockmeshHostsDegraded")
+        fires(installed, "DockmeshHostDegraded")
+        assert {alert["labels"]["host"] for alert in installed.hook.notifications()} == {host.name}
         host.docker_down_until = 0.0
 
 
@@ -83,8 +97,21 @@ def test_a_container_crashes(installed: Installation) -> None:
         container.end(1)
         fires(installed, "DockmeshStackError")
         [alert] = installed.hook.notifications("firing")
-        assert alert["labels"]["host"] == host.name
+        assert (alert["labels"]["host"], alert["labels"]["stack"]) == (host.name, container.stack)
+        assert f"{container.service} exited with 1" in alert["annotations"]["description"]
         container.start("2026-01-01T00:00:00Z")
+
+
+def test_a_container_is_unhealthy(installed: Installation) -> None:
+    """Its stack is in error too, and Alertmanager holds that back."""
+    host = installed.fleet.host(installed.fleet.names[1])
+    container = next(each for each in host.containers.values() if each.has_health_check)
+    with only(installed, "DockmeshContainerUnhealthy", receiver="team"):
+        container.health = "unhealthy"
+        fires(installed, "DockmeshContainerUnhealthy")
+        [alert] = installed.hook.notifications("firing")
+        assert (alert["labels"]["host"], alert["labels"]["container"]) == (host.name, container.name)
+        container.health = "healthy"
 
 
 def test_a_container_keeps_restarting(installed: Installation) -> None:
@@ -108,6 +135,23 @@ def test_a_deploy_fails(installed: Installation) -> None:
         installed.fleet.do_deploys_fail = False
         assert installed.deploy(stack) == "success"
         fires(installed, "DockmeshDeployFailed")
+
+
+def test_a_backup_fails(installed: Installation) -> None:
+    """Until one succeeds again."""
+    with only(installed, "DockmeshBackupFailed", receiver="team"):
+        job = installed.make_job(installed.fleet.names[0], "fails")
+        assert installed.back_up(job) == "success"
+        installed.fleet.do_backups_fail = True
+        assert installed.back_up(job) == "failure"
+        installed.fleet.do_backups_fail = False
+        wait_for(lambda: "DockmeshBackupFailed" in installed.hook.names("firing"), seconds=60, every=0.5)
+        [alert] = installed.hook.notifications("firing")
+        assert alert["labels"]["backup_job"] == "fails"
+        assert alert["labels"]["host"] == installed.fleet.names[0]
+        assert installed.back_up(job) == "success"
+        wait_for(lambda: "DockmeshBackupFailed" in installed.hook.names("resolved"), seconds=60, every=0.5)
+        installed.api("DELETE", f"backup-jobs/{job}")
 
 
 def test_a_backup_is_overdue(installed: Installation) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 MAY_BE_EMPTY = {
     ("dockmesh-alerts", "Alerts of Prometheus now"),
     ("dockmesh-slo", "Where requests failed"),
-    ("dockmesh-stacks", "Hosts with stacks that do not run"),
+    ("dockmesh-stacks", "Stacks that do not run"),
     *((board, f"annotation {name}") for board in panels.boards() for name in ("Restarts", "Alerts")),
 }
 BOARDS = panels.boards()

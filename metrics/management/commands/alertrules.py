@@ -5,6 +5,7 @@ import re
 from argparse import ArgumentTypeError
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from dockmesh.core.commandline import complain_in_one_line
@@ -56,7 +57,12 @@ class Command(BaseCommand):
         given = {limit.option: options[limit.option.replace("-", "_")] for limit in alertrules.LIMITS}
         limits = {option: value for option, value in given.items() if value is not None}
         try:
-            text = alertrules.rules(limits, job=options["job"], runbooks=options["runbooks"])
+            text = alertrules.rules(
+                limits,
+                job=options["job"],
+                runbooks=options["runbooks"],
+                base_url=settings.DOCKMESH_BASE_URL,
+            )
         except OSError as error:
             raise CommandError(f"the rules are not there: {error}") from None
         self.stdout.write(text, ending="")

@@ -38,6 +38,11 @@ def dashboard() -> sdk.Dashboard:
         .url("/d/dockmesh-logs?var-host=${host}&var-region=${region}")
         .keep_time(True)
         .icon("doc")
+    ).link(
+        sdk.DashboardLink("Containers of this host")
+        .url("/d/dockmesh-containers?var-host=${host}&var-region=${region}")
+        .keep_time(True)
+        .icon("dashboard")
     )
     return (
         builder.with_panel(

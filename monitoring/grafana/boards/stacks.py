@@ -25,6 +25,10 @@ from monitoring.grafana.kit import (
 
 OF_STACK = f'{SELECT}, stack=~"$stack"'
 ON_HOST = f'{SELECT}, host=~"$host"'
+CONTAINERS_LINK = (
+    "/d/dockmesh-containers?var-datasource=${datasource}&var-job=${job}&var-region=${region}"
+    "&var-host=${__data.fields.Host}&from=${__from}&to=${__to}"
+)
 COUNT = "dockmesh_deploy_duration_seconds_count"
 
 
@@ -138,14 +142,14 @@ def dashboard() -> sdk.Dashboard:
         )
         .with_panel(
             listing(
-                "Hosts with stacks that do not run",
+                "Stacks that do not run",
                 rows(
-                    "max by (region, host, state) (dockmesh_stacks_total{"
-                    f'{ON_HOST}, state=~"error|partial|stopped"}}) > 0'
+                    "max by (region, host, stack, state) (dockmesh_stack_state{"
+                    f'{OF_STACK}, host=~"$host", state=~"error|partial|stopped"}})'
                 ),
-                columns={"region": "Region", "host": "Host", "state": "State", "Value": "Stacks"},
-                by="Stacks",
-                descending=True,
+                columns={"region": "Region", "host": "Host", "stack": "Stack", "state": "State"},
+                by="Stack",
+                links={"Stack": ("Its containers", CONTAINERS_LINK)},
             )
         )
         .with_panel(
