@@ -122,11 +122,11 @@ class Deploy(Placed):
     class Meta:
         ordering = ("-id",)
         constraints = [
-            # One at a time for each stack, however many ask at once.
+            # One at a time for each stack, however many ask at once. What only looks is in nobody's way.
             models.UniqueConstraint(
                 fields=["stack"],
-                condition=Q(status__in=["queued", "running"]),
-                name="one_open_deploy_of_a_stack",
+                condition=Q(status__in=["queued", "running"]) & ~Q(operation__in=["preview", "validate"]),
+                name="one_open_change_of_a_stack",
             )
         ]
         indexes = [

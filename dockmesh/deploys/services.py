@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
@@ -19,7 +20,7 @@ from dockmesh.core.sealed import UnsealError
 from dockmesh.deploys import adoption, surveys
 from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
 from dockmesh.deploys.envfiles import sealed, unsealed
-from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, READ_FILES, Deploy, StackFiles
+from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, LOOKS, READ_FILES, Deploy, StackFiles
 from dockmesh.deploys.places import clean_directory, clean_override_files
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
@@ -376,8 +377,11 @@ def _locked_files(stack_id: int) -> tuple[Stack, StackFiles]:
     return stack, files
 
 
-def _refuse_second(stack: Stack) -> None:
-    running = stack.deploys.filter(status__in=[Status.QUEUED, Status.RUNNING]).first()
+def _refuse_second(stack: Stack, operation: Operation = Operation.UP) -> None:
+    """One change at a time, and one look: a preview or a check neither waits for a deploy's end nor stands in its way."""
+    are_open = stack.deploys.filter(status__in=[Status.QUEUED, Status.RUNNING])
+    is_look = Q(operation__in=LOOKS)
+    running = are_open.filter(is_look if operation in LOOKS else ~is_look).first()
     if running is not None:
         raise Conflict(f"Deploy {running.pk} of the stack {stack.name} has not ended yet.")
 
@@ -397,7 +401,7 @@ def _request(
     rollback_of: Deploy | None = None,
     is_automatic: bool = False,
 ) -> Deploy:
-    _refuse_second(stack)
+    _refuse_second(stack, operation)
     _refuse_unable(stack, "deploy")
     used: StackFiles | Deploy | None = files
     if operation in READ_FILES:

@@ -129,6 +129,19 @@ def test_a_preview_is_no_deploy(host: Host, client: Client, operator: Client, ma
     assert answer["Location"] == f"/deploys/{Deploy.objects.latest('pk').pk}/"
 
 
+@pytest.mark.parametrize("look", ["preview", "validate"])
+def test_what_only_looks_blocks_no_deploy_and_is_blocked_by_none(host: Host, look: str) -> None:
+    stack = make(host)
+    first = services.request_deploy(actor=ANN, stack_id=stack.pk, operation=look)
+    with pytest.raises(Conflict, match=f"Deploy {first.pk} .* has not ended yet"):
+        services.request_deploy(actor=ANN, stack_id=stack.pk, operation="validate")
+    deploy = services.request_deploy(actor=ANN, stack_id=stack.pk)
+    end(first)
+    services.request_deploy(actor=ANN, stack_id=stack.pk, operation=look)
+    with pytest.raises(Conflict, match=f"Deploy {deploy.pk} .* has not ended yet"):
+        services.request_deploy(actor=ANN, stack_id=stack.pk, operation="stop")
+
+
 def test_a_failed_preview_is_no_failed_deploy(host: Host) -> None:
     stack = make(host)
     end(services.request_preview(actor=ANN, stack_id=stack.pk), result="failure")
