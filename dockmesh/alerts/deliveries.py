@@ -30,7 +30,7 @@ FIRST_RETRY_SECONDS = 10
 LONGEST_RETRY_SECONDS = 300
 GIVE_UP = datetime.timedelta(hours=24)
 # Longer than any attempt: a claim whose process died ends by then.
-CLAIM = datetime.timedelta(seconds=60)
+CLAIM = datetime.timedelta(seconds=90)
 AT_ONCE = 20
 
 # Channels that are told at the same time; of those that failed last, so many: they may take their whole time again.
