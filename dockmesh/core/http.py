@@ -33,7 +33,7 @@ _FORWARDED = (
 def client(peer: str, *, forwarded_for: str, forwarded_proto: str) -> tuple[str, str | None]:
     """The address of the client behind `peer`, which connected, and the scheme if a trusted proxy tells it."""
     trusted = settings.DOCKMESH_TRUSTED_PROXIES
-    if not trusted or not is_trusted(peer, trusted):
+    if not trusted or not is_trusted_proxy(peer):
         return peer, None
     scheme = forwarded_proto.rpartition(",")[2].strip().lower()
     return client_address(peer, forwarded_for, trusted), scheme if scheme in ("http", "https") else None
@@ -58,10 +58,10 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
     return str(address)
 
 
-def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+def is_trusted_proxy(peer: str) -> bool:
     """Whether `peer` is one of the proxies that forwarded headers count from."""
     address = _normal(peer)
-    return address is not None and _is_within(address, trusted)
+    return address is not None and _is_within(address, settings.DOCKMESH_TRUSTED_PROXIES)
 
 
 def _normal(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

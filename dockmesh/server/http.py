@@ -413,6 +413,7 @@ class HTTPServer:
     `probe_paths` have threads of their own, and so has `lane`. `on_drain` is called when stopping begins. `log` gets one line for
     each request: without the query, and without what follows one of the `secret_paths`. `on_refused` is called with method,
     path and status of what is answered here because it can't be read; they are empty where they could not be read either.
+    `is_proxy` tells addresses that many clients come by.
     """
 
     def __init__(
@@ -427,6 +428,7 @@ class HTTPServer:
         secret_paths: Sequence[str] = (),
         on_drain: Callable[[], None] = lambda: None,
         on_refused: Callable[[str, str, int], None] = lambda method, path, status: None,
+        is_proxy: Callable[[str], bool] = lambda address: False,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._on_drain = on_drain
@@ -468,7 +470,7 @@ class HTTPServer:
         )
         self._server.refused = self._refused
         # One address must not use up the files that the system allows us.
-        self._server.ledger = Ledger(most_connections=most_connections // 2)
+        self._server.ledger = Ledger(most_connections // 2, is_proxy)
         self._listeners: list[Any] = [self._server, *(Listener(sock, self._server) for sock in others)]
         self._server.poller = self._poller = Poller(
             self._server._map, self._server.pull_trigger, settle=_settle

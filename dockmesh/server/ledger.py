@@ -4,6 +4,7 @@ All of it belongs to the thread of the server's loop.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from dockmesh.server.parser import BUSY
@@ -18,10 +19,16 @@ PATIENCE_SECONDS = 0.5  # with one that takes nothing while there is too much
 
 
 class Ledger:
-    """Kept by the connections themselves. An address may have `most_connections`."""
+    """Kept by the connections themselves. An address may have `most_connections`.
 
-    def __init__(self, most_connections: int) -> None:
+    `is_proxy` tells addresses that many clients come by: for them the limits of all together are the only ones.
+    """
+
+    def __init__(
+        self, most_connections: int, is_proxy: Callable[[str], bool] = lambda address: False
+    ) -> None:
         self._most_connections = most_connections
+        self._is_proxy = is_proxy
         self._connections: Counter[str] = Counter()
         self._total = 0
         self._by_address: Counter[str] = Counter()
@@ -29,7 +36,7 @@ class Ledger:
 
     def may_open(self, address: str) -> bool:
         """Whether the address may have one more connection."""
-        return self._connections[address] < self._most_connections
+        return self._connections[address] < self._most_connections or self._is_proxy(address)
 
     def open(self, channel: Any) -> None:
         """There is a new connection."""
@@ -65,7 +72,7 @@ class Ledger:
     def _is_over(self, address: str | None = None) -> bool:
         if address is None:
             return self._total > MOST_REQUEST_BYTES
-        return self._by_address[address] > MOST_REQUEST_BYTES_OF_AN_ADDRESS
+        return self._by_address[address] > MOST_REQUEST_BYTES_OF_AN_ADDRESS and not self._is_proxy(address)
 
     def _change(self, channel: Any, held: int) -> None:
         self._total += held - channel.held_bytes

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from dockmesh.core import answered, health, lifecycle
+from dockmesh.core.http import is_trusted_proxy
 from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_waits
 from dockmesh.server import accesslog, memory
 from dockmesh.server.http import HTTPServer, WSGIApplication
@@ -36,6 +37,7 @@ def run_web(
         secret_paths=SECRET_PATHS,
         on_drain=health.begin_draining,
         on_refused=answered.note_refused,
+        is_proxy=is_trusted_proxy,
         log=accesslog.write,
     )
     signal.signal(signal.SIGTERM, lambda *_: server.stop())

@@ -38,8 +38,11 @@ def _is_for_programs(request: HttpRequest) -> bool:
     return request.path.startswith(("/api/", "/metrics"))
 
 
-def _answer(request: HttpRequest, status: int, *, with_frame: bool = False, advice: str = "") -> HttpResponse:
-    title, text = TEXTS[status]
+def _answer(
+    request: HttpRequest, status: int, *, with_frame: bool = False, title: str = "", advice: str = ""
+) -> HttpResponse:
+    usual_title, text = TEXTS[status]
+    title = title or usual_title
     if _is_for_programs(request):
         return problem_answer(status, advice or f"{title}.")
     text = advice or text
@@ -91,7 +94,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if isinstance(error, (OperationalError, InterfaceError)):
         detail, seconds = busy.in_words(error)
-        response = _answer(request, 503, advice=detail if busy.is_busy(error) else "")
+        if busy.is_busy(error):
+            response = _answer(request, 503, title="The server is busy", advice=detail)
+        else:
+            response = _answer(request, 503)
         response.headers["Retry-After"] = seconds
         return response
     return _answer(request, 500)

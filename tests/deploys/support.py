@@ -17,7 +17,8 @@ def fetch(host: Host) -> list[dict[str, Any]]:
 
 
 def progress(host: Host, command_id: uuid.UUID, output: str, seconds: float = 1.0) -> None:
-    commands.note_progress(host.pk, [(command_id, commands.CommandProgress(output, seconds))])
+    with transaction.atomic():
+        commands.note_progress(host.pk, [(command_id, commands.CommandProgress(output, seconds))])
 
 
 def report(

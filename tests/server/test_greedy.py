@@ -263,6 +263,23 @@ def test_an_address_has_a_number_of_connections(running: Running) -> None:
             assert split_answer(read_all(other))[0] == 200
 
 
+def test_a_proxy_s_clients_share_the_limits_of_all_alone(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_REQUEST_BYTES_OF_AN_ADDRESS", 500_000)
+    theirs = running.server._server.ledger
+    theirs._most_connections = 5
+    theirs._is_proxy = "127.0.0.1".__eq__
+    slow = [running.connect() for _ in range(10)]
+    for sock in slow:
+        sock.sendall(POST + b"Content-Length: 150000\r\n\r\n" + b"x" * 149_000)
+    wait_for(lambda: theirs._by_address["127.0.0.1"] > 10 * 149_000)
+    for sock in slow:
+        sock.sendall(b"x" * 1000)
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+        sock.close()
+
+
 def test_the_log_tells_once_of_connections_that_were_cut_off(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,7 +77,11 @@ def test_a_path_without_its_last_slash_leads_to_the_page(client: Client) -> None
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
-    [(ValueError("x"), 500, "Something broke"), (OperationalError("x"), 503, "database does not answer")],
+    [
+        (ValueError("x"), 500, "Something broke"),
+        (OperationalError("x"), 503, "database does not answer"),
+        (OperationalError("database is locked"), 503, "<h1>The server is busy"),
+    ],
 )
 def test_what_breaks_is_told_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, words: str
