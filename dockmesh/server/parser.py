@@ -20,6 +20,7 @@ LEAST_CHUNK_BYTES = 64
 TLS_HANDSHAKE = b"\x16"  # the first byte of a TLS connection, RFC 8446 section 5.1; never one of HTTP
 
 # What one server ends a request's head with and another reads on: refused, RFC 9112 section 2.2 and 5.
+_FOLDED = re.compile(rb"\r\n[ \t]")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SINGLE = (
     b"\r\nhost:",
@@ -106,6 +107,8 @@ class StrictParser(HTTPRequestParser):
         """Raises `ParsingError`, which becomes 400, or `Refused`."""
         if _CONTROLS.search(header_plus):
             raise ParsingError("A control character in the head")
+        if _FOLDED.search(header_plus):
+            raise ParsingError("A header that goes on in the next line")
         # A name with a blank before its colon is refused by waitress itself.
         lowered = header_plus.lower()
         coding = _CODING.search(lowered)

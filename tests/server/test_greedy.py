@@ -173,6 +173,8 @@ def test_a_long_chunk_line_costs_no_more_for_coming_in_drops() -> None:
         (POST + b"Content-Length: " + b"1" * 5000 + b"\r\n\r\n", 400),
         (POST + b"Content-Length: " + b"1" * 25 + b"\r\n\r\n", 413),
         (POST + b"Content-Length: +5\r\n\r\n", 400),
+        (POST + b"X-A: a\r\n Transfer-Encoding: chunked\r\n\r\n", 400),
+        (POST + b"Content-Length:\r\n\t5\r\n\r\n", 400),
         (b"GET http://[x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET \xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"\r\n\r\n\r\n\r\n", 400),
