@@ -144,6 +144,24 @@ CONTAINER_LAST_EXIT_CODE = Family(
     "Exit code of the container, while it does not run.",
     _CONTAINER,
 )
+CONTAINER_RESTARTS = Family(
+    "dockmesh_container_restarts_total",
+    "counter",
+    "Restarts of the container by its restart policy, and of those that had its name before.",
+    _CONTAINER,
+)
+CONTAINER_EXITS = Family(
+    "dockmesh_container_exits_total",
+    "counter",
+    "Ends of the container, and of those that had its name before, by whether they were harmless.",
+    (*_CONTAINER, "result"),
+)
+CONTAINER_OOM_KILLS = Family(
+    "dockmesh_container_oom_kills_total",
+    "counter",
+    "Kills for memory in the container, and in those that had its name before.",
+    _CONTAINER,
+)
 _STACK = ("host", "stack")
 STACK_LAST_DEPLOY = Family(
     "dockmesh_stack_last_deploy_timestamp_seconds",
@@ -264,6 +282,9 @@ OBJECTS = (
     CONTAINER_HEALTH,
     CONTAINER_START_TIME,
     CONTAINER_LAST_EXIT_CODE,
+    CONTAINER_RESTARTS,
+    CONTAINER_EXITS,
+    CONTAINER_OOM_KILLS,
     BACKUP_INFO,
     BACKUP_RUNS,
     BACKUP_LAST_ATTEMPT,

@@ -20,6 +20,7 @@ from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
 from dockmesh.agent.survey import Surveyor
+from dockmesh.agent.tally import Tally
 from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
@@ -50,10 +51,16 @@ def run(settings: Settings) -> int:
         client = ServerClient(settings.server, ca_file=settings.ca_file)
         credential = state.load_credential()
         journal = Journal(state.path / "journal.sqlite3")
+        tally = Tally(state.path / "counts.sqlite3")
+
+        def forget_all() -> None:
+            journal.forget_all()
+            tally.forget_all()
+
         if credential is None:
-            credential = first_enrollment(settings, state, client, stopping, journal.forget_all)
+            credential = first_enrollment(settings, state, client, stopping, forget_all)
         if credential is not None:
-            _work(settings, state, client, credential, journal, stopping)
+            _work(settings, state, client, credential, journal, tally, stopping)
         journal.close()
     finally:
         state.close()
@@ -66,13 +73,14 @@ def _work(
     client: ServerClient,
     credential: Credential,
     journal: Journal,
+    tally: Tally,
     stopping: Stopping,
 ) -> None:
     log.info("dockmesh-agent %s: host %r, server %s", VERSION, credential.host_name, settings.server)
     for command_id in journal.fail_interrupted():
         log.warning("Command %s was interrupted by a restart; it ends as a failure", command_id)
     executors, agent = _abilities(settings, state, credential)
-    watcher = EngineWatcher(settings.docker_host, on_change=stopping.wake)
+    watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake)
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
 
     def on_result() -> None:

@@ -13,6 +13,7 @@ from docker.types import CancellableStream
 
 from dockmesh.agent.backoff import Backoff
 from dockmesh.agent.engine import ANSWER_SECONDS, FAILURES, Engine, EngineError
+from dockmesh.agent.tally import Tally
 
 log = logging.getLogger("dockmesh.agent")
 
@@ -79,14 +80,16 @@ class EventReader:
 
 
 class Events:
-    """Calls `note` with the id of each container that something happens to, with "" for what calls for a look at all."""
+    """Calls `note` with the id of each container that something happens to, with "" for what calls for a look at all,
+    and gives each event to the tally."""
 
-    def __init__(self, connect: Callable[[], Engine], note: Callable[[str], None]) -> None:
+    def __init__(self, connect: Callable[[], Engine], note: Callable[[str], None], tally: Tally) -> None:
         # Why there are none; None while it is not known that there may be none.
         self.refused: EngineError | None = None
         self.is_open = False
         self._connect = connect
         self._note = note
+        self._tally = tally
         self._backoff = Backoff(first=0.2, longest=15.0)
         self._tried = threading.Event()
         self._closing = threading.Event()
@@ -121,6 +124,7 @@ class Events:
             except Exception:
                 log.exception("Following Docker's events failed in an unexpected way")
             was_open, self.is_open = self.is_open, False
+            self._tally.closed()
             is_first = not self._tried.is_set()
             self._tried.set()
             if was_open and time.monotonic() - began >= GOOD_SECONDS:
@@ -139,6 +143,7 @@ class Events:
             with contextlib.closing(response):
                 self._stream = CancellableStream(_pieces(response), response)
                 self.refused, self.is_open = None, True
+                self._tally.opened()
                 if self._tried.is_set():
                     self._note("")  # what happened meanwhile
                 self._tried.set()
@@ -147,7 +152,9 @@ class Events:
                     for event in reader.feed(piece):
                         identity = concerns(event)
                         if identity is not None:
+                            # In this order: a container whose event is counted is read after that event.
                             self._note(identity)
+                            self._tally.event(event)
 
 
 def _pieces(response: requests.Response) -> Iterator[bytes]:

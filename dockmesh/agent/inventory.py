@@ -8,6 +8,7 @@ from dockmesh.agent.document import JSON, MAX_CONTAINERS, container, ordered
 from dockmesh.agent.engine import Engine, EngineError
 from dockmesh.agent.inspection import GONE, Inspector, Outcome
 from dockmesh.agent.listing import Mark, is_infra, mark, told
+from dockmesh.agent.tally import Tally
 
 Item = Mapping[str, Any]
 
@@ -30,8 +31,9 @@ class _Known:
 class Inventory:
     """Inspects only those containers that an event named, that the list shows changed, or that it must anew."""
 
-    def __init__(self, engine: Engine, inspector: Inspector) -> None:
+    def __init__(self, engine: Engine, inspector: Inspector, tally: Tally) -> None:
         self._engine = engine
+        self._tally = tally
         self._inspector = inspector
         self._known: dict[str, _Known] = {}
 
@@ -41,6 +43,7 @@ class Inventory:
 
         Raises TooManyContainers, and one of FAILURES where there is no list.
         """
+        self._tally.begin()
         items = self._list()
         marks = {identity: mark(item) for identity, item in items.items()}
         wanted = [each for each in items if self._is_wanted(each, marks[each], changed)]
@@ -50,7 +53,9 @@ class Inventory:
         for identity in wanted:
             known[identity] = self._learn(items[identity], marks[identity], outcomes.get(identity))
         self._known = known
-        return ordered(each.document for each in known.values() if each.document is not None)
+        whole = [identity for identity, each in known.items() if each.is_whole and each.document is not None]
+        documents = ordered(each.document for each in known.values() if each.document is not None)
+        return self._tally.count(documents, whole)
 
     def _list(self) -> dict[str, Item]:
         answer = self._engine.get("/containers/json", all="1")

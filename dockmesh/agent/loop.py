@@ -187,6 +187,10 @@ class Heartbeats:
             log.warning("Heartbeat failed: %s; next try in %.0f s", error, wait)
         self._not_before = time.monotonic() + wait
 
+    def _forget_all(self) -> None:
+        self._runner.forget_all()
+        self._watcher.forget_counts()
+
     def _refused(self) -> float:
         """The credential is no longer valid: enrol again if there is a fresh token. Gives the seconds to wait."""
         try:
@@ -196,9 +200,7 @@ class Heartbeats:
             token = ""
         if token and not self._credential.was_enrolled_with(token):
             try:
-                self._credential = enroll(
-                    self._settings, self._state, self._client, token, self._runner.forget_all
-                )
+                self._credential = enroll(self._settings, self._state, self._client, token, self._forget_all)
             except ServerError as error:
                 log.error("Enrolling again failed: %s", error)
             else:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from dockmesh.agent.backoff import Backoff
 from dockmesh.agent.document import Snapshot, System, digest
@@ -16,6 +17,7 @@ from dockmesh.agent.engine import FAILURES, Engine, EngineError, explain, local_
 from dockmesh.agent.events import Events
 from dockmesh.agent.inspection import Inspector
 from dockmesh.agent.inventory import Inventory, TooManyContainers
+from dockmesh.agent.tally import Tally
 from dockmesh.agent.text import ERROR_BYTES, clean
 
 log = logging.getLogger("dockmesh.agent")
@@ -36,8 +38,9 @@ UNKNOWN_SYSTEM = System("", "", "", 0, 0)
 class EngineWatcher:
     """Keeps `snapshot` up to date; calls `on_change` when the next heartbeat would say something new."""
 
-    def __init__(self, docker_host: str, *, on_change: Callable[[], None]) -> None:
+    def __init__(self, docker_host: str, tally: Tally, *, on_change: Callable[[], None]) -> None:
         self._docker_host = docker_host
+        self._tally = tally
         self._on_change = on_change
         self._backoff = Backoff(first=0.5, longest=15.0)
         self._dirty = threading.Event()
@@ -65,6 +68,14 @@ class EngineWatcher:
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
+    def forget_counts(self) -> None:
+        """Count anew, for this is another host now."""
+        self._tally.forget_all()
+        last = self._snapshot
+        if last.containers is not None:
+            containers = self._tally.anew(last.containers)
+            self._snapshot = replace(last, containers=containers, digest=digest(containers))
+
     def wait_first(self, timeout: float) -> None:
         """Wait until Docker has been read, or found unreadable, for the first time."""
         self._first_read.wait(timeout)
@@ -85,7 +96,7 @@ class EngineWatcher:
         """Read the Engine for as long as it gives its list."""
         with Engine.open(self._docker_host) as engine:
             # Events first, the list second: what happens in between is in one of them.
-            events = Events(engine.another, self._note)
+            events = Events(engine.another, self._note, self._tally)
             machine = _Machine(engine.another, lambda: self._note(""))
             inspector = Inspector(engine.another, lambda: self._note(""))
             try:
@@ -98,7 +109,7 @@ class EngineWatcher:
                 inspector.close()
 
     def _read_on(self, engine: Engine, events: Events, machine: "_Machine", inspector: Inspector) -> None:
-        inventory = Inventory(engine, inspector)
+        inventory = Inventory(engine, inspector, self._tally)
         next_full = 0.0
         while not self._stopping.is_set():
             with self._guard:

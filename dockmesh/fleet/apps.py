@@ -26,6 +26,7 @@ class FleetConfig(AppConfig):
         lifecycle.register_stop(listening.stop)
         for name, run in (
             ("fleet.forget_commands", commands.forget_finished),
+            ("fleet.forget_counts", services.forget_counts),
             ("fleet.forget_enrollment_tokens", services.forget_expired_enrollment_tokens),
             ("fleet.forget_listening", listening.forget_old_spans),
         ):

@@ -29,6 +29,7 @@ T = TypeVar("T")
 Text = Annotated[str, Meta(max_length=MAX_TEXT_BYTES)]
 Short = Annotated[str, Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Total = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0.0, le=LONGEST_RTT_SECONDS)]
 Moment = Annotated[datetime.datetime, Meta(tz=True)]
 Words = Annotated[tuple[Text, ...], Meta(max_length=64)]
@@ -65,6 +66,16 @@ class System(Struct, frozen=True):
     memory_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
+class Counts(Struct, frozen=True):
+    """What an agent has counted of a container's name since the beginning of `epoch`, which has a random name."""
+
+    epoch: Annotated[str, Meta(min_length=1, max_length=32)]
+    restarts: Total
+    successes: Total
+    errors: Total
+    oom_kills: Total
+
+
 class ContainerEntry(Struct, frozen=True, kw_only=True, rename={"is_oom_killed": "oom_killed"}):
     """One container of the inventory. What agents of earlier versions don't say is UNSET: not known."""
 
@@ -89,6 +100,7 @@ class ContainerEntry(Struct, frozen=True, kw_only=True, rename={"is_oom_killed":
     created_at: Moment | None = None
     started_at: Moment | None = None
     finished_at: Moment | UnsetType | None = UNSET
+    counts: Counts | UnsetType = UNSET
 
 
 class Inventory(Struct, frozen=True):

@@ -166,6 +166,28 @@ class Container(models.Model):
         return self.name
 
 
+class ContainerCounts(models.Model):
+    """What has been counted of the containers of one name on a host; it outlives them, see `services.counts`."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=1024)
+    restarts = models.BigIntegerField(default=0)
+    successes = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    oom_kills = models.BigIntegerField(default=0)
+    # What the agent last said that it had counted, in the order of the columns, and since which beginning.
+    epoch = models.CharField(max_length=32, blank=True)
+    seen = models.CharField(max_length=100, default="0,0,0,0")
+    # When it was first found that no container has the name any more. An upsert writes rows without it.
+    gone_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "name"], name="counts_are_once_for_a_name")]
+
+    def __str__(self) -> str:
+        return f"counts of {self.name}"
+
+
 class ListeningSpan(models.Model):
     """A time in which one process of the server listened; see `dockmesh.fleet.listening`."""
 

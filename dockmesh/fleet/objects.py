@@ -23,7 +23,10 @@ class StackObject:
 
 @dataclass(frozen=True, slots=True)
 class ContainerObject:
-    """A container as the last inventory had it. Texts are empty, and a time is None, where there is none."""
+    """A container as the last inventory had it, and what was counted of its name.
+
+    Texts are empty, and a time is None, where there is none.
+    """
 
     stack: str
     service: str
@@ -36,6 +39,10 @@ class ContainerObject:
     exit_code: int
     created_at: datetime.datetime | None
     started_at: datetime.datetime | None
+    restarts: int = 0
+    successes: int = 0
+    errors: int = 0
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,10 @@ _HOSTS = (
 _STACKS = "SELECT host_id, name, is_managed, state FROM fleet_stack"
 _CONTAINERS = (
     "SELECT c.host_id, s.name, c.service, c.name, c.container_id, c.image, c.image_digest, c.state, c.health,"
-    " c.exit_code, c.created_at, c.started_at"
+    " c.exit_code, c.created_at, c.started_at, COALESCE(k.restarts, 0), COALESCE(k.successes, 0),"
+    " COALESCE(k.errors, 0), COALESCE(k.oom_kills, 0)"
     " FROM fleet_container c LEFT JOIN fleet_stack s ON s.id = c.stack_id"
+    " LEFT JOIN fleet_containercounts k ON k.host_id = c.host_id AND k.name = c.name"
 )
 
 
@@ -79,7 +88,7 @@ def host_objects(host_ids: Collection[int]) -> list[HostObject]:
 
 
 def _container(row: sql.Row) -> ContainerObject:
-    _, stack, *texts, exit_code, created_at, started_at = row
+    _, stack, *texts, exit_code, created_at, started_at, restarts, successes, errors, oom_kills = row
     service, name, container_id, image, image_digest, state, health = texts
     return ContainerObject(
         stack or "",
@@ -93,4 +102,8 @@ def _container(row: sql.Row) -> ContainerObject:
         exit_code,
         sql.moment(created_at),
         sql.moment(started_at),
+        restarts,
+        successes,
+        errors,
+        oom_kills,
     )

@@ -11,8 +11,13 @@ from typing import Any
 
 import msgspec
 from django.db import connection
+from msgspec import UNSET, UnsetType
 
 Row = tuple[Any, ...]
+
+# Docker's "never" is the year 1.
+_NEVER_BEFORE = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
+_NEVER_AFTER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,6 +66,14 @@ def moment(value: datetime.datetime | str | None) -> datetime.datetime | None:
     if value is not None and value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
     return value
+
+
+def kept_moment(value: datetime.datetime | UnsetType | None) -> datetime.datetime | None:
+    """A time that an agent says, in UTC; None for what is not said, for Docker's "never" and for what no calendar of a
+    database holds."""
+    if value is None or value is UNSET or not _NEVER_BEFORE <= value < _NEVER_AFTER:
+        return None
+    return value.astimezone(datetime.UTC)
 
 
 class ManyRows:

@@ -40,6 +40,9 @@ FAMILIES = (
     f.CONTAINER_HEALTH,
     f.CONTAINER_START_TIME,
     f.CONTAINER_LAST_EXIT_CODE,
+    f.CONTAINER_RESTARTS,
+    f.CONTAINER_EXITS,
+    f.CONTAINER_OOM_KILLS,
 )
 
 
@@ -153,3 +156,7 @@ def _add_container(
     # One that was only made has no exit code, unless Docker tried to start it.
     if state in _ENDED or (state == ContainerState.CREATED and container.exit_code):
         lines[f.CONTAINER_LAST_EXIT_CODE].append(f"{name}}} {container.exit_code}")
+    lines[f.CONTAINER_RESTARTS].append(f"{name}}} {container.restarts}")
+    lines[f.CONTAINER_EXITS].append(f'{name},result="success"}} {container.successes}')
+    lines[f.CONTAINER_EXITS].append(f'{name},result="error"}} {container.errors}')
+    lines[f.CONTAINER_OOM_KILLS].append(f"{name}}} {container.oom_kills}")

@@ -17,6 +17,7 @@ import pytest
 from dockmesh.agent import inspection, listing, watcher
 from dockmesh.agent.document import Snapshot
 from dockmesh.agent.events import EventReader, concerns
+from dockmesh.agent.tally import Tally
 from dockmesh.agent.watcher import EngineWatcher
 from tests.agent.engines import FORBIDDEN, StandIn, stand_in
 from tests.integration.agent_process import AgentProcess
@@ -29,11 +30,11 @@ SECONDS = 10.0
 class Watched:
     """A watcher, and all that it has known."""
 
-    def __init__(self, engine: StandIn) -> None:
+    def __init__(self, engine: StandIn, folder: Path) -> None:
         self.engine = engine
         self.snapshots: list[Snapshot] = []
         self._guard = threading.Condition()
-        self.watcher = EngineWatcher(engine.host, on_change=self._changed)
+        self.watcher = EngineWatcher(engine.host, Tally(folder / "counts.sqlite3"), on_change=self._changed)
         self.watcher.start()
 
     def _changed(self) -> None:
@@ -71,11 +72,11 @@ def engine() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def watch(engine: StandIn) -> Iterator[Callable[[], Watched]]:
+def watch(engine: StandIn, tmp_path: Path) -> Iterator[Callable[[], Watched]]:
     started: list[Watched] = []
 
     def start() -> Watched:
-        started.append(Watched(engine))
+        started.append(Watched(engine, tmp_path))
         return started[-1]
 
     yield start

@@ -473,4 +473,4 @@ def test_a_changed_heartbeat_needs_the_same_queries_whatever_the_number_of_conta
     ]
     with connection_queries as queries:
         assert status(agent.beat(whole(2, *second, digest="sha256:2"))) == "accepted"
-    assert len(statements(queries)) <= 8, statements(queries)
+    assert len(statements(queries)) <= 10, statements(queries)

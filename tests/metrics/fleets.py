@@ -5,7 +5,15 @@ import datetime
 from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.backups.models import BackupJob
 from dockmesh.deploys.models import Deploy
-from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import (
+    AgentCommand,
+    Container,
+    ContainerCounts,
+    Host,
+    HostPulse,
+    Stack,
+    StackSeries,
+)
 from metrics.models import ApiRequestCount, EventCount
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
@@ -80,6 +88,10 @@ def small_fleet():
         started_at=ago(90.25),
     )
     container(web, "shop-job-1", "exited", stack=shop, service="job", exit_code=3, started_at=ago(60))
+    ContainerCounts.objects.create(
+        host=web, name="shop-job-1", restarts=4, successes=1, errors=5, oom_kills=2
+    )
+    ContainerCounts.objects.create(host=web, name="gone", restarts=9)
     container(web, "never", "created")
     container(main, 'quo"te\\', "restarting", exit_code=137, is_oom_killed=True, started_at=ago(5))
     container(edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900))

@@ -28,6 +28,7 @@ LABELS = st.dictionaries(
     names,
     max_size=6,
 )
+COUNTS = st.integers(0, 2**53)
 CONTAINERS = st.builds(
     ContainerObject,
     stack=names,
@@ -42,6 +43,10 @@ CONTAINERS = st.builds(
     exit_code=st.integers(-(2**31), 2**31 - 1),
     created_at=st.none() | MOMENTS,
     started_at=st.none() | MOMENTS,
+    restarts=COUNTS,
+    successes=COUNTS,
+    errors=COUNTS,
+    oom_kills=COUNTS,
 )
 STACKS = st.lists(
     st.builds(StackObject, names, st.booleans(), st.sampled_from([state.value for state in StackState])),
@@ -100,6 +105,10 @@ def twin_families(rows):
             ended = state in ("exited", "dead", "restarting", "removing")
             if ended or (state == "created" and container.exit_code != 0):
                 add("dockmesh_container_last_exit_code", key, container.exit_code)
+            add("dockmesh_container_restarts_total", key, container.restarts)
+            add("dockmesh_container_exits_total", {**key, "result": "success"}, container.successes)
+            add("dockmesh_container_exits_total", {**key, "result": "error"}, container.errors)
+            add("dockmesh_container_oom_kills_total", key, container.oom_kills)
     return [
         twin.TwinFamily(family.name, family.kind, family.help, samples[family.name]) for family in FAMILIES
     ]

@@ -53,6 +53,5 @@ def names_in(expression: str) -> Iterator[str]:
     """Names of dockmesh's metrics in an expression, without those of recording rules and label names."""
     without_selectors = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", expression)
     for match in METRIC_NAME.finditer(without_selectors):
-        before = expression[: match.start()]
-        if not before.endswith(":") and not without_selectors[: match.start()].endswith(":"):
+        if not without_selectors[: match.start()].endswith(":"):
             yield match.group()

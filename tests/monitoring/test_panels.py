@@ -19,6 +19,8 @@ MAY_BE_EMPTY = {
     ("dockmesh-alerts", "Alerts of Prometheus now"),
     ("dockmesh-slo", "Where requests failed"),
     ("dockmesh-stacks", "Stacks that do not run"),
+    ("dockmesh-containers", "Restarts by container"),
+    ("dockmesh-containers", "Kills for memory by container"),
     *((board, f"annotation {name}") for board in panels.boards() for name in ("Restarts", "Alerts")),
 }
 BOARDS = panels.boards()

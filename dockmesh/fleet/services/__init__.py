@@ -5,6 +5,7 @@ then the audit log's head.
 """
 
 from dockmesh.fleet.commands import lock_pulse as lock_host
+from dockmesh.fleet.services.counts import forget_counts
 from dockmesh.fleet.services.enrollment import (
     authenticate_enrollment,
     create_enrollment_token,
@@ -33,6 +34,7 @@ __all__ = [
     "create_enrollment_token",
     "delete_enrollment_token",
     "enroll",
+    "forget_counts",
     "forget_expired_enrollment_tokens",
     "label_host",
     "lock_host",

@@ -291,7 +291,9 @@ def _take_inventory(
         return (ACCEPTED if known else INVENTORY_WANTED), None
     if not budget.has_any(agent.token_id):
         return INVENTORY_WANTED, None
-    summary = apply_inventories({pulse.host_id: inventory.containers}, now)[pulse.host_id]
+    host_id = pulse.host_id
+    is_first = {host_id: pulse.inventory_at is None}
+    summary = apply_inventories({host_id: inventory.containers}, now, is_first=is_first)[host_id]
     budget.charge(agent.token_id, written=summary.written, compared=len(inventory.containers))
     pulse.inventory_digest = inventory.digest
     pulse.inventory_at = now

@@ -1,24 +1,20 @@
 """Bringing hosts' containers and stacks to what their agents' inventories say: read, compare, write."""
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from django.db import connection
-from msgspec import UNSET, UnsetType
 
 from dockmesh.fleet import sql
 from dockmesh.fleet.documents import ContainerEntry
 from dockmesh.fleet.models import Container, Stack
+from dockmesh.fleet.services.counts import count
 from dockmesh.fleet.services.stacks import drop_orphaned_series, lock_series
 from dockmesh.fleet.states import container_counts, stack_counts, stack_state
-
-# Docker's "never": the year 1.
-NEVER_BEFORE = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
-NEVER_AFTER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True)
@@ -110,10 +106,14 @@ class _HostRows:
 
 
 def apply_inventories(
-    inventories: Mapping[int, Sequence[ContainerEntry]], now: datetime.datetime
+    inventories: Mapping[int, Sequence[ContainerEntry]],
+    now: datetime.datetime,
+    *,
+    is_first: Mapping[int, bool],
 ) -> dict[int, Summary]:
     """Write what differs from the containers of each host (by its id); the caller has locked the hosts.
 
+    `is_first` says of each host whether this is its first inventory.
     The number of queries depends neither on how many hosts there are nor on how many containers differ; only a host
     that has lost containers costs one more.
     """
@@ -121,7 +121,7 @@ def apply_inventories(
     gone = [row for host in hosts for row in _sort_into_stacks(host)]
     lock_series({row.name for row in gone}.union(*(host.new for host in hosts)))
     _add_stacks(hosts, now)
-    _write_containers(hosts, now)
+    _write_containers(hosts, now, is_first)
     if gone:
         Stack.objects.filter(pk__in=[row.id for row in gone]).delete()
         drop_orphaned_series({row.name for row in gone})
@@ -202,7 +202,11 @@ def _keep_states(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
     _STACK_STATES.update(changed)
 
 
-def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> None:
+def _write_containers(
+    hosts: Sequence[_HostRows], now: datetime.datetime, is_first: Mapping[int, bool]
+) -> None:
+    changed: list[tuple[int, ContainerEntry]] = []
+    gone: dict[int, Collection[str]] = {}
     facts: list[sql.Row] = []
     rows: list[sql.Row] = []
     for host in hosts:
@@ -213,6 +217,7 @@ def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> Non
             if mark in host.stored:
                 continue
             host.written += 1
+            changed.append((host.host_id, entry))
             fingerprint, _, stack_id, _ = mark.split("\t")
             row = (host.host_id, entry.id, fingerprint, now, *_facts(entry))
             if others.pop(entry.id, None) == [stack_id, entry.name]:
@@ -220,8 +225,11 @@ def _write_containers(hosts: Sequence[_HostRows], now: datetime.datetime) -> Non
             else:
                 rows.append((*row, int(stack_id) or None, entry.name))
         host.written += len(others)
-        if others:
-            Container.objects.filter(host_id=host.host_id, container_id__in=others).delete()
+        gone[host.host_id] = others
+    count(changed, is_first=is_first)
+    for host_id, lost in gone.items():
+        if lost:
+            Container.objects.filter(host_id=host_id, container_id__in=lost).delete()
     _FACTS_OF_CONTAINERS.update(facts)
     _CONTAINER_ROWS.upsert(rows)
 
@@ -256,14 +264,7 @@ def _facts(entry: ContainerEntry) -> tuple[Any, ...]:
         entry.stop_signal or "",
         entry.error or "",
         entry.image_digest or "",
-        _moment(entry.created_at),
-        _moment(entry.started_at),
-        _moment(entry.finished_at),
+        sql.kept_moment(entry.created_at),
+        sql.kept_moment(entry.started_at),
+        sql.kept_moment(entry.finished_at),
     )
-
-
-def _moment(value: datetime.datetime | UnsetType | None) -> datetime.datetime | None:
-    """In UTC; None for what is not said, for Docker's "never" and for what no calendar of a database holds."""
-    if value is None or value is UNSET or not NEVER_BEFORE <= value < NEVER_AFTER:
-        return None
-    return value.astimezone(datetime.UTC)

@@ -93,7 +93,8 @@ def _taken(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken
 
 def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
     whole = {each.agent.host_id: each.containers for each in taken if each.containers is not None}
-    summaries = apply_inventories(whole, now)
+    is_first = {each.agent.host_id: each.agent.inventory_at is None for each in taken}
+    summaries = apply_inventories(whole, now, is_first=is_first)
     for each in taken:
         if each.containers is not None:
             written = summaries[each.agent.host_id].written

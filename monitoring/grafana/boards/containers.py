@@ -32,6 +32,10 @@ def _each(family: str, *more: str) -> str:
     return f"max by ({', '.join((KEY, *more))}) ({family}{{{ON_HOST}}})"
 
 
+def _increase(family: str, by: str) -> str:
+    return f"sum by ({by}) (max without (instance) (increase({family}{{{ON_HOST}}}[$__rate_interval])))"
+
+
 def _count(title: str, family: str, select: str, colour: str) -> object:
     return number(
         title,
@@ -81,6 +85,7 @@ def dashboard() -> sdk.Dashboard:
                 rows(_each("dockmesh_container_health", "health")),
                 rows(f"(time() - {_each('dockmesh_container_start_time_seconds')}) and {running}"),
                 rows(_each("dockmesh_container_last_exit_code")),
+                rows(f"max by ({KEY}) (increase(dockmesh_container_restarts_total{{{ON_HOST}}}[$__range]))"),
                 rows(_each("dockmesh_container_info", "image")),
                 columns={
                     "region": "Region",
@@ -90,6 +95,7 @@ def dashboard() -> sdk.Dashboard:
                     "state": "State",
                     "health": "Health",
                     "Value #C": "Up for",
+                    "Value #E": "Restarts",
                     "Value #D": "Last exit code",
                     "image": "Image",
                 },
@@ -120,6 +126,40 @@ def dashboard() -> sdk.Dashboard:
                 ),
                 stacked=True,
                 states=("healthy", "starting", "unhealthy"),
+            )
+        )
+        .with_panel(
+            graph(
+                "Restarts by container",
+                query(
+                    f"topk(10, {_increase('dockmesh_container_restarts_total', KEY)} > 0)",
+                    "{{host}} {{container}}",
+                ),
+                bars=True,
+                stacked=True,
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Exits by result",
+                query(_increase("dockmesh_container_exits_total", "result"), "{{result}}"),
+                bars=True,
+                stacked=True,
+                states=("success", "error"),
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Kills for memory by container",
+                query(
+                    f"topk(10, {_increase('dockmesh_container_oom_kills_total', KEY)} > 0)",
+                    "{{host}} {{container}}",
+                ),
+                bars=True,
+                stacked=True,
+                width=8,
             )
         )
         .with_row(row("Stacks and hosts"))
