@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings as django_settings
 from hypothesis import settings
 
+from dockmesh.audit import known
 from tests.integration.browser import chromium, site, visit  # noqa: F401
 from tests.integration.docker_plugin import (
     docker_engine,  # noqa: F401  (a real Docker Engine for every room)
@@ -16,6 +17,12 @@ from tests.integration.postgres import postgres_server  # noqa: F401  (a fixture
 # Hypothesis would fail an example that takes more than 200 ms, which on a busy machine any may.
 settings.register_profile("dockmesh", deadline=None)
 settings.load_profile("dockmesh")
+
+
+@pytest.fixture(autouse=True)
+def _audit_chain_of_its_own() -> None:
+    """Each test's database is another; what the data folder knows of the one before is not of its chain."""
+    known.forget()
 
 
 def pytest_configure() -> None:
@@ -31,6 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "DOCKMESH_TEST_DATABASE_URL" in os.environ:
         config.hook.pytest_deselected(items=[item for item in items if not _uses_database(item)])
         items[:] = [item for item in items if _uses_database(item)]
+
     slow = {
         item.path
         for item in items

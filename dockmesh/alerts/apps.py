@@ -16,10 +16,13 @@ class AlertsConfig(AppConfig):
     label = "alerts"
 
     def ready(self) -> None:
-        """Evaluation and notification are periodic jobs of their own."""
+        """Evaluation, notification and the look at the audit log are periodic jobs of their own."""
         from dockmesh.alerts import deliveries, services
 
         schedule.register(name="alerts.evaluate", every_seconds=EVALUATE_EVERY_SECONDS, run=services.evaluate)
+        schedule.register(
+            name="alerts.audit", every_seconds=EVALUATE_EVERY_SECONDS, run=services.watch_audit_log
+        )
         schedule.register(
             name="alerts.deliver", every_seconds=DELIVER_EVERY_SECONDS, run=deliveries.start_deliveries
         )

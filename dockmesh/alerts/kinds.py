@@ -9,6 +9,7 @@ from typing import Any
 
 from dockmesh.alerts import restarts
 from dockmesh.alerts.models import AlertRule, Channel
+from dockmesh.audit import selectors as audit
 from dockmesh.backups import selectors as backups
 from dockmesh.core.errors import InvalidInput
 from dockmesh.deploys import causes as deploy_causes
@@ -96,6 +97,11 @@ class Facts:
     def token_expiries(self) -> list[tuple[str, float]]:
         """Tokens that expire, with the moment in Unix seconds."""
         return tokens.token_expiries()
+
+    @cached_property
+    def audit_trouble(self) -> str:
+        """What was done to the audit log behind the server's back."""
+        return audit.trouble()
 
     @cached_property
     def restarted(self) -> list[watch.ContainerFact]:
@@ -325,6 +331,12 @@ def _channel_failing(rule: AlertRule, facts: Facts) -> Iterator[Match]:
             yield Match(f"channel:{channel.pk}", f"Channel {channel.name}", cause)
 
 
+def _audit_changed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
+    if facts.audit_trouble:
+        cause = f"{facts.audit_trouble[:800]}. See manage.py verifyaudit and manage.py acceptaudit."
+        yield Match("audit", "The audit log", cause)
+
+
 _FINDERS: dict[Kind, Finder] = {
     Kind.HOST_OFFLINE: _host_offline,
     Kind.HOST_DEGRADED: _host_degraded,
@@ -336,4 +348,5 @@ _FINDERS: dict[Kind, Finder] = {
     Kind.BACKUP_FAILED: _backup_failed,
     Kind.TOKEN_EXPIRING: _token_expiring,
     Kind.CHANNEL_FAILING: _channel_failing,
+    Kind.AUDIT_CHANGED: _audit_changed,
 }

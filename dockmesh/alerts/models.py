@@ -28,6 +28,7 @@ class AlertRule(models.Model):
         BACKUP_FAILED = "backup_failed", "Backup failed"
         TOKEN_EXPIRING = "token_expiring", "API token about to expire"
         CHANNEL_FAILING = "channel_failing", "Notification channel failing"
+        AUDIT_CHANGED = "audit_changed", "Audit log changed"
 
     name = models.CharField(max_length=200, unique=True)
     severity = models.CharField(max_length=16, choices=Severity.choices, default=Severity.WARNING)

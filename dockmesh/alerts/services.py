@@ -12,6 +12,7 @@ from dockmesh.alerts import kinds, messages, receivers, restarts
 from dockmesh.alerts.messages import SEVERITIES
 from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.alerts.receivers import URL_PURPOSE
+from dockmesh.audit import selectors as audit
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
@@ -154,6 +155,15 @@ def evaluate() -> None:
         evaluate_rule(rule, facts)
 
     schedule.one_by_one(AlertRule.objects.order_by("id"), evaluate_one, what="The alert rule")
+
+
+def watch_audit_log() -> None:
+    """Make the rule that tells of a changed audit log as soon as there is one to tell of, if nobody has made it yet."""
+    if AlertRule.objects.filter(kind=AlertRule.Kind.AUDIT_CHANGED).exists() or not audit.trouble():
+        return
+    create_rule(
+        actor=SYSTEM, rule=RuleInput(name="Audit log changed", kind="audit_changed", severity="critical")
+    )
 
 
 def evaluate_rule(rule: AlertRule, facts: kinds.Facts) -> None:

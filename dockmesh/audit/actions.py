@@ -56,7 +56,29 @@ class Action(StrEnum):
     CHANNEL_REMOVED = "channel.removed"
     CHANNEL_TESTED = "channel.tested"
     AUDIT_PRUNED = "audit.pruned"
+    AUDIT_ACCEPTED = "audit.accepted"
 
+
+# What happens whether or not it can be written: refusing it would blind or stop what dockmesh looks after, or keep
+# everybody from the pages that say what is wrong.
+TOLD_ONLY = frozenset(
+    {
+        Action.USER_SIGNED_IN,
+        Action.USER_SIGN_IN_FAILED,
+        Action.USER_SIGNED_OUT,
+        Action.PERMISSION_REFUSED,
+        Action.STACK_SURVEYED,
+        Action.DEPLOY_SUCCEEDED,
+        Action.DEPLOY_FAILED,
+        Action.BACKUP_SUCCEEDED,
+        Action.BACKUP_PARTIAL,
+        Action.BACKUP_FAILED,
+        Action.ALERT_FIRED,
+        Action.ALERT_RESOLVED,
+    }
+)
+# What the system does by itself of what others are refused.
+BY_ITSELF = frozenset({Action.BACKUP_REQUESTED, Action.ALERT_RULE_CREATED})
 
 ACTOR_KINDS = ("user", "token", "agent", "system")
 TARGET_KINDS = (

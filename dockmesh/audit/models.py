@@ -61,12 +61,28 @@ class AuditCheckpoint(models.Model):
     entry_hash = models.CharField(max_length=64)
     signature = models.CharField(max_length=64)
     pruned_at = models.DateTimeField()
+    # The time of that entry: what follows can't be much older.
+    at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_checkpoint_is_one_row")]
 
     def __str__(self) -> str:
         return f"checkpoint at {self.sequence}"
+
+
+class AuditTrouble(models.Model):
+    """What was found wrong with the chain when it was walked; one row while something is."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    what = models.CharField(max_length=500)
+    found_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="audit_trouble_is_one_row")]
+
+    def __str__(self) -> str:
+        return self.what
 
 
 class AuditCount(models.Model):

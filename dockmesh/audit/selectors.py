@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from dockmesh.audit import known, verification
 from dockmesh.audit.actions import Action
-from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead
+from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead, AuditTrouble
 from dockmesh.core.compiled import CompiledQuery
 
 # How far the server's clock may have been set back or forth between two entries.
@@ -32,6 +33,21 @@ def head_sequence() -> int:
     """The sequence of the newest entry, 0 before the first; one query."""
     rows = _head.rows()
     return int(rows[0][0]) if rows else 0
+
+
+def trouble() -> str:
+    """What was done to the chain behind the server's back, as its head and the last walk tell; empty where nothing.
+
+    While it isn't, nothing is pruned; and nothing is appended either where it is the head that is wrong.
+    """
+    fault = ""
+    for _ in range(2):  # whoever appends or prunes at this very moment does it once
+        newest, place = verification.newest_entry(), known.read()
+        head = AuditHead.objects.filter(pk=1).first() or AuditHead(entry_hash="")
+        fault = verification.head_fault(head, newest, place)
+        if not fault:
+            break
+    return fault or AuditTrouble.objects.values_list("what", flat=True).first() or ""
 
 
 @dataclass(frozen=True)

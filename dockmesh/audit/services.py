@@ -1,6 +1,12 @@
-"""Writing the audit log, and pruning it."""
+"""Writing the audit log, and pruning it.
+
+Nothing is written to a chain that somebody else has changed, nor is it pruned: both would sign what was done to it. What
+people ask for is refused then; what merely happens goes on, and is told in the server's log instead.
+"""
 
 import datetime
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +14,34 @@ from typing import Any
 from django.conf import settings
 from django.db import models, transaction
 
-from dockmesh.audit.actions import Action
+from dockmesh.audit import known, verification
+from dockmesh.audit.actions import BY_ITSELF, TOLD_ONLY, Action
 from dockmesh.audit.chain import CHECKPOINT, GENESIS, HEAD, MAX_BYTES, clean, entry_hash, sign, storable
-from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead
-from dockmesh.core import clock
+from dockmesh.audit.known import Place
+from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead, AuditTrouble
+from dockmesh.audit.verification import Broken
+from dockmesh.core import clock, schedule
+from dockmesh.core.errors import DomainError
 
-PRUNE_BATCH = 10_000
+logger = logging.getLogger(__name__)
+
+PRUNE_BATCH = 2_000
+# How far the clocks that wrote two entries after one another may differ.
+CLOCK_DRIFT = datetime.timedelta(hours=2)
+
+
+class ChainChanged(DomainError):
+    """The audit log was changed by somebody else than this server: nothing that it would tell of is done."""
+
+    status = 503
+    title = "The audit log was changed"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(
+            f"The audit log was changed behind the server's back: {fault}. So nothing is changed until somebody has"
+            " looked into it: see docs/audit.md, `manage.py verifyaudit` and `manage.py acceptaudit`."
+        )
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -41,7 +69,8 @@ def record(
     """Append one entry and count it, in the caller's transaction.
 
     Call it last in that transaction: it locks the chain's head, which all writers share.
-    Raises `TransactionManagementError` outside of a transaction. `changes` must hold no secret.
+    Raises `TransactionManagementError` outside of a transaction, and `ChainChanged` where the chain is not as this server
+    knows it; what only tells what happened is then written to the server's log. `changes` must hold no secret.
     """
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("an audit entry belongs into its mutation's transaction")
@@ -56,11 +85,23 @@ def record(
         "target_name": clean(target_name, MAX_BYTES),
         "address": clean(actor.address, 64),
     }
+    kept: dict[str, Any] = storable(changes or {})
+    if fault := verification.head_fault(head, verification.newest_entry(), known.read()):
+        if action not in TOLD_ONLY and not (action in BY_ITSELF and actor.kind == SYSTEM.kind):
+            logger.error("refused %s, since the audit log was changed: %s", action.value, fault)
+            raise ChainChanged(fault)
+        logger.error(
+            "not in the audit log, which was changed (%s): %s", fault, json.dumps({**texts, "changes": kept})
+        )
+        return
+    _append(head, texts, kept)
+
+
+def _append(head: AuditHead, texts: Mapping[str, str], kept: dict[str, Any]) -> None:
     now = clock.now()
     # Whole milliseconds: all that Django's JSON of a dump keeps, and the hash is over it.
     at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     sequence = head.sequence + 1
-    kept: dict[str, Any] = storable(changes or {})
     digest = entry_hash(
         sequence=sequence, at=at, fields=texts.values(), changes=kept, previous_hash=head.entry_hash
     )
@@ -79,8 +120,13 @@ def record(
     AuditHead.objects.filter(pk=1).update(
         sequence=sequence, entry_hash=digest, signature=sign(HEAD, sequence, digest)
     )
-    if not AuditCount.objects.filter(action=action.value).update(count=models.F("count") + 1):
-        AuditCount.objects.create(action=action.value, count=1)
+    _count(texts["action"], 1)
+    transaction.on_commit(lambda: known.remember(Place(sequence, digest)))
+
+
+def _count(action: str, more: int) -> None:
+    if not AuditCount.objects.filter(action=action).update(count=models.F("count") + more):
+        AuditCount.objects.create(action=action, count=more)
 
 
 def record_alone(**entry: Any) -> None:
@@ -89,9 +135,67 @@ def record_alone(**entry: Any) -> None:
         record(**entry)
 
 
+@transaction.atomic
+def accept(*, reason: str) -> str:
+    """Go on from the chain as it is found, by an entry that says so; returns what was wrong with it, or nothing.
+
+    A chain that merely ends too early, as in a database that was restored, goes on after its last entry. One that does
+    not hold begins anew behind all that there is: what stands there stays to be read, and retention prunes it by its age.
+    """
+    head = _locked_head()
+    before, found = known.read(), head.sequence
+    newest = verification.newest_entry()
+    wrong = verification.head_fault(head, newest, before)
+    try:
+        verification.verify()
+    except Broken as broken:
+        wrong = str(broken)
+        head = _begin_anew(head, newest[0] if newest else 0)
+    texts = {
+        **dict.fromkeys(verification.TEXTS, ""),
+        "actor_kind": SYSTEM.kind,
+        "actor_name": SYSTEM.name,
+        "action": Action.AUDIT_ACCEPTED.value,
+    }
+    changes = {"known": before.sequence if before else None, "found": found, "wrong": wrong, "reason": reason}
+    _append(head, texts, storable(changes))
+    AuditTrouble.objects.all().delete()
+    after = AuditHead.objects.get(pk=1)
+    transaction.on_commit(lambda: known.replace(Place(after.sequence, after.entry_hash)))
+    return wrong
+
+
+def _begin_anew(head: AuditHead, newest: int) -> AuditHead:
+    """Sign a beginning behind every entry that there is or was, so that no number is used twice."""
+    pruned = AuditCheckpoint.objects.values_list("sequence", flat=True).first() or 0
+    counted = verification.counted_entries()
+    sequence = max(head.sequence, newest, pruned, counted)
+    _checkpoint(Place(sequence, head.entry_hash), None)
+    AuditHead.objects.filter(pk=1).update(sequence=sequence, signature=sign(HEAD, sequence, head.entry_hash))
+    if counted < sequence:
+        # Somebody lowered the counts; by which action is gone with them.
+        _count(Action.AUDIT_ACCEPTED.value, sequence - counted)
+    return AuditHead.objects.get(pk=1)
+
+
+def begin_with_new_database() -> None:
+    """A database in which nothing ever happened is no changed one, though the data folder knows another: say so, go on.
+
+    Only for a server that starts, and has found nobody in it who could sign in.
+    """
+    place = known.read()
+    if place is not None and not AuditEntry.objects.exists() and not AuditCount.objects.exists():
+        logger.warning(
+            "the database is new, though the data folder knows of %s audit entries: their log begins anew",
+            place.sequence,
+        )
+        known.forget()
+
+
 def prune(*, before: datetime.datetime, batch_size: int = PRUNE_BATCH) -> int:
     """Remove the entries at the old end that are older than `before`; returns how many.
 
+    Only what holds from the last checkpoint on is removed; raises `Broken` or `ChainChanged` where something doesn't.
     The last removed one's place and hash go into the signed checkpoint, from which the chain is verified
     thereafter. Each batch is a transaction, so that writers never wait long. The counts stay.
     """
@@ -110,35 +214,74 @@ def prune(*, before: datetime.datetime, batch_size: int = PRUNE_BATCH) -> int:
 def prune_by_retention() -> None:
     """The scheduler's job: remove what is older than DOCKMESH_AUDIT_RETENTION_DAYS; 0 keeps everything."""
     if settings.DOCKMESH_AUDIT_RETENTION_DAYS:
-        prune(before=clock.now() - datetime.timedelta(days=settings.DOCKMESH_AUDIT_RETENTION_DAYS))
+        try:
+            prune(before=clock.now() - datetime.timedelta(days=settings.DOCKMESH_AUDIT_RETENTION_DAYS))
+        except (Broken, ChainChanged) as error:
+            _note_trouble(error)
+            raise schedule.Failed from None
+
+
+def watch() -> None:
+    """The scheduler's job: walk the whole chain, and note what is wrong with it for the overview and the alerts."""
+    try:
+        verification.verify(known=known.read())
+    except Broken as broken:
+        _note_trouble(broken)
+        raise schedule.Failed from None
+    AuditTrouble.objects.all().delete()
+
+
+def _note_trouble(error: Broken | ChainChanged) -> None:
+    what = error.fault if isinstance(error, ChainChanged) else str(error)
+    logger.error("the audit log was changed: %s; nothing of it is pruned. See docs/audit.md", what)
+    AuditTrouble.objects.update_or_create(pk=1, defaults={"what": what[:500], "found_at": clock.now()})
 
 
 @transaction.atomic
 def _prune_batch(before: datetime.datetime, size: int) -> int:
-    """Up to `size` entries from the old end; it stops at the first entry that is young enough."""
-    _locked_head()
-    rows = AuditEntry.objects.order_by("sequence").values_list("sequence", "at", "entry_hash")[:size]
-    last, count = None, 0
-    for row in rows:
-        if row[1] >= before:
+    """Up to `size` entries from the old end; it stops at the first entry that is young enough.
+
+    An entry that is dated before the one that it follows, by more than clocks differ, says nothing of its age: it goes
+    with the next one that is old.
+    """
+    head = _locked_head()
+    if fault := verification.head_fault(head, verification.newest_entry(), known.read()):
+        raise ChainChanged(fault)
+    start = verification.start_of_chain()
+    latest = AuditCheckpoint.objects.values_list("at", flat=True).first()
+    rows = AuditEntry.objects.order_by("sequence").values_list(*verification.COLUMNS)[:size]
+    place, old, count = start, None, 0
+    for number, row in enumerate(rows, 1):
+        if row[0] > start.sequence:  # else it lies before an accepted beginning
+            verification.check_entry(row, place)
+            place = Place(row[0], row[-1])
+        at = row[1]
+        if latest is not None and at < latest - CLOCK_DRIFT:
+            continue
+        if at >= before:
             break
-        last, count = row, count + 1
-    if last is None:
+        latest, old, count = at, row, number
+    if old is None:
         return 0
-    sequence, _, digest = last
     # Under the head's lock, and without loading the rows: nothing refers to an entry.
-    entries = AuditEntry.objects.filter(sequence__lte=sequence)
+    entries = AuditEntry.objects.filter(sequence__lte=old[0])
     entries._raw_delete(entries.db)
+    if old[0] > start.sequence:
+        _checkpoint(Place(old[0], old[-1]), old[1])
+    return count
+
+
+def _checkpoint(place: Place, at: datetime.datetime | None) -> None:
     AuditCheckpoint.objects.update_or_create(
         pk=1,
         defaults={
-            "sequence": sequence,
-            "entry_hash": digest,
-            "signature": sign(CHECKPOINT, sequence, digest),
+            "sequence": place.sequence,
+            "entry_hash": place.digest,
+            "signature": sign(CHECKPOINT, place.sequence, place.digest),
             "pruned_at": clock.now(),
+            "at": at,
         },
     )
-    return count
 
 
 def _locked_head() -> AuditHead:

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 
+from dockmesh.audit.services import ChainChanged
 from dockmesh.core import busy
 from dockmesh.core.hosts import ADVICE
 from dockmesh.core.problems import problem_answer
@@ -92,6 +93,8 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """500; or 503 where it is the database that is away, full or locked."""
     error = sys.exc_info()[1]
+    if isinstance(error, ChainChanged):
+        return _answer(request, 503, advice=error.detail)
     if isinstance(error, (OperationalError, InterfaceError)):
         detail, seconds = busy.in_words(error)
         if busy.is_busy(error):

@@ -19,6 +19,8 @@ MOST_ACTIVITY = 9
 MOST_MARKS = 2000
 DENSE_FROM = 100
 
+AUDIT_SUBJECT = "The audit log"
+
 _SEVERITY_TONES = {"critical": "bad", "warning": "warning", "info": "info"}
 _TONE_ORDER = {"bad": 0, "warning": 1, "info": 2}
 
@@ -88,7 +90,7 @@ class Overview:
 
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
-    """The overview at a moment: nine queries at most, whatever the fleet's size."""
+    """The overview at a moment: twelve queries at most, whatever the fleet's size."""
     fleet = glance.fleet_glance(now)
     troubles = _troubles(fleet, now)
     worst_first = sorted(
@@ -137,6 +139,12 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
         else:
             words = f"is degraded: {host.docker_error or 'Docker does not answer'}"
             found.append(Trouble("warning", subject, words, path, None))
+    if AUDIT_SUBJECT not in told and (changed := audit.trouble()):
+        found.append(
+            Trouble(
+                "bad", AUDIT_SUBJECT, f"was changed behind the server's back: {changed}.", "/audit/", None
+            )
+        )
     untold = [
         stack
         for stack in glance.stacks_in_error(now, most=MOST_READ)
@@ -157,7 +165,7 @@ def _together(one: Trouble, other: Trouble) -> Trouble:
 
 
 def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, str]:
-    if not fleet.hosts:
+    if not fleet.hosts and not troubles:
         return "No hosts yet", "unknown"
     if not troubles:
         only = len(fleet.hosts) == 1

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from dockmesh.audit import known
 from dockmesh.audit.verification import Broken, verify
 from dockmesh.core.commandline import complain_in_one_line
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         path: Path | None = options["checkpoints"]
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path else []
-            verdict = verify(lines)
+            verdict = verify(lines, known=known.read())
         except Broken as broken:
             self.stdout.write(f"The audit chain is broken at {broken}")
             sys.exit(1)

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, connections
 from django.urls import get_resolver
 
 from dockmesh import __version__
-from dockmesh.audit.services import SYSTEM
+from dockmesh.audit.services import SYSTEM, begin_with_new_database
 from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
@@ -109,6 +109,8 @@ class Command(BaseCommand):
     def _first_administrator(self) -> str | None:
         """Make the administrator that the environment names, or the path at which to make one in the browser."""
         environment = settings.ENVIRONMENT
+        if not has_administrator():
+            begin_with_new_database()
         if environment.admin_user and not has_administrator():
             try:
                 create_first_administrator(
