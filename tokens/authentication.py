@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 
-from tokens import bearer
+from tokens import bearer, refusals
 from tokens.models import User
 from tokens.permissions import Permission
 from tokens.principals import Principal, principal_of_user
@@ -52,6 +52,17 @@ class SessionAuthentication(authentication.SessionAuthentication):
         principal = principal_of_user(user, address=request.META.get("REMOTE_ADDR", ""))
         request._request.principal = principal  # type: ignore[attr-defined]
         return user, principal
+
+    def enforce_csrf(self, request: Request) -> None:
+        """As Django's middleware does; what is refused is audited."""
+        try:
+            super().enforce_csrf(request)
+        except exceptions.PermissionDenied:
+            user = request._request.user
+            if isinstance(user, User):
+                principal = principal_of_user(user, address=request.META.get("REMOTE_ADDR", ""))
+                refusals.note(principal, why="CSRF", path=request.path)
+            raise
 
 
 class DeclaredPermission(permissions.BasePermission):

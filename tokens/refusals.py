@@ -1,4 +1,4 @@
-"""Refused permissions in the audit log, bounded: a flood of refusals must not become a flood of entries.
+"""What was refused, in the audit log, bounded: a flood of refusals must not become a flood of entries.
 
 Each actor has one entry a minute for each reason; what it tried again within that minute is counted and
 written with the next entry (`repeated`). Over all actors at most `MAX_A_MINUTE` entries a minute are written
@@ -44,7 +44,7 @@ def note(principal: Principal, *, why: str, path: str = "") -> None:
 
     Never raises: a refusal stays a refusal when it can't be written.
     """
-    key = (principal.kind, principal.id, why)
+    key = (principal.kind, principal.id or principal.address, why)
     is_new, repeated, left_out = _count(key)
     if not is_new:
         return
@@ -67,6 +67,11 @@ def note(principal: Principal, *, why: str, path: str = "") -> None:
         )
     except DatabaseError:
         logger.warning("a refusal of %s could not be written to the audit log", why, exc_info=True)
+
+
+def note_visitor(address: str, *, why: str, path: str = "") -> None:
+    """Record that somebody was refused of whom no more is known than the address."""
+    note(Principal("user", "", "nobody", frozenset(), address), why=why, path=path)
 
 
 def forget() -> None:

@@ -7,33 +7,38 @@ chain is taken as it is found.
 """
 
 import contextlib
+import datetime
 import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
+
+from dockmesh.core import clock
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Place:
-    """An entry's number and hash."""
+    """An entry's number and hash, and where it is known when it was written."""
 
     sequence: int
     digest: str
+    at: datetime.datetime | None = field(default=None, compare=False)
 
 
 def read() -> Place | None:
     """The place; None where nothing is known."""
     try:
         found = json.loads(_path().read_text(encoding="ascii"))
-        return Place(int(found["sequence"]), str(found["entry_hash"]))
+        at = datetime.datetime.fromisoformat(found["at"])
+        return Place(int(found["sequence"]), str(found["entry_hash"]), at)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -82,7 +87,8 @@ def _write(place: Place) -> None:
     temporary = _path().with_name("audit_head.new")
     handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        json.dump({"sequence": place.sequence, "entry_hash": place.digest}, file)
+        at = (place.at or clock.now()).isoformat()
+        json.dump({"sequence": place.sequence, "entry_hash": place.digest, "at": at}, file)
     temporary.replace(_path())
 
 

@@ -121,7 +121,7 @@ def _append(head: AuditHead, texts: Mapping[str, str], kept: dict[str, Any]) -> 
         sequence=sequence, entry_hash=digest, signature=sign(HEAD, sequence, digest)
     )
     _count(texts["action"], 1)
-    transaction.on_commit(lambda: known.remember(Place(sequence, digest)))
+    transaction.on_commit(lambda: known.remember(Place(sequence, digest, at)))
 
 
 def _count(action: str, more: int) -> None:
@@ -176,6 +176,32 @@ def _begin_anew(head: AuditHead, newest: int) -> AuditHead:
         # Somebody lowered the counts; by which action is gone with them.
         _count(Action.AUDIT_ACCEPTED.value, sequence - counted)
     return AuditHead.objects.get(pk=1)
+
+
+def accept_restored(*, last_alive: datetime.datetime | None) -> None:
+    """Accept a database that was restored as a whole: it is older than what the data folder knows, and its chain holds.
+
+    `last_alive` is the newest moment at which, as the database has it, a server listened. Where that is later than the entry
+    which is gone, the audit log alone was put back, and nothing is accepted. Only for a server that starts.
+    """
+    place = known.read()
+    if place is None or place.at is None or last_alive is None or last_alive >= place.at:
+        return
+    head = AuditHead.objects.filter(pk=1).first() or AuditHead(entry_hash=GENESIS)
+    if not verification.head_fault(head, verification.newest_entry(), place):
+        return
+    try:
+        verification.verify()
+    except Broken:
+        return
+    logger.warning(
+        "the database is of %s and has no audit entry %s of %s: it was restored; the audit log goes on after entry %s",
+        last_alive,
+        place.sequence,
+        place.at,
+        head.sequence,
+    )
+    accept(reason="the server was started with a database that had been restored to an earlier state")
 
 
 def begin_with_new_database() -> None:

@@ -60,11 +60,15 @@ class _UnsupportedMedia(DomainError):
 def enroll(request: HttpRequest) -> HttpResponse:
     """`POST /api/v1/agents/enroll`: an enrollment token for a host and its agent's token."""
     address = request.META.get("REMOTE_ADDR", "")
-    token = services.authenticate_enrollment(request.headers.get("Authorization"), address=address)
-    document = read_enrollment(_body(request))
-    host, agent_token = services.enroll(
-        token=token, hostname=document.hostname, labels=document.labels, address=address
-    )
+    try:
+        token = services.authenticate_enrollment(request.headers.get("Authorization"), address=address)
+        document = read_enrollment(_body(request))
+        host, agent_token = services.enroll(
+            token=token, hostname=document.hostname, labels=document.labels, address=address
+        )
+    except bearer.Refused as refused:
+        refusals.note_visitor(address, why=f"enrollment: {refused.reason.value}", path=request.path)
+        raise
     answer = _json(
         {
             "host": {"id": host.pk, "name": host.name},

@@ -90,6 +90,12 @@ def record(now: datetime.datetime) -> Record:
     return Record(now, tuple(reversed(spans)))
 
 
+def last_noted() -> datetime.datetime | None:
+    """The newest moment at which somebody listened, as the database has it."""
+    rows = _newest_spans.rows()
+    return rows[0][1] if rows else None
+
+
 def offline_before(now: datetime.datetime) -> datetime.datetime:
     """A host that was last heard before this moment is offline at `now`; one query."""
     return record(now).before(settings.DOCKMESH_HOST_OFFLINE_AFTER)

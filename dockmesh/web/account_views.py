@@ -19,6 +19,7 @@ from dockmesh.core.errors import Conflict, DomainError, NotFound
 from dockmesh.core.forms import add_refusal
 from dockmesh.web import services, signins, theme
 from dockmesh.web.forms import PasswordForm, SetupForm, SignInForm
+from tokens import refusals
 from tokens.models import User
 from tokens.principals import principal_of
 from tokens.services import has_administrator, set_password
@@ -49,6 +50,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     address = services.address_of(request)
     wait = signins.begin_attempt(name=name, address=address)
     if wait:
+        refusals.note_visitor(address, why="too many sign-ins", path=request.path)
         form.add_error(None, f"Too many attempts. Try again in {-(-wait // 60)} min.")
         response = _sign_in_page(request, form, goal, status=429)
         response.headers["Retry-After"] = str(wait)
@@ -97,6 +99,8 @@ def password(request: HttpRequest) -> HttpResponse:
     if principal is None or not isinstance(request.user, User):
         return redirect_to_login(request.get_full_path())
     form = PasswordForm(request.POST or None, user=request.user)
+    if request.method == "POST" and not form.is_valid() and form.is_current_wrong:
+        refusals.note(principal, why="wrong current password", path=request.path)
     if request.method == "POST" and form.is_valid():
         try:
             user = set_password(

@@ -15,6 +15,7 @@ from dockmesh.audit.services import ChainChanged
 from dockmesh.core import busy
 from dockmesh.core.hosts import ADVICE
 from dockmesh.core.problems import problem_answer
+from tokens import refusals
 from tokens.principals import principal_of
 
 TEXTS = {
@@ -60,12 +61,23 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """403, within the frame of the pages that the user may see."""
+    """403, within the frame of the pages that the user may see. Django admin's is noted here, others where they arise."""
+    if request.path.startswith("/admin/"):
+        _note(request, "Django admin")
     return _answer(request, 403, with_frame=True)
+
+
+def _note(request: HttpRequest, why: str) -> None:
+    principal = principal_of(request)
+    if principal is None:
+        refusals.note_visitor(str(request.META.get("REMOTE_ADDR", "")), why=why, path=request.path)
+    else:
+        refusals.note(principal, why=why, path=request.path)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 of a form whose protection did not hold: most often a page left open for long."""
+    _note(request, "CSRF")
     if _is_for_programs(request):
         return problem_answer(403, "The CSRF token is missing or wrong.")
     context = {

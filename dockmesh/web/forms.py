@@ -99,12 +99,14 @@ class PasswordForm(NewPasswordMixin):
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._user = user
+        self.is_current_wrong = False
         self.fields["password"].label = "New password"
         self.fields["again"].label = "New password again"
 
     def clean_current(self) -> str:
         current: str = self.cleaned_data["current"]
         if not self._user.check_password(current):
+            self.is_current_wrong = True
             raise ValidationError("This is not your current password.")
         return current
 

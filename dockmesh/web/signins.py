@@ -1,7 +1,8 @@
-"""How often a sign-in may fail: a limit for each address and for each name, shared by all replicas.
+"""How often a sign-in may fail: a limit for each address, and for each name from one network; shared by all replicas.
 
 An attempt counts before its password is looked at, so that many at once can't slip past the limit; a good
-one takes its count back.
+one takes its count back. An address that is refused counts against no name, and guesses at a name's password lock that
+name for the guessers' own network alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dockmesh.core import clock
 from dockmesh.web.models import SignInThrottle
 
 MOST_FAILURES = 20
+# More than one address may try, so that nobody's neighbour locks them out alone.
+MOST_FOR_A_NAME = 3 * MOST_FAILURES
 WINDOW_SECONDS = 15 * 60
 
 
@@ -31,22 +34,34 @@ def _address_key(address: str) -> str:
     return f"address:{parsed}"
 
 
-def _name_key(name: str) -> str:
+def _network_of(address: str) -> str:
+    """The network that an address shares with its neighbours: /24 of IPv4, /48 of IPv6."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+def _name_key(name: str, address: str) -> str:
     # A digest, since what is typed here by mistake may be a password.
-    return "name:" + hashlib.sha256(name.casefold().encode("utf-8", "surrogatepass")).hexdigest()
+    text = f"{_network_of(address)} {name.casefold()}"
+    return "name:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def begin_attempt(*, name: str, address: str) -> int:
-    """Counts an attempt. Returns 0, or the seconds to wait where the address or the name has had too many."""
+    """Counts an attempt. Returns 0, or the seconds to wait where the address or the name has had too many.
+
+    At most `MOST_FAILURES` rows a window come of one address, whatever names it tries.
+    """
     now = clock.now()
-    wait = 0
     with transaction.atomic():
-        for key in (_address_key(address), _name_key(name)):
-            wait = max(wait, _count(key, now))
-    return wait
+        return _count(_address_key(address), MOST_FAILURES, now) or _count(
+            _name_key(name, address), MOST_FOR_A_NAME, now
+        )
 
 
-def _count(key: str, now: datetime.datetime) -> int:
+def _count(key: str, most: int, now: datetime.datetime) -> int:
     window_end = now + datetime.timedelta(seconds=WINDOW_SECONDS)
     row, is_new = SignInThrottle.objects.select_for_update().get_or_create(
         key=key, defaults={"failures": 1, "window_ends_at": window_end}
@@ -55,7 +70,7 @@ def _count(key: str, now: datetime.datetime) -> int:
         return 0
     if row.window_ends_at <= now:
         row.failures, row.window_ends_at = 1, window_end
-    elif row.failures >= MOST_FAILURES:
+    elif row.failures >= most:
         return max(1, int((row.window_ends_at - now).total_seconds()) + 1)
     else:
         row.failures += 1
@@ -66,7 +81,7 @@ def _count(key: str, now: datetime.datetime) -> int:
 @transaction.atomic
 def forgive(*, name: str, address: str) -> None:
     """A good sign-in: the name starts anew, and the address takes back this one attempt."""
-    SignInThrottle.objects.filter(key=_name_key(name)).delete()
+    SignInThrottle.objects.filter(key=_name_key(name, address)).delete()
     SignInThrottle.objects.filter(key=_address_key(address)).update(
         failures=Greatest(models.F("failures") - 1, 0)
     )

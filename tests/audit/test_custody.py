@@ -232,6 +232,33 @@ def test_a_restored_database_is_accepted_and_its_chain_goes_on(capsys: pytest.Ca
     assert sum(count for _, count in selectors.action_counts()) == 5
 
 
+def test_a_start_with_a_database_that_was_restored_as_a_whole_accepts_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rolled_back()
+    place = known.read()
+    assert place is not None
+    assert place.at is not None
+    later, earlier = (place.at + datetime.timedelta(seconds=s) for s in (1, -1))
+    for last_alive in (None, later):
+        services.accept_restored(last_alive=last_alive)
+        assert AuditEntry.objects.count() == 3
+    services.accept_restored(last_alive=earlier)
+    assert "it was restored" in caplog.text
+    assert AuditEntry.objects.get(sequence=4).action == "audit.accepted"
+    services.accept_restored(last_alive=earlier)
+    write(1)
+    assert verify(known=known.read()).last == 5
+
+
+def test_a_start_accepts_no_chain_that_does_not_hold() -> None:
+    rolled_back()
+    AuditEntry.objects.filter(sequence=2).update(at=START - datetime.timedelta(days=900))
+    services.accept_restored(last_alive=START - datetime.timedelta(days=1))
+    with pytest.raises(ChainChanged):
+        write(1)
+
+
 @pytest.mark.parametrize(
     "tamper",
     [

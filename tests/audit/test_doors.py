@@ -15,6 +15,7 @@ from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import Actor, prune, record_alone
 from dockmesh.core import clock
 from tests.tokens.support import bearer, token_with, user_with
+from tokens import refusals
 
 pytestmark = pytest.mark.django_db
 
@@ -275,3 +276,22 @@ def test_the_page_needs_a_session_with_audit_read() -> None:
 
 def test_an_empty_log_says_what_belongs_there(browser: Client) -> None:
     assert "Nothing happened yet" in browser.get("/audit/").content.decode()
+
+
+def test_failed_enrollments_and_failed_csrf_are_entries_and_few(client: Client) -> None:
+    refusals.forget()
+    for _ in range(3):
+        answer = client.post(
+            "/api/v1/agents/enroll", content_type="application/json", headers=bearer("dme_x")
+        )
+        assert answer.status_code == 401
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(user_with("tokens.manage"))
+    for _ in range(3):
+        answer = strict.post("/api/v1/tokens", {"name": "x"}, content_type="application/json")
+        assert answer.status_code == 403
+    entries = AuditEntry.objects.order_by("sequence").values_list("actor_name", "target_name", "address")
+    assert list(entries) == [
+        ("nobody", "enrollment: malformed", "127.0.0.1"),
+        ("ann", "CSRF", "127.0.0.1"),
+    ]

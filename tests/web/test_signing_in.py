@@ -11,11 +11,18 @@ from django.test import Client
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock
 from dockmesh.web import signins
+from dockmesh.web.models import SignInThrottle
+from tokens import refusals
 from tokens.models import Role, User
 
 PASSWORD = "correct-horse-battery"
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nothing_refused_yet() -> None:
+    refusals.forget()
 
 
 @pytest.fixture
@@ -83,7 +90,7 @@ def test_an_unknown_name_is_not_kept_since_it_may_be_a_password(client: Client) 
     assert "my-secret" not in f"{entry.target_name} {entry.changes} {entry.actor_name}"
 
 
-def test_twenty_bad_sign_ins_lock_the_name_and_the_address_for_a_while(
+def test_twenty_bad_sign_ins_lock_the_address_for_a_while(
     client: Client, ada: User, later: Callable[[float], None]
 ) -> None:
     for _ in range(signins.MOST_FAILURES):
@@ -92,11 +99,37 @@ def test_twenty_bad_sign_ins_lock_the_name_and_the_address_for_a_while(
     assert answer.status_code == 429
     assert 0 < int(answer.headers["Retry-After"]) <= signins.WINDOW_SECONDS + 1
     assert client.post("/sign-in/", {"username": "other", "password": "x"}).status_code == 429
-    elsewhere = Client(REMOTE_ADDR="192.0.2.7")
-    assert sign_in(elsewhere).status_code == 429
     assert AuditEntry.objects.filter(action="user.sign_in_failed").count() == signins.MOST_FAILURES
+    noted = AuditEntry.objects.get(action="permission.refused")
+    assert (noted.target_name, noted.address) == ("too many sign-ins", "127.0.0.1")
+    assert sign_in(Client(REMOTE_ADDR="127.0.0.2")).status_code == 302
     later(signins.WINDOW_SECONDS + 1)
     assert sign_in(client).status_code == 302
+
+
+def test_a_network_that_guesses_a_name_locks_it_for_itself_alone(client: Client, ada: User) -> None:
+    for number in range(signins.MOST_FOR_A_NAME):
+        sign_in(Client(REMOTE_ADDR=f"203.0.113.{number}"), password="wrong")
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.200")).status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="203.0.114.1")).status_code == 302
+    assert sign_in(Client(REMOTE_ADDR="2001:db8::1")).status_code == 302
+
+
+def test_an_address_that_is_refused_harms_no_name_and_makes_no_rows(client: Client) -> None:
+    names = [f"user-{number}" for number in range(50)]
+    for name in names:
+        user = User(username=name)
+        user.set_password(PASSWORD)
+        user.save()
+    for _ in range(signins.MOST_FAILURES):
+        sign_in(client, names[0], "wrong")
+    rows = SignInThrottle.objects.count()
+    for name in names[::7]:
+        for _ in range(signins.MOST_FAILURES):
+            assert sign_in(client, name, "wrong").status_code == 429
+    assert SignInThrottle.objects.count() == rows == 2
+    for name in names:
+        assert sign_in(Client(REMOTE_ADDR="127.0.0.2"), name).status_code == 302
 
 
 def test_one_address_can_not_try_many_names(client: Client, ada: User) -> None:
@@ -142,6 +175,7 @@ def test_a_new_password_ends_the_other_sessions(client: Client, ada: User) -> No
     new = "a-different-long-phrase"
     answer = client.post("/password/", {"current": "wrong", "password": new, "again": new})
     assert "This is not your current password." in answer.content.decode()
+    assert AuditEntry.objects.get(action="permission.refused").target_name == "wrong current password"
     answer = client.post("/password/", {"current": PASSWORD, "password": new, "again": new + "x"})
     assert "The two passwords differ." in answer.content.decode()
     answer = client.post("/password/", {"current": PASSWORD, "password": "short", "again": "short"})
@@ -158,12 +192,15 @@ def test_a_post_without_the_csrf_token_is_refused(ada: User) -> None:
     answer = sign_in(client)
     assert answer.status_code == 403
     assert "This form has expired" in answer.content.decode()
+    assert AuditEntry.objects.get().target_name == "CSRF"
 
 
 def test_django_admins_own_sign_in_is_replaced(client: Client, ada: User) -> None:
     assert client.get("/admin/login/?next=/admin/").headers["Location"] == "/sign-in/?next=/admin/"
     client.force_login(User.objects.create(username="viewer", role=Role.objects.get(name="viewer")))
     assert client.get("/admin/login/?next=/admin/").status_code == 403
+    refused = AuditEntry.objects.get()
+    assert (refused.actor_name, refused.target_name) == ("viewer", "Django admin")
 
 
 @pytest.mark.parametrize("name", ["x" * 151, "", "\x00"])

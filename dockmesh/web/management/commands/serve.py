@@ -14,11 +14,11 @@ from django.db import DatabaseError, connection, connections
 from django.urls import get_resolver
 
 from dockmesh import __version__
-from dockmesh.audit.services import SYSTEM, begin_with_new_database
+from dockmesh.audit.services import SYSTEM, accept_restored, begin_with_new_database
 from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
-from dockmesh.fleet import heartbeat_lane
+from dockmesh.fleet import heartbeat_lane, listening
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
 from dockmesh.server.http import BACKLOG
@@ -60,6 +60,7 @@ class Command(BaseCommand):
             starting.wait_for_database(self._say)
             with starting.prepared_database(self._say):
                 clock.agree()
+                accept_restored(last_alive=listening.last_noted())
                 settle_restored()
                 path = self._first_administrator()
         except starting.CannotStart as error:
