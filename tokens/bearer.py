@@ -18,7 +18,7 @@ import ipaddress
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError
 from django.http import JsonResponse
@@ -27,7 +27,7 @@ from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery
 from dockmesh.core.problems import problem_answer
 from dockmesh.core.text import CONTROLS
-from tokens import refusals, secret, throttle
+from tokens import refusals, secret, throttle, uses
 from tokens.models import ApiToken
 from tokens.permissions import Permission
 from tokens.principals import Principal
@@ -45,6 +45,7 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNKNOWN = "unknown token"
     WRONG_SECRET = "wrong secret"
+    ENDED_SECRET = "old secret, ended by a rotation"
     EXPIRED = "expired"
     REVOKED = "revoked"
     DISABLED = "disabled"
@@ -54,7 +55,7 @@ class Reason(StrEnum):
     THROTTLED = "too many bad tokens from this address"
 
 
-# What somebody gets who tries texts. The holder of a token that has ended knew its secret: they are told no
+# What somebody gets who tries texts. The holder of a token or a secret that has ended knew it: they are told no
 # more than others, but aren't counted, so that the operator sees the true reason however often they come.
 GUESSES = frozenset({Reason.MALFORMED, Reason.UNKNOWN, Reason.WRONG_SECRET, Reason.WRONG_KIND})
 
@@ -112,6 +113,7 @@ class _Stored(NamedTuple):
     previous_digest: str
     previous_pepper: int
     previous_valid_until: datetime.datetime | None
+    ended_digests: list[list[Any]]
     allowed_cidrs: list[str]
     expires_at: datetime.datetime | None
     is_enabled: bool
@@ -177,13 +179,16 @@ def authenticate(
 ) -> Principal:
     """The API token's principal, which holds `permission` if one is named; raises `Refused`.
 
-    One query, and at most once a minute one write. A lacking permission is audited.
+    One query, and at most once a minute one write, or two while the overlap of a rotation runs. A lacking permission is audited.
     """
     token = credential(header, kind=secret.Kind.API, address=address)
     row = _stored(token.public_id)
     now = clock.now()
-    reason = _fault(row, token, now)
+    reason, is_previous = _fault(row, token, now)
     if reason is not None or row is None:
+        if reason is Reason.ENDED_SECRET and row is not None:
+            holder = Principal("token", str(row.pk), row.name, frozenset(), address)
+            refusals.note(holder, why=reason.value)
         raise bad_token(
             reason or Reason.UNKNOWN, address=address, token_name=row.name if row is not None else ""
         )
@@ -191,8 +196,18 @@ def authenticate(
     if row.allowed_cidrs and not is_within(address, row.allowed_cidrs):
         refusals.note(principal, why=Reason.ADDRESS.value)
         raise Refused(Reason.ADDRESS, token_name=row.name)
+    agent = CONTROLS.sub("?", user_agent)[:200]
+    if row.previous_valid_until is not None and now < row.previous_valid_until:
+        uses.note(
+            row.pk,
+            overlap_ends_at=row.previous_valid_until,
+            is_previous=is_previous,
+            address=address,
+            user_agent=agent,
+            now=now,
+        )
     if row.last_used_at is None or now - row.last_used_at >= LAST_USED_EVERY:
-        _write_last_used(row, now, address, user_agent)
+        _write_last_used(row, now, address, agent)
     if permission is not None:
         require(principal, permission)
     return principal
@@ -216,25 +231,37 @@ def is_within(address: str, cidrs: list[str]) -> bool:
     return any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
 
 
-def _fault(row: _Stored | None, token: secret.TokenText, now: datetime.datetime) -> Reason | None:
-    """What is wrong with the token. The same work for every outcome, so that the time taken tells nothing."""
+def _fault(
+    row: _Stored | None, token: secret.TokenText, now: datetime.datetime
+) -> tuple[Reason | None, bool]:
+    """What is wrong with the token, and whether its secret is one from before the last rotation.
+
+    The same work for every outcome, so that the time taken tells nothing.
+    """
     is_current = secret.matches(token, secret.Digest(row.digest, row.pepper) if row else None)
     is_previous = secret.matches(
         token,
         secret.Digest(row.previous_digest, row.previous_pepper) if row and row.previous_digest else None,
     )
+    ended = [secret.Digest(*each) for each in row.ended_digests] if row else []
+    known = [
+        secret.matches(token, each) for each in (*ended, *[None] * secret.MOST_ENDED)[: secret.MOST_ENDED]
+    ]
     if row is None:
-        return Reason.UNKNOWN
+        return Reason.UNKNOWN, False
+    is_old = is_previous or any(known)
     is_overlapping = row.previous_valid_until is not None and now < row.previous_valid_until
-    if not is_current and not (is_previous and is_overlapping):
-        return Reason.WRONG_SECRET
+    if not (is_current or is_old):
+        return Reason.WRONG_SECRET, False
     if row.revoked_at is not None:
-        return Reason.REVOKED
+        return Reason.REVOKED, is_old
+    if not is_current and not (is_previous and is_overlapping):
+        return Reason.ENDED_SECRET, True
     if not row.is_enabled:
-        return Reason.DISABLED
+        return Reason.DISABLED, is_old
     if row.expires_at is not None and row.expires_at <= now:
-        return Reason.EXPIRED
-    return None
+        return Reason.EXPIRED, is_old
+    return None, not is_current
 
 
 def _write_last_used(row: _Stored, now: datetime.datetime, address: str, user_agent: str) -> None:
@@ -243,7 +270,7 @@ def _write_last_used(row: _Stored, now: datetime.datetime, address: str, user_ag
         ApiToken.objects.filter(pk=row.pk, last_used_at=row.last_used_at).update(
             last_used_at=now,
             last_used_address=address[:64],
-            last_used_user_agent=CONTROLS.sub("?", user_agent)[:200],
+            last_used_user_agent=user_agent,
         )
     except DatabaseError as error:
         # A full disk, a busy or a read-only database must not take a read away.

@@ -60,6 +60,8 @@ class ApiToken(models.Model):
     previous_digest = models.CharField(max_length=64, blank=True, editable=False)
     previous_pepper = models.PositiveSmallIntegerField(default=0, editable=False)
     previous_valid_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # [digest, pepper] of the secrets before that one, the newest first: who still comes with them is no guesser.
+    ended_digests = models.JSONField(default=list, editable=False)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="tokens")
     allowed_cidrs = models.JSONField(default=list, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -87,6 +89,10 @@ class ApiToken(models.Model):
         """Its page in Settings."""
         return f"/settings/tokens/{self.pk}/"
 
+    def is_overlapping_at(self, now: datetime.datetime) -> bool:
+        """Whether two secrets work at that moment."""
+        return self.previous_valid_until is not None and now < self.previous_valid_until
+
     @property
     def prefix(self) -> str:
         """How the token's text begins: enough to tell tokens apart, useless for getting in."""
@@ -99,3 +105,24 @@ class ApiToken(models.Model):
         if self.expires_at is not None and self.expires_at <= now:
             return TokenState.EXPIRED
         return TokenState.ACTIVE if self.is_enabled else TokenState.DISABLED
+
+
+class SecretUse(models.Model):
+    """Who came with which of a token's secrets since its last rotation; written while the old one works."""
+
+    token = models.ForeignKey(ApiToken, on_delete=models.CASCADE, related_name="secret_uses")
+    is_previous = models.BooleanField()
+    address = models.CharField(max_length=64)
+    user_agent = models.CharField(max_length=200, blank=True)
+    last_used_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-is_previous", "-last_used_at")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["token", "is_previous", "address", "user_agent"], name="secret_use_is_one_row"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.token_id} {self.address}"

@@ -15,6 +15,7 @@ from enum import StrEnum
 from django.conf import settings
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+MOST_ENDED = 4  # secrets of a token, older than the previous one, that are still told from guesses
 ID_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH = 12, 40, 6
 SHAPE = re.compile(r"(dm[tea])_([0-9A-Za-z]{12})_([0-9A-Za-z]{40})_([0-9A-Za-z]{6})\Z", re.ASCII)
 

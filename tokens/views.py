@@ -91,7 +91,8 @@ def token_detail(request: HttpRequest, id: int) -> HttpResponse:
         "token": token,
         "state": token.state_at(now).value,
         "permissions": _described(token.role),
-        "is_overlapping": token.previous_valid_until is not None and now < token.previous_valid_until,
+        "is_overlapping": token.is_overlapping_at(now),
+        "uses": token.secret_uses.all(),
         "may_read_audit": _principal(request).has(Permission.AUDIT_READ),
     }
     return render(request, "tokens/token_detail.html", context)

@@ -24,6 +24,8 @@ from tokens.services.roles import add_role, role_with_exactly
 MAX_CIDRS = 64
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
 # The furthest expiry: some way before the last moment that a datetime can hold in every time zone.
+# Rotations that come so close after one another are the same one, asked for twice.
+AT_ONCE = datetime.timedelta(seconds=1)
 LAST_MOMENT = datetime.datetime(9999, 12, 30, tzinfo=datetime.UTC)
 
 
@@ -114,12 +116,18 @@ def change_token(*, principal: Principal, token_id: int, **changes: Unpack[Token
 
 @service
 def rotate_token(
-    *, principal: Principal, token_id: int, overlap_seconds: object = 0, seen_digest: str | None = None
+    *,
+    principal: Principal,
+    token_id: int,
+    overlap_seconds: object = 0,
+    seen_digest: str | None = None,
+    asked_at: datetime.datetime | None = None,
 ) -> Issued:
     """Give the token a new secret; the old one stays valid for `overlap_seconds` more (30 days at most).
 
     Raises `Conflict` while the overlap of an earlier rotation runs, and where the secret is no longer the one
-    whose digest the caller saw: of two rotations at once, one is done.
+    whose digest the caller saw, or was made anew after `asked_at` or a moment before: of several rotations at once, one
+    is done.
     """
     overlap = clean_overlap("overlap_seconds", overlap_seconds)
     token = _locked(token_id)
@@ -133,13 +141,17 @@ def rotate_token(
             "The token was rotated already, and its old secret is valid until"
             f" {token.previous_valid_until.isoformat(timespec='seconds')}."
         )
-    if seen_digest is not None and seen_digest != token.digest:
+    is_late = asked_at and token.rotated_at and token.rotated_at > asked_at - AT_ONCE
+    if is_late or (seen_digest is not None and seen_digest != token.digest):
         raise Conflict("The token was rotated in the meantime.")
     text = secret.renewed(secret.Kind.API, token.public_id)
     digest = secret.digest(text)
-    token.previous_digest = token.digest if overlap else ""
-    token.previous_pepper = token.pepper if overlap else 0
+    if token.previous_digest:
+        ended = [[token.previous_digest, token.previous_pepper], *token.ended_digests]
+        token.ended_digests = ended[: secret.MOST_ENDED]
+    token.previous_digest, token.previous_pepper = token.digest, token.pepper
     token.previous_valid_until = now + datetime.timedelta(seconds=overlap) if overlap else None
+    token.secret_uses.all().delete()
     token.digest, token.pepper, token.rotated_at = digest.value, digest.pepper, now
     token.save()
     _record(principal, Action.TOKEN_ROTATED, token, {"overlap_seconds": overlap})
@@ -152,7 +164,7 @@ def revoke_token(*, principal: Principal, token_id: int) -> ApiToken:
     token = _locked(token_id)
     if token.revoked_at is None:
         token.revoked_at = clock.now()
-        token.previous_digest, token.previous_pepper, token.previous_valid_until = "", 0, None
+        token.previous_valid_until = None
         token.save()
         _record(principal, Action.TOKEN_REVOKED, token, {})
     return token
