@@ -446,4 +446,12 @@ def _read_or_make_secret(path: Path) -> str:
             pass
         finally:
             os.unlink(temporary)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise EnvironmentVariableError(
+            str(path),
+            None,
+            f"to be readable by its owner alone, but its mode is {mode:04o}: whoever could read it knows the secret."
+            f" If nobody did, chmod 600 {path}",
+        )
     return path.read_text(encoding="ascii").strip()

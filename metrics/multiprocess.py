@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ _ENDED = "dockmesh-ended.json"
 
 # [metric name, type, help, [[sample name, labels, value], …]]
 _Entry = tuple[str, str, str, list[tuple[str, dict[str, str], float]]]
+
+_OWN = re.compile(r"dockmesh-[0-9]{1,10}-[0-9]{1,20}\.json")
 
 
 def is_on() -> bool:
@@ -86,7 +89,7 @@ def _others(folder: Path) -> Iterator[Sequence[_Entry]]:
     if ended:
         yield ended["metrics"]
     folded = set(ended["folded"]) if ended else set()
-    for path in sorted(folder.glob("dockmesh-*-*.json")):
+    for path in _files(folder):
         if path.name in folded or path.name == _own_name():
             continue
         content = _read(path)
@@ -95,11 +98,18 @@ def _others(folder: Path) -> Iterator[Sequence[_Entry]]:
             yield [entry for entry in content["metrics"] if is_alive or entry[1] in _CUMULATIVE]
 
 
+def _files(folder: Path) -> list[Path]:
+    """The processes' own files; what else lies there, under a name like theirs, is somebody else's."""
+    return sorted(
+        path for path in folder.glob("dockmesh-*.json") if _OWN.fullmatch(path.name) and path.is_file()
+    )
+
+
 def _fold_ended(folder: Path) -> None:
     """Add the files of ended processes to the one file that stands for all of them."""
     with _locked(folder):
         known = _read(folder / _ENDED) or {"folded": [], "metrics": []}
-        ended = [path for path in sorted(folder.glob("dockmesh-*-*.json")) if not _is_alive(path)]
+        ended = [path for path in _files(folder) if not _is_alive(path)]
         fresh = [path for path in ended if path.name not in known["folded"]]
         if fresh:
             contents = [content["metrics"] for path in fresh if (content := _read(path))]
@@ -165,7 +175,7 @@ def _own_name() -> str:
 
 def _is_alive(path: Path) -> bool:
     _, pid, started = path.stem.split("-")
-    return pid.isdigit() and _started(int(pid)) == started
+    return _started(int(pid)) == started
 
 
 def _started(pid: int) -> str:

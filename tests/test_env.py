@@ -233,3 +233,21 @@ def test_a_folder_that_can_be_written_but_not_made_private_is_fine(
 
     monkeypatch.setattr(Path, "chmod", refuse)
     assert read(tmp_path).data_dir == tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", ["secret_key", "token_pepper"])
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_our_own_secrets_that_others_can_read_are_refused(tmp_path: Path, name: str, mode: int) -> None:
+    read(tmp_path)
+    (tmp_path / "data" / name).chmod(mode)
+    with pytest.raises(env.EnvironmentVariableError, match=f"chmod 600 .*{name}"):
+        read(tmp_path)
+    (tmp_path / "data" / name).chmod(0o600)
+    read(tmp_path)
+
+
+def test_a_secret_of_the_operators_own_may_have_any_mode(tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.write_text("x" * 40)
+    mounted.chmod(0o444)
+    assert read(tmp_path, DOCKMESH_SECRET_KEY_FILE=str(mounted)).secret_key == "x" * 40

@@ -1,7 +1,7 @@
 """Tokens, roles and users in Django admin: the same forms, permissions and services as the Settings pages."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from dockmesh.core import clock
+from dockmesh.core.admin import OwnFiltersOnly
 from dockmesh.core.errors import DomainError
 from dockmesh.core.forms import add_refusal
 from tokens import services
@@ -26,16 +27,11 @@ from tokens.principals import Principal, principal_of
 from tokens.user_forms import NewUserForm, RoleForm
 from tokens.views import make_token
 
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
-
 # What users may do comes from their role; Django's groups would be a second, unseen way.
 admin.site.unregister(Group)
 
 
-class ServiceAdmin(ModelAdmin):
+class ServiceAdmin(OwnFiltersOnly):
     """Lists as Django admin does; adds, changes and deletes through the room's services only."""
 
     permission: Permission

@@ -11,7 +11,10 @@ class Permission(StrEnum):
     DISCOVERY_READ = "discovery.read"
     FLEET_READ = "fleet.read"
     FLEET_MANAGE = "fleet.manage"
+    STACKS_READ = "stacks.read"
     STACKS_DEPLOY = "stacks.deploy"
+    CONTAINERS_OPERATE = "containers.operate"
+    CONTAINERS_LOGS = "containers.logs"
     BACKUPS_MANAGE = "backups.manage"
     ALERTS_MANAGE = "alerts.manage"
     AUDIT_READ = "audit.read"
@@ -25,7 +28,10 @@ DESCRIPTIONS: dict[Permission, str] = {
     Permission.DISCOVERY_READ: "Read the list of exporters for Prometheus's service discovery.",
     Permission.FLEET_READ: "See hosts, stacks, containers, deploys, backups and alerts.",
     Permission.FLEET_MANAGE: "Add, rename, label and remove hosts.",
-    Permission.STACKS_DEPLOY: "Create, change, deploy, stop and remove stacks.",
+    Permission.STACKS_READ: "Read Compose files and the output of deploys, which may hold secrets.",
+    Permission.STACKS_DEPLOY: "Create, change, read, deploy, stop and remove stacks: root on the hosts, by what a Compose file mounts.",
+    Permission.CONTAINERS_OPERATE: "Reserved for starting, stopping and killing single containers; opens nothing yet.",
+    Permission.CONTAINERS_LOGS: "Reserved for reading the containers' logs; opens nothing yet.",
     Permission.BACKUPS_MANAGE: "Create, change, run and restore backups: root on the hosts, by commands and restores.",
     Permission.ALERTS_MANAGE: "Create, change and mute alert rules.",
     Permission.AUDIT_READ: "Read the audit log.",
@@ -42,7 +48,10 @@ BUILT_IN_ROLES: dict[str, frozenset[Permission]] = {
         {
             Permission.FLEET_READ,
             Permission.FLEET_MANAGE,
+            Permission.STACKS_READ,
             Permission.STACKS_DEPLOY,
+            Permission.CONTAINERS_OPERATE,
+            Permission.CONTAINERS_LOGS,
             Permission.BACKUPS_MANAGE,
             Permission.ALERTS_MANAGE,
             Permission.METRICS_READ,

@@ -3,12 +3,15 @@
 A line is a JSON object: `at`, `sequence`, `entry_hash`, `signature`. `verifyaudit --checkpoints FILE` compares.
 """
 
+import base64
+import http.client
 import json
 import logging
 import os
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from django.conf import settings
 
@@ -42,11 +45,29 @@ def send() -> None:
             _append(target, line)
         else:
             _post(target, line)
-    except (OSError, urllib.error.URLError) as error:
-        # It is tried again at the next turn, with whatever the head is then.
-        logger.error("the audit checkpoint could not be sent: %s", error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # It is tried again at the next turn, with whatever the head is then. What libraries say may hold the address,
+        # and that a password.
+        what = error.strerror if isinstance(error, OSError) else None
+        status = f" {error.code}" if isinstance(error, urllib.error.HTTPError) else ""
+        reason = what or (str(error.reason) if isinstance(error, urllib.error.URLError) else "")
+        logger.error(
+            "the audit checkpoint could not be sent: %s%s %s",
+            type(error).__name__,
+            status,
+            _without_secrets(reason),
+        )
         raise schedule.Failed from None
     _sent = head.sequence
+
+
+def _without_secrets(text: str) -> str:
+    """The text without any part of the sink's address that may be a secret."""
+    parts = urlsplit(settings.DOCKMESH_AUDIT_CHECKPOINT_SINK)
+    for secret in (parts.username, parts.password, parts.query, parts.path):
+        if secret:
+            text = text.replace(secret, "***").replace(unquote(secret), "***")
+    return text[:200]
 
 
 def _append(path: str, line: str) -> None:
@@ -64,8 +85,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _post(url: str, line: str) -> None:
+    parts = urlsplit(url)
+    headers = {"Content-Type": "application/json"}
+    if parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     request = urllib.request.Request(  # noqa: S310  (env.py takes http and https only)
-        url, data=line.encode(), headers={"Content-Type": "application/json"}, method="POST"
+        url, data=line.encode(), headers=headers, method="POST"
     )
     with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_SECONDS):
         pass

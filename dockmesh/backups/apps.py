@@ -25,6 +25,7 @@ class BackupsConfig(AppConfig):
                 prepare=reports.prepare,
             )
         schedule.register(name="backups.start_due", every_seconds=5, run=services.start_due)
+        schedule.register(name="backups.schedules", every_seconds=60, run=services.look_at_schedules)
         schedule.register(name="backups.make_dumps", every_seconds=2, run=reports.make_dumps)
         schedule.register(name="backups.close_lost", every_seconds=15, run=reports.close_lost)
         schedule.register(name="backups.sweep_dumps", every_seconds=15, run=reports.sweep_dumps)

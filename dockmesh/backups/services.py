@@ -3,6 +3,7 @@
 The order of locks is the fleet's: the host's pulse first, then the job, its runs, then the audit log's head.
 """
 
+import contextlib
 import datetime
 import hashlib
 import re
@@ -37,6 +38,8 @@ BESIDE = [Kind.SNAPSHOTS, Kind.UNLOCK]
 
 KEEPS = ("keep_last", "keep_daily", "keep_weekly", "keep_monthly")
 MOST_KEPT = 1000
+# How much later than its schedule says a job may be due: what can't be started is tried again in an hour.
+LATE = datetime.timedelta(hours=1)
 LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 60, 24 * 3600
 MAX_VOLUMES = 50
 MAX_PATHS = 20
@@ -279,12 +282,31 @@ def _note_no_start(job_id: int, reason: str) -> None:
         timeout_seconds=job.timeout_seconds,
     )
     BackupJob.objects.filter(pk=job_id).update(
-        next_run_at=now + datetime.timedelta(hours=1),
+        next_run_at=now + LATE,
         last_status=Status.FAILURE,
         last_attempt_at=now,
         failure_count=F("failure_count") + 1,
     )
     _record(SYSTEM, Action.BACKUP_FAILED, job, {"host": job.host.name, "kind": Kind.BACKUP, "error": reason})
+
+
+def look_at_schedules() -> None:
+    """The scheduler's job: no job waits for a moment that was named while the clock was far ahead."""
+    now = clock.now()
+    waiting = BackupJob.objects.filter(is_enabled=True, next_run_at__gt=now + LATE).exclude(schedule="")
+    schedule.one_by_one(list(waiting), _bring_forward, what="The schedule of the backup job")
+
+
+def _bring_forward(found: BackupJob) -> None:
+    with contextlib.suppress(InvalidInput, NotFound):  # by its time zone; its next start says so
+        named = next_of_job(found, clock.now())
+        if named is None or found.next_run_at is None or found.next_run_at <= named + LATE:
+            return
+        with transaction.atomic():
+            job = _locked(found.pk)
+            if job.is_enabled and job.next_run_at == found.next_run_at:
+                job.next_run_at = next_of_job(job, clock.now())
+                job.save(update_fields=["next_run_at"])
 
 
 @transaction.atomic

@@ -100,7 +100,7 @@ class StackView(APIView):
 
     @extend_schema(operation_id="stacks_read", responses=StackDetailSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """One stack with the names in its env file and, for whoever may deploy, its Compose files."""
+        """One stack with the names in its env file and, for whoever has `stacks.read`, its Compose files."""
         return _stack(request, pk)
 
     @extend_schema(
@@ -227,7 +227,10 @@ class StackValidateView(APIView):
 class StackSurveyView(APIView):
     """What a discovered stack is made of, read on its host."""
 
-    required_permission = {"GET": Permission.STACKS_DEPLOY, "POST": Permission.STACKS_DEPLOY}
+    required_permission = {
+        "GET": (Permission.STACKS_READ, Permission.STACKS_DEPLOY),
+        "POST": Permission.STACKS_DEPLOY,
+    }
 
     @extend_schema(operation_id="stacks_survey_read", responses=SurveySerializer)
     def get(self, request: Request, pk: int) -> Response:
@@ -321,13 +324,13 @@ class DeployView(APIView):
 
     @extend_schema(operation_id="deploys_read", responses=DeployDetailSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """One deploy with its output so far and, for whoever may deploy, the Compose files as deployed."""
+        """One deploy; for whoever has `stacks.read` with its output so far and the Compose files as deployed."""
         deploy = Deploy.objects.filter(pk=pk).first()
         if deploy is None:
             raise NotFound("There is no such deploy.")
         data = DeployDetailSerializer(deploy).data
         if not _may_read_files(request):
-            data |= {"compose_file": None, "override_files": None, "diff": None}
+            data |= {"compose_file": None, "override_files": None, "diff": None, "output": None}
         return Response(data)
 
 
@@ -363,9 +366,8 @@ class DeployCancelView(APIView):
 
 
 def _may_read_files(request: Request) -> bool:
-    """Compose files may hold secrets."""
-    principal = principal_of(request)
-    return principal is not None and principal.has(Permission.STACKS_DEPLOY)
+    """Compose files and outputs may hold secrets."""
+    return selectors.may_read(principal_of(request))
 
 
 def _stack(request: Request, pk: int, code: int = status.HTTP_200_OK, location: str = "") -> Response:

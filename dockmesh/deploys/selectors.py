@@ -12,6 +12,8 @@ from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Stack
 from dockmesh.fleet.states import StackState
+from tokens.permissions import Permission
+from tokens.principals import Principal
 
 # What a list of deploys doesn't show.
 LARGE = (
@@ -102,4 +104,11 @@ def detailed(stack_id: int) -> StackView | None:
         override_files=files.override_files,
         project_directory=files.project_directory,
         auto_rollback=files.auto_rollback,
+    )
+
+
+def may_read(principal: Principal | None) -> bool:
+    """Whether Compose files and outputs are shown: who may change them has them anyway."""
+    return principal is not None and (
+        principal.has(Permission.STACKS_READ) or principal.has(Permission.STACKS_DEPLOY)
     )

@@ -231,9 +231,10 @@ class DeploySerializer(serializers.ModelSerializer[Deploy]):
 class DeployDetailSerializer(DeploySerializer):
     """A deploy with its output, the Compose files as deployed, and what the agent says of it.
 
-    The files and their difference are null for who may not deploy.
+    The output, the files and their difference are null without `stacks.read` or `stacks.deploy`.
     """
 
+    output = serializers.CharField(allow_null=True)
     compose_file = serializers.CharField(allow_null=True)
     override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
     removes = RemovalSerializer(many=True, help_text="What it removed, or would remove.")

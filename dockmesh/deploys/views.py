@@ -85,7 +85,7 @@ def stacks(request: HttpRequest) -> HttpResponse:
 def stack(request: HttpRequest, pk: int) -> HttpResponse:
     """One stack: its containers, its deploys, what can be done. `?part=live` refreshes itself."""
     view = _view(pk)
-    if not _may_deploy(request):
+    if not selectors.may_read(principal_of(request)):
         view = view.without_files()
     context = {
         "view": view,
@@ -345,7 +345,7 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
         "env_names": names_in(found.env_file_sealed),
         "pulse": found.stack.host.pulse if found.stack else None,
-        "may_read_files": _may_deploy(request),
+        "may_read_files": selectors.may_read(principal_of(request)),
         "may_deploy": _may_deploy(request) and found.stack_id is not None,
         "may_roll_back": _may_deploy(request)
         and found.stack_id is not None

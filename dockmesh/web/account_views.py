@@ -119,8 +119,11 @@ def password(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def setup(request: HttpRequest, code: str) -> HttpResponse:
     """The one-time link at which the first administrator is made."""
-    if not services.is_setup_code(code):
-        raise Http404
+    try:
+        if not services.is_setup_code(code):
+            raise Http404
+    except services.Ended:
+        return render(request, "web/setup_ended.html", status=410)
     form = SetupForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data

@@ -21,10 +21,10 @@ class SignInThrottle(models.Model):
 
 
 class SetupCode(models.Model):
-    """The digest of the one-time set-up link's code: one row at most."""
+    """From `nonce` and the secret key the code of the one-time set-up link is made: one row at most."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    digest = models.CharField(max_length=64)
+    nonce = models.CharField(max_length=64)
     created_at = models.DateTimeField()
 
     class Meta:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import hmac
 import secrets
 
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 
@@ -16,34 +19,61 @@ from dockmesh.web.models import SetupCode
 from tokens.models import User
 from tokens.services import create_first_administrator, has_administrator
 
+SETUP_LINK_LASTS = datetime.timedelta(hours=1)
+
+
+class Ended(Exception):
+    """The set-up link was a true one, but its hour is over."""
+
 
 def address_of(request: HttpRequest) -> str:
     """The client's address."""
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
-def _digest(code: str) -> str:
-    return hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+def _code(row: SetupCode) -> str:
+    """The same on every replica; who has the database alone can't make it."""
+    message = f"dockmesh set-up link 1\n{row.nonce}".encode()
+    return hmac.digest(settings.SECRET_KEY.encode(), message, hashlib.sha256).hex()
 
 
 @transaction.atomic
 def setup_link(base_url: str) -> str | None:
-    """A new one-time link at which the first administrator is made; None once there is one.
+    """The one-time link at which the first administrator is made, good for an hour from now; None once there is one.
 
-    A link made earlier stops working. Only a digest of the code is stored.
+    A link that is still good stays the same, whichever replica asks. Of its code nothing is stored.
     """
     if has_administrator():
         SetupCode.objects.all().delete()
         return None
-    code = secrets.token_urlsafe(24)
-    SetupCode.objects.update_or_create(pk=1, defaults={"digest": _digest(code), "created_at": clock.now()})
-    return f"{base_url.rstrip('/')}/setup/{code}/"
+    row = SetupCode.objects.select_for_update().filter(pk=1).first()
+    if row is None:
+        row = SetupCode(pk=1)
+    if not row.nonce or _has_ended(row):
+        row.nonce = secrets.token_hex(32)
+    row.created_at = clock.now()
+    row.save()
+    return f"{base_url.rstrip('/')}/setup/{_code(row)}/"
+
+
+def _has_ended(row: SetupCode) -> bool:
+    return clock.now() - row.created_at >= SETUP_LINK_LASTS
+
+
+def _is_code_of(row: SetupCode | None, code: str) -> bool:
+    return row is not None and secrets.compare_digest(
+        _code(row).encode(), code.encode("utf-8", "surrogatepass")
+    )
 
 
 def is_setup_code(code: str) -> bool:
-    """Whether this code still makes the first administrator."""
+    """Whether this code makes the first administrator; `Ended` where it is that of a link whose hour is over."""
     row = SetupCode.objects.filter(pk=1).first()
-    return row is not None and secrets.compare_digest(row.digest, _digest(code)) and not has_administrator()
+    if row is None or not _is_code_of(row, code) or has_administrator():
+        return False
+    if _has_ended(row):
+        raise Ended
+    return True
 
 
 @transaction.atomic
@@ -53,7 +83,7 @@ def set_up(*, code: str, username: str, password: str, address: str) -> User:
     Raises `NotFound` for a code that does not count, `Conflict` where there is an administrator already.
     """
     row = SetupCode.objects.select_for_update().filter(pk=1).first()
-    if row is None or not secrets.compare_digest(row.digest, _digest(code)):
+    if row is None or not _is_code_of(row, code) or _has_ended(row):
         raise NotFound("This set-up link is not valid.")
     if has_administrator():
         raise Conflict("There is an administrator already.")

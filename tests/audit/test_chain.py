@@ -354,6 +354,20 @@ def test_checkpoints_reach_a_webhook_and_a_failing_one_is_tried_again(
     assert [body["sequence"] for body in received] == [2, 2]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "[::1]:9"])
+def test_the_password_of_a_sink_that_fails_is_not_logged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    settings.DOCKMESH_AUDIT_CHECKPOINT_SINK = f"http://ann:hunter2%21@{address}/hook-of-mine?key=abcdef"
+    monkeypatch.setattr(sink, "_sent", 0)
+    write(1)
+    with pytest.raises(Failed):
+        sink.send()
+    assert "could not be sent" in caplog.text
+    for secret in ("hunter2", "ann:", "hook-of-mine", "abcdef"):
+        assert secret not in caplog.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_hundred_parallel_mutations_keep_the_chain_right() -> None:
     def act(number: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from dockmesh.audit.models import AuditEntry
+from dockmesh.core import clock
 from dockmesh.web.models import SetupCode
 from dockmesh.web.services import setup_link
 from tokens.models import Role, User
@@ -42,10 +46,29 @@ def test_the_link_makes_the_first_administrator_signs_in_and_then_is_gone(client
     assert setup_link("http://x") is None
 
 
-def test_a_new_start_ends_the_link_before_it(client: Client) -> None:
-    old, new = path_of_new_link(), path_of_new_link()
+def test_the_start_of_a_second_replica_leaves_the_link_as_it_is(client: Client) -> None:
+    first, second = path_of_new_link(), path_of_new_link()
+    assert first == second
+    assert client.get(first).status_code == 200
+
+
+def test_a_link_ends_after_an_hour_and_says_how_to_get_another(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = clock.now()
+    old = path_of_new_link()
+    monkeypatch.setattr(clock, "now", lambda: start + datetime.timedelta(minutes=61))
+    for answer in (client.get(old), client.post(old, GOOD)):
+        assert answer.status_code == 410
+        assert "manage.py setuplink" in answer.content.decode()
+    assert not User.objects.exists()
+    call_command("setuplink")
+    new = capsys.readouterr().out.strip()
+    assert new != old
     assert client.get(old).status_code == 404
-    assert client.get(new).status_code == 200
+    assert client.post(new, GOOD).status_code == 302
+    with pytest.raises(CommandError, match="already"):
+        call_command("setuplink")
 
 
 def test_a_wrong_code_looks_like_any_missing_page(client: Client) -> None:
@@ -55,7 +78,7 @@ def test_a_wrong_code_looks_like_any_missing_page(client: Client) -> None:
     )
 
 
-def test_only_a_digest_of_the_code_is_stored() -> None:
+def test_the_code_is_not_stored() -> None:
     code = path_of_new_link().split("/")[2]
     assert code not in str(SetupCode.objects.values_list())
 

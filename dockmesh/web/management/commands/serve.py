@@ -71,7 +71,9 @@ class Command(BaseCommand):
             self.stdout.write(f"dockmesh {__version__} listens on {url}/")
         if path:
             for url in [settings.DOCKMESH_BASE_URL] if settings.DOCKMESH_BASE_URL else urls:
-                self.stdout.write(f"Make the first administrator (this link works once): {url}{path}")
+                self.stdout.write(
+                    f"Make the first administrator (this link works once, and for an hour): {url}{path}"
+                )
         self.stdout.flush()
         application = get_wsgi_application()
         _ = get_resolver().url_patterns  # import every view before forking
