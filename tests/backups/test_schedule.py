@@ -4,8 +4,13 @@ import datetime
 
 import pytest
 
+from dockmesh.backups import services
+from dockmesh.backups.models import BackupJob
 from dockmesh.backups.schedule import clean_schedule, clean_time_zone, next_after, next_of, preview
+from dockmesh.core import clock
 from dockmesh.core.errors import InvalidInput
+from tests.deploys.conftest import ANN
+from tests.fleet.factories import make_host
 
 
 def at(text: str) -> datetime.datetime:
@@ -86,3 +91,25 @@ def test_a_name_is_a_schedule_and_jitter_skips_nothing() -> None:
     ] == [(13 + n) % 24 for n in range(30)]
     assert len({(moment.minute, moment.second) for moment in moments[1:]}) > 20
     assert all(moment.minute <= 30 for moment in moments[1:])
+
+
+@pytest.mark.django_db
+def test_a_clock_that_was_wrong_once_leaves_no_job_waiting_for_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
+    monkeypatch.setattr(clock, "now", lambda: now)
+    host = make_host("alpha")[0]
+    values = {"source_kind": "volumes", "stack_name": "shop", "volumes": ["rows"]}
+    for name, schedule in (("nightly", "0 3 * * *"), ("yearly", "@yearly"), ("gone", "0 3 * * *")):
+        services.create_job(actor=ANN, host_id=host.pk, name=name, schedule=schedule, **values)
+    jobs = BackupJob.objects
+    jobs.filter(name="nightly").update(next_run_at=datetime.datetime(2028, 3, 1, 3, tzinfo=datetime.UTC))
+    jobs.filter(name="gone").update(
+        next_run_at=datetime.datetime(2028, 3, 1, 3, tzinfo=datetime.UTC), time_zone="Nowhere/Gone"
+    )
+    services.look_at_schedules()
+    found = {name: f"{at:%Y-%m-%d %H}" for name, at in jobs.values_list("name", "next_run_at")}
+    assert found == {"nightly": "2026-11-23 03", "yearly": "2027-01-01 00", "gone": "2028-03-01 03"}
+    # What could not be started is tried again within the hour, also of a job that is due less often.
+    jobs.filter(name="nightly").update(next_run_at=now + datetime.timedelta(hours=1))
+    services.look_at_schedules()
+    assert jobs.get(name="nightly").next_run_at == now + datetime.timedelta(hours=1)

@@ -132,3 +132,13 @@ def test_prometheus_client_keeps_its_values_in_the_process(tmp_path):
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.stdout.split() == ["MutexValue", str(tmp_path / "multi")]
+
+
+def test_foreign_names_are_neither_read_nor_removed(folder):
+    names = ("dockmesh-1-2-3.json", "dockmesh-a-b.json", "dockmesh-\u00b2-1.json", "dockmesh--1.json", "x.db")
+    for name in names:
+        (folder / name).write_text('{"metrics": [["evil", "counter", "", [["evil_total", {}, 1]]]]}')
+    (folder / "dockmesh-12-34.json").mkdir()
+    multiprocess.write_own()
+    assert "evil" not in {metric.name for metric in summed()}
+    assert all((folder / name).exists() for name in names)
