@@ -6,6 +6,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
 
+from dockmesh.core.api import StrictSerializer
 from dockmesh.core.problems import CONTENT_TYPE
 from tokens.authentication import required_permissions
 
@@ -53,6 +54,12 @@ class Schema(AutoSchema):
         needed = " or ".join(f"`{each.value}`" for each in required_permissions(self.view, self.method))
         text = super().get_description()
         return f"{text}\n\nNeeds the permission {needed}." if needed else text
+
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
+        shape: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if isinstance(serializer, StrictSerializer):
+            shape["additionalProperties"] = False
+        return shape
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         answers: dict[str, Any] = super()._get_response_bodies(direction)
