@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dockmesh.agent import VERSION, compose, config, restic
 from dockmesh.agent.backup import OPTIONS, Backups
@@ -111,18 +111,16 @@ def _work(
 
 def _abilities(
     settings: Settings, state: StateDir, credential: Credential
-) -> tuple[dict[str, Executor], AgentInfo]:
-    """What this agent can carry out, and how it says so in its heartbeats."""
+) -> tuple[dict[str, Executor], Callable[[], AgentInfo]]:
+    """What this agent can carry out, and what it says of that in its next heartbeat."""
     executors: dict[str, Executor] = {}
     if settings.is_monitor_only:
-        return executors, AgentInfo(is_monitor_only=True)
-    found, restic_version = compose.find(), restic.version()
+        return executors, lambda: AgentInfo(is_monitor_only=True)
+    lookout, restic_version = compose.Lookout(), restic.version()
     stacks = state.path / "stacks"
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
     executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)
-    if found.compose is None:
-        log.warning("%s: this agent takes no deploys", found.error)
     if settings.repositories and not restic_version:
         log.warning("restic is not installed: this agent makes no backups")
     elif settings.repositories:
@@ -135,21 +133,25 @@ def _abilities(
         )
         backups.tidy_up()
         executors |= backups.executors()
-    is_able = {
-        "deploy": found.compose is not None,
-        "preview": found.compose is not None,
-        "survey": True,
-        "cancel": True,
-        "backup": "backup" in executors,
-        OPTIONS: "backup" in executors,
-    }
-    capabilities = tuple(kind for kind, is_it in is_able.items() if is_it)
-    return executors, AgentInfo(
-        capabilities,
-        tuple(sorted(settings.repositories)),
-        compose_version=found.version,
-        restic_version=restic_version,
-    )
+
+    def info() -> AgentInfo:
+        found = lookout.found
+        is_able = {
+            "deploy": found.compose is not None,
+            "preview": found.compose is not None,
+            "survey": True,
+            "cancel": True,
+            "backup": "backup" in executors,
+            OPTIONS: "backup" in executors,
+        }
+        return AgentInfo(
+            tuple(kind for kind, is_it in is_able.items() if is_it),
+            tuple(sorted(settings.repositories)),
+            compose_version=found.version,
+            restic_version=restic_version,
+        )
+
+    return executors, info
 
 
 def _log_to_stderr(*, is_verbose: bool) -> None:

@@ -1,9 +1,12 @@
 """Which Compose this host has: v2, as the plugin of the Docker CLI, as a program, or as the plugin's file itself."""
 
+import logging
 import os
 import re
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,10 @@ from dockmesh.agent.commands import CommandError
 from dockmesh.agent.process import environment
 from dockmesh.agent.text import clean
 
+log = logging.getLogger("dockmesh.agent")
+
+# What was installed, updated or removed meanwhile is known after so long.
+LOOK_SECONDS = 300.0
 # v1 destroys stacks on current Engines; v2 before this lacks what deploys rely on.
 OLDEST = (2, 20)
 _ANSWER_SECONDS = 30.0
@@ -63,6 +70,32 @@ def find() -> Found:
     return Found(
         None, "", f"Compose is not installed on this host: {wanted}, as docker compose or docker-compose"
     )
+
+
+class Lookout:
+    """What the host has, looked for at the start and again now and then; says in the log when that changes."""
+
+    def __init__(self) -> None:
+        self._found = find()
+        self._looked_at = time.monotonic()
+        if self._found.error:
+            log.warning("%s: this agent takes no deploys", self._found.error)
+
+    @property
+    def found(self) -> Found:
+        """What the last look gave. Nobody waits for the next one, which begins once that is `LOOK_SECONDS` old."""
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            threading.Thread(target=self._look, name="compose-look", daemon=True).start()
+        return self._found
+
+    def _look(self) -> None:
+        found = find()
+        if found.error and found.error != self._found.error:
+            log.warning("%s: this agent takes no deploys", found.error)
+        elif self._found.error and not found.error:
+            log.info("Compose %s is there: this agent takes deploys", found.version)
+        self._found = found
 
 
 def require() -> Compose:

@@ -5,6 +5,7 @@ import random
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -61,7 +62,7 @@ class Heartbeats:
         runner: CommandRunner,
         reporter: Reporter,
         stopping: Stopping,
-        agent: AgentInfo,
+        agent: Callable[[], AgentInfo],
     ) -> None:
         self._settings = settings
         self._state = state
@@ -111,7 +112,7 @@ class Heartbeats:
                 sequence=self._sent.sequence,
                 sent_at=datetime.now(UTC),
                 rtt_seconds=round_trips,
-                agent=self._agent,
+                agent=self._agent(),
                 progress=self._runner.progress(),
                 known_digest=self._sent.known_digest,
             ),

@@ -10,6 +10,7 @@ from dockmesh.agent import compose, config, restic
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.process import Cancellation
 from dockmesh.agent.state import Credential, StateDir
+from tests.integration.api import until
 from tests.integration.versions import require_version
 
 NEW = 'echo "2.40.3"'
@@ -101,6 +102,20 @@ def test_it_is_looked_for_anew_each_time(host: Path) -> None:
     assert compose.find().compose is not None
 
 
+def test_what_is_installed_or_removed_later_is_known_after_a_while(
+    host: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    lookout = compose.Lookout()
+    program = programs(host / "bin", docker_compose=NEW) / "docker-compose"
+    assert lookout.found.compose is None  # not looked for again yet
+    monkeypatch.setattr(compose, "LOOK_SECONDS", 0.0)
+    until(lambda: lookout.found.version == "2.40.3", seconds=30, what="it is not found")
+    program.unlink()
+    until(lambda: lookout.found.compose is None, seconds=30, what="it is still there")
+    assert "Compose 2.40.3 is there: this agent takes deploys" in caplog.messages
+
+
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
 def test_the_real_ones_say_their_version(suite: str, host: Path) -> None:
     program = require_version("docker-compose", suite)
@@ -126,8 +141,9 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
     settings = config.parse(["run", "--server=http://127.0.0.1", f"--state-dir={host}/state"], {})
     credential = Credential(host_id=1, host_name="node-1", agent_token="dma_x", server=settings.server)
     state = StateDir(settings.state_dir)
-    executors, agent = agent_program._abilities(settings, state, credential)
+    executors, info = agent_program._abilities(settings, state, credential)
     state.close()
+    agent = info()
     assert "deploy" not in agent.capabilities
     assert (agent.compose_version, agent.restic_version) == ("1.29.2", "")
     wanted = "Compose 1.29.2 (docker-compose) is too old: dockmesh needs Compose 2.20 or newer"
