@@ -177,7 +177,7 @@ class PrometheusServer(_Program):
 
     `config_text` is a whole prometheus.yml; `files` are written next to it (rule files, credentials), so
     relative paths in the configuration work. `flags` are appended to the command line. A `port` is for those
-    who have to know it before.
+    who have to know it before, a `program` for those who want another release.
     """
 
     label = "prometheus"
@@ -189,8 +189,9 @@ class PrometheusServer(_Program):
         files: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
         port: int = 0,
+        program: str = "",
     ) -> None:
-        program = find_program(*PROMETHEUS_NAMES)
+        program = program or find_program(*PROMETHEUS_NAMES)
         super().__init__(port)
         self._config = self.folder / "prometheus.yml"
         for name, text in (files or {}).items():
