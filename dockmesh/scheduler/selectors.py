@@ -1,5 +1,6 @@
 """How the periodic jobs fare, and who runs them."""
 
+import datetime
 import secrets
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ def is_leader() -> bool:
     return any(holder.endswith(f":{REPLICA}") for (holder,) in _holder.rows())
 
 
+_tasks = CompiledQuery(lambda: PeriodicTask.objects.values_list("name", "last_success_at", "failures"))
+
+
 @dataclass(frozen=True)
 class TaskSample:
     """A job: when it last ran whole (Unix seconds; 0: never yet), and how many faults there ever were."""
@@ -31,11 +35,9 @@ class TaskSample:
 
 def task_samples() -> list[TaskSample]:
     """Every job that there is, in the order of their names; one query."""
-    rows = {row.name: row for row in PeriodicTask.objects.all()}
-    return [_sample(job.name, rows.get(job.name)) for job in jobs()]
+    rows = {name: (at, failures) for name, at, failures in _tasks.rows()}
+    return [_sample(job.name, *rows.get(job.name, (None, 0))) for job in jobs()]
 
 
-def _sample(name: str, row: PeriodicTask | None) -> TaskSample:
-    if row is None:
-        return TaskSample(name, 0.0, 0)
-    return TaskSample(name, row.last_success_at.timestamp() if row.last_success_at else 0.0, row.failures)
+def _sample(name: str, last_success_at: datetime.datetime | None, failures: int) -> TaskSample:
+    return TaskSample(name, last_success_at.timestamp() if last_success_at else 0.0, failures)

@@ -3,7 +3,7 @@
 from dockmesh.alerts import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import KeptLines
 from metrics.groups import Group
 
 
@@ -13,6 +13,9 @@ class AlertsCollector:
     name = "alerts"
     reads_database = True
     groups = frozenset({Group.FLEET, Group.OBJECTS})
+
+    def __init__(self) -> None:
+        self._fired, self._alerts = KeptLines(f.ALERTS_FIRED), KeptLines(f.ALERTS)
 
     def collect(self, scrape: Scrape) -> Found:
         """Every rule, also at 0."""
@@ -24,8 +27,8 @@ class AlertsCollector:
             for status, count in (("pending", rule.pending), ("firing", rule.firing))
         ]
         return {
-            f.ALERTS_FIRED: [Piece.of(sample_lines(f.ALERTS_FIRED, fired))],
-            f.ALERTS: [Piece.of(sample_lines(f.ALERTS, alerts))],
+            f.ALERTS_FIRED: self._fired.pieces(fired),
+            f.ALERTS: self._alerts.pieces(alerts),
         }
 
 
@@ -36,6 +39,9 @@ class ChannelsCollector:
     reads_database = True
     groups = frozenset({Group.OBJECTS})
 
+    def __init__(self) -> None:
+        self._lines = KeptLines(f.NOTIFICATIONS)
+
     def collect(self, scrape: Scrape) -> Found:
         """Every channel, also at 0."""
         samples = [
@@ -43,4 +49,4 @@ class ChannelsCollector:
             for channel, *counts in selectors.channel_samples()
             for result, count in zip(("sent", "failed", "dropped"), counts, strict=True)
         ]
-        return {f.NOTIFICATIONS: [Piece.of(sample_lines(f.NOTIFICATIONS, samples))]}
+        return {f.NOTIFICATIONS: self._lines.pieces(samples)}

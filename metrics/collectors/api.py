@@ -4,14 +4,14 @@ from dockmesh.core.compiled import CompiledQuery
 from metrics import families as f
 from metrics import routes
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import KeptLines
 from metrics.groups import Group
 from metrics.models import ApiRequestCount
 from metrics.requests import Key
 
 
-def _by_path(sample: tuple[Key, int]) -> tuple[str, str, int]:
-    (method, path, status), _ = sample
+def _by_path(key: Key) -> tuple[str, str, int]:
+    method, path, status = key
     return path, method, status
 
 
@@ -25,12 +25,16 @@ class ApiCollector:
     reads_database = True
     groups = frozenset({Group.FLEET})
 
+    def __init__(self) -> None:
+        self._lines = KeptLines(f.API_REQUESTS)
+        self._counted: set[Key] = set()
+        self._series: list[tuple[Key, tuple[str, str, str]]] = []
+
     def collect(self, scrape: Scrape) -> Found:
         """From the database, so that every replica shows the same; what never happened on a known route is 0."""
-        counts = dict.fromkeys(routes.born(), 0)
-        counts |= {(method, path, status): count for method, path, status, count in _counts.rows()}
-        samples = [
-            ((method, path, str(status)), count)
-            for (method, path, status), count in sorted(counts.items(), key=_by_path)
-        ]
-        return {f.API_REQUESTS: [Piece.of(sample_lines(f.API_REQUESTS, samples))]}
+        counts = {(method, path, status): count for method, path, status, count in _counts.rows()}
+        if not self._series or counts.keys() != self._counted:
+            self._counted = set(counts)
+            series = sorted({*routes.born(), *counts}, key=_by_path)
+            self._series = [(key, (key[0], key[1], str(key[2]))) for key in series]
+        return {f.API_REQUESTS: self._lines.pieces((at, counts.get(key, 0)) for key, at in self._series)}

@@ -3,7 +3,7 @@
 from dockmesh.audit import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import KeptLines
 from metrics.groups import Group
 
 
@@ -14,7 +14,10 @@ class AuditCollector:
     reads_database = True
     groups = frozenset({Group.FLEET})
 
+    def __init__(self) -> None:
+        self._lines = KeptLines(f.AUDIT_ENTRIES)
+
     def collect(self, scrape: Scrape) -> Found:
         """Every action that there is, also at 0."""
-        samples = [((action,), count) for action, count in selectors.action_counts()]
-        return {f.AUDIT_ENTRIES: [Piece.of(sample_lines(f.AUDIT_ENTRIES, samples))]}
+        samples = (((action,), count) for action, count in selectors.action_counts())
+        return {f.AUDIT_ENTRIES: self._lines.pieces(samples)}

@@ -7,7 +7,7 @@ from dockmesh.fleet import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
-from metrics.exposition import Piece, StampTexts, TextStore, sample_lines
+from metrics.exposition import KeptLines, StampTexts, TextStore, sample_lines
 from metrics.groups import Group
 
 _CHUNK_BITS = 8
@@ -43,10 +43,13 @@ class OpenDeploysCollector:
     reads_database = True
     groups = frozenset({Group.OBJECTS})
 
+    def __init__(self) -> None:
+        self._lines = KeptLines(f.DEPLOYS_OPEN)
+
     def collect(self, scrape: Scrape) -> Found:
         """Both statuses, also at 0."""
         samples = [((status,), count) for status, count in deploys.open_deploys().items()]
-        return {f.DEPLOYS_OPEN: [Piece.of(sample_lines(f.DEPLOYS_OPEN, samples))]}
+        return {f.DEPLOYS_OPEN: self._lines.pieces(samples)}
 
 
 class LastDeploysCollector:

@@ -5,7 +5,8 @@ as everything else, so that filtering, compressing and both formats work alike.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from prometheus_client import REGISTRY
@@ -27,11 +28,32 @@ _KINDS: dict[str, Kind] = {
 }
 
 
+class _MetricLines:
+    """One metric's lines: kept up to the values while its series are the same."""
+
+    def __init__(self) -> None:
+        self._series: list[tuple[str, dict[str, str]]] = []
+        self._format = ""
+
+    def piece(self, samples: Sequence[Sample]) -> Piece:
+        """The text of these samples."""
+        # `_created` is OpenMetrics's time of birth; text 0.0.4 would need a family of its own for it.
+        shown = [sample for sample in samples if not sample.name.endswith("_created")]
+        series = [(sample.name, sample.labels) for sample in shown]
+        if series != self._series:
+            lines = (_prefix(name, labels).replace("%", "%%") + " %s\n" for name, labels in series)
+            self._series, self._format = series, "".join(lines)
+        return Piece.of(self._format % tuple([number(sample.value) for sample in shown]))
+
+
 class RuntimeCollector:
     """No query. Summed over the processes where `PROMETHEUS_MULTIPROC_DIR` is set."""
 
     name = "process"
     groups = frozenset({Group.SERVER})
+
+    def __init__(self) -> None:
+        self._lines: defaultdict[str, _MetricLines] = defaultdict(_MetricLines)
 
     def sections(self) -> Sequence[Section] | None:
         """One section for each metric, in the order of registration; None if it failed."""
@@ -39,15 +61,14 @@ class RuntimeCollector:
             metrics = list(REGISTRY.collect())
             if multiprocess.is_on():
                 metrics = multiprocess.summed(metrics)
-            return [_section(metric) for metric in metrics]
+            return [self._section(metric) for metric in metrics]
         except Exception:
             logger.exception("The process's own metrics could not be read.")
             return None
 
-
-def _section(metric: Metric) -> Section:
-    family = _family(metric.name, metric.type, metric.documentation)
-    return Section(family, [Piece.of(_lines(metric.samples))])
+    def _section(self, metric: Metric) -> Section:
+        family = _family(metric.name, metric.type, metric.documentation)
+        return Section(family, [self._lines[family.name].piece(metric.samples)])
 
 
 @lru_cache(maxsize=1024)
@@ -56,18 +77,8 @@ def _family(name: str, kind: str, documentation: str) -> Family:
     return Family(name + suffix, _KINDS.get(kind, "unknown"), documentation)
 
 
-def _lines(samples: Iterable[Sample]) -> str:
-    return "".join(
-        f"{_prefix(sample.name, tuple(sample.labels.items()))} {number(sample.value)}\n"
-        for sample in samples
-        # OpenMetrics's time of birth; text 0.0.4 would need a family of its own for it.
-        if not sample.name.endswith("_created")
-    )
-
-
-@lru_cache(maxsize=16384)
-def _prefix(sample_name: str, labels: tuple[tuple[str, str], ...]) -> str:
-    """The line up to its value: the same series come at every scrape."""
+def _prefix(sample_name: str, labels: Mapping[str, str]) -> str:
+    """The line up to its value."""
     if not labels:
         return sample_name
-    return sample_name + "{" + ",".join(f'{name}="{escape(value)}"' for name, value in labels) + "}"
+    return sample_name + "{" + ",".join(f'{name}="{escape(value)}"' for name, value in labels.items()) + "}"

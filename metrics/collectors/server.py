@@ -7,7 +7,7 @@ from dockmesh.scheduler import selectors as scheduler
 from metrics import events
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Family, Piece, sample_lines
+from metrics.exposition import Family, KeptLines
 from metrics.groups import Group
 
 _EVENTS = {tally.HEARTBEATS: f.HEARTBEATS, tally.SCRAPES: f.SCRAPES}
@@ -20,30 +20,31 @@ class ServerCollector:
     reads_database = True
     groups = frozenset({Group.SERVER})
 
+    def __init__(self) -> None:
+        self._lines = {
+            family: KeptLines(family)
+            for family in (
+                *_EVENTS.values(),
+                f.COMMANDS_OPEN,
+                f.COMMAND_OLDEST_AGE,
+                f.SCHEDULER_LEADER,
+                f.DATABASE_SIZE,
+                f.AUDIT_HEAD,
+            )
+        }
+
     def collect(self, scrape: Scrape) -> Found:
         """Every result and every kind of command, also at 0."""
         counts = events.counts()
         commands = fleet.open_commands(scrape.now)
-        open_commands = [((each.kind, each.status), each.count) for each in commands]
         oldest = max((each.oldest_seconds for each in commands), default=0.0)
-        return {
-            **{
-                family: [
-                    Piece.of(
-                        sample_lines(
-                            family, [((result,), n) for (at, result), n in counts.items() if at == event]
-                        )
-                    )
-                ]
-                for event, family in _EVENTS.items()
-            },
-            f.COMMANDS_OPEN: [Piece.of(sample_lines(f.COMMANDS_OPEN, open_commands))],
-            f.COMMAND_OLDEST_AGE: _one(f.COMMAND_OLDEST_AGE, round(max(oldest, 0.0), 3)),
-            f.SCHEDULER_LEADER: _one(f.SCHEDULER_LEADER, scheduler.is_leader()),
-            f.DATABASE_SIZE: _one(f.DATABASE_SIZE, health.database_bytes()),
-            f.AUDIT_HEAD: _one(f.AUDIT_HEAD, audit.head_sequence()),
+        samples: dict[Family, list[tuple[tuple[str, ...], float]]] = {
+            f.COMMANDS_OPEN: [((each.kind, each.status), each.count) for each in commands],
+            f.COMMAND_OLDEST_AGE: [((), round(max(oldest, 0.0), 3))],
+            f.SCHEDULER_LEADER: [((), scheduler.is_leader())],
+            f.DATABASE_SIZE: [((), health.database_bytes())],
+            f.AUDIT_HEAD: [((), audit.head_sequence())],
         }
-
-
-def _one(family: Family, value: float) -> list[Piece]:
-    return [Piece.of(sample_lines(family, [((), value)]))]
+        for event, family in _EVENTS.items():
+            samples[family] = [((result,), count) for (at, result), count in counts.items() if at == event]
+        return {family: self._lines[family].pieces(of_family) for family, of_family in samples.items()}

@@ -3,7 +3,7 @@
 from dockmesh.scheduler import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import KeptLines
 from metrics.groups import Group
 
 
@@ -14,12 +14,16 @@ class TasksCollector:
     reads_database = True
     groups = frozenset({Group.SERVER})
 
+    def __init__(self) -> None:
+        self._successes = KeptLines(f.PERIODIC_TASK_LAST_SUCCESS)
+        self._failures = KeptLines(f.PERIODIC_TASK_FAILURES)
+
     def collect(self, scrape: Scrape) -> Found:
         """When each last ran whole, and how many faults it ever had."""
         found = selectors.task_samples()
-        successes = [((task.name,), task.last_success_timestamp) for task in found]
-        failures = [((task.name,), task.failures) for task in found]
+        successes = (((task.name,), task.last_success_timestamp) for task in found)
+        failures = (((task.name,), task.failures) for task in found)
         return {
-            f.PERIODIC_TASK_LAST_SUCCESS: [Piece.of(sample_lines(f.PERIODIC_TASK_LAST_SUCCESS, successes))],
-            f.PERIODIC_TASK_FAILURES: [Piece.of(sample_lines(f.PERIODIC_TASK_FAILURES, failures))],
+            f.PERIODIC_TASK_LAST_SUCCESS: self._successes.pieces(successes),
+            f.PERIODIC_TASK_FAILURES: self._failures.pieces(failures),
         }

@@ -2,7 +2,7 @@
 
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import KeptLines
 from metrics.groups import Group
 from tokens import selectors
 
@@ -14,7 +14,10 @@ class TokensCollector:
     reads_database = True
     groups = frozenset({Group.FLEET})
 
+    def __init__(self) -> None:
+        self._lines = KeptLines(f.TOKEN_EXPIRES)
+
     def collect(self, scrape: Scrape) -> Found:
         """Tokens that never expire have no sample."""
-        samples = [((name,), expires) for name, expires in selectors.token_expiries()]
-        return {f.TOKEN_EXPIRES: [Piece.of(sample_lines(f.TOKEN_EXPIRES, samples))]}
+        samples = (((name,), expires) for name, expires in selectors.token_expiries())
+        return {f.TOKEN_EXPIRES: self._lines.pieces(samples)}

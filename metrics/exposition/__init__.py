@@ -16,6 +16,7 @@ change hands over the very same object, and nothing is done for it.
 ``store.py``      ``TextStore``: text of many objects, made again when an object's stamp changes;
                   ``StampTexts`` reads the stamps out of the database's text, if that changed
 ``filled.py``     ``FilledLines``: families whose every value is new at every scrape
+``kept.py``       ``KeptLines``: small families, whose text is kept while their samples are the same
 ``page.py``       ``Page``: sections to body, in text 0.0.4 or OpenMetrics, gzip or not, filtered or not
 ``segments.py``   ``SegmentFile``: a body as a file, so that the server sends it without a copy
 ================  =====================================================================================
@@ -50,6 +51,7 @@ The slow, obvious twin of all this is ``tests/metrics/twin.py``; the tests hold 
 
 from metrics.exposition.family import Family, Kind
 from metrics.exposition.filled import FilledLines
+from metrics.exposition.kept import KeptLines
 from metrics.exposition.page import Body, Page, Section
 from metrics.exposition.pieces import Piece
 from metrics.exposition.segments import SegmentFile
@@ -70,6 +72,7 @@ __all__ = [
     "Body",
     "Family",
     "FilledLines",
+    "KeptLines",
     "Kind",
     "LineTemplate",
     "Page",

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from threading import Lock
 from typing import Self
 
@@ -89,8 +90,14 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
             small.append(piece.text)
             continue
         if small:
-            yield Piece(b"".join(small))
+            yield _one(tuple(small))
             small = []
         yield piece
     if small:
-        yield Piece(b"".join(small))
+        yield _one(tuple(small))
+
+
+@lru_cache(maxsize=32)
+def _one(texts: tuple[bytes, ...]) -> Piece:
+    """The same neighbours come at every scrape, and are compressed once."""
+    return Piece(b"".join(texts))

@@ -14,11 +14,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from dockmesh.fleet.histograms import Exemplar
 from metrics import families as f
 from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
 from metrics.exposition import (
     Family,
     FilledLines,
+    KeptLines,
     Page,
     Piece,
     Section,
@@ -54,8 +56,15 @@ HOSTS = st.fixed_dictionaries(
         "age": st.integers(0, 10**13),  # milliseconds
     }
 )
+exemplars = st.none() | st.tuples(
+    st.integers(1, 2**63 - 1),
+    st.floats(min_value=0, max_value=1e7) | st.sampled_from([1.0, 2.5, 1800.0]),
+    st.integers(0, 2**41).map(lambda milliseconds: milliseconds / 1000),
+)
 STACKS = st.fixed_dictionaries(
     {
+        "success_exemplar": exemplars,
+        "failure_exemplar": exemplars,
         "name": names,
         "success": st.lists(st.integers(0, 10**6), min_size=13, max_size=13),
         "success_sum": seconds,
@@ -141,6 +150,10 @@ class Rendered:
             row["success_sum"],
             cumulative(row["failure"]),
             row["failure_sum"],
+            *(
+                "" if at is None else Exemplar(*at).text
+                for at in (row.get("success_exemplar"), row.get("failure_exemplar"))
+            ),
         )
 
 
@@ -170,6 +183,7 @@ def twin_families(hosts, stacks):
                 [1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800],
                 row[result],
                 row[result + "_sum"],
+                row[result + "_exemplar"],
             )
         ],
         f.AGENT_RTT: lines(
@@ -289,6 +303,25 @@ def test_small_families_with_any_number_read_back_as_written(samples):
     assert repr([(s.name, s.labels, float(s.value)) for s in found.samples]) == repr(
         [(name, at, float(value)) for name, at, value in wanted]
     )
+
+
+ANY_SAMPLES = st.lists(st.tuples(st.tuples(names, names), st.floats() | st.integers(0, 2**63)), max_size=5)
+
+
+@given(st.lists(ANY_SAMPLES, min_size=1, max_size=5))
+def test_kept_lines_are_those_of_the_samples_whatever_was_kept(history):
+    family = Family("things", "gauge", "Things.", ("a", "b"))
+    kept = KeptLines(family)
+    for samples in history:
+        (piece,) = kept.pieces(samples)
+        assert piece.text == sample_lines(family, samples).encode()
+
+
+def test_kept_lines_stay_the_same_piece_and_notice_numbers_that_are_only_equal():
+    kept = KeptLines(Family("things", "gauge", "Things.", ("a",)))
+    assert kept.pieces([(("x",), 0.0)]) is kept.pieces([(("x",), 0.0)])
+    texts = [kept.pieces([(("x",), value)])[0].text for value in (0.0, -0.0, 0, False, 1, True, 1.0)]
+    assert [text.split()[1] for text in texts] == [b"0.0", b"-0.0", b"0", b"0", b"1", b"1", b"1.0"]
 
 
 @pytest.mark.parametrize(

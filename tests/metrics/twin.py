@@ -12,6 +12,8 @@ class TwinSample:
     name: str
     labels: Mapping[str, str]
     value: float
+    # (deploy id, value, Unix time): in OpenMetrics only.
+    exemplar: tuple[int, float, float] | None = None
 
 
 @dataclass
@@ -34,21 +36,43 @@ def page(families: Iterable[TwinFamily], *, openmetrics: bool) -> bytes:
             labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
             if labels:
                 labels = "{" + labels + "}"
-            lines.append(sample.name + labels + " " + _number(sample.value))
+            line = sample.name + labels + " " + _number(sample.value)
+            if openmetrics and sample.exemplar is not None:
+                deploy_id, value, at = sample.exemplar
+                line += f' # {{deploy_id="{deploy_id}"}} {_number(value)} {_number(at)}'
+            lines.append(line)
     if openmetrics:
         lines.append("# EOF")
     return "".join(line + "\n" for line in lines).encode("utf-8")
 
 
 def histogram(
-    name: str, labels: Mapping[str, str], bounds: Sequence[float], per_bucket: Sequence[int], total: float
+    name: str,
+    labels: Mapping[str, str],
+    bounds: Sequence[float],
+    per_bucket: Sequence[int],
+    total: float,
+    exemplar: tuple[int, float, float] | None = None,
 ):
-    """Samples of one histogram; ``per_bucket`` has one more entry than ``bounds``, for what is above."""
+    """Samples of one histogram; ``per_bucket`` has one more entry than ``bounds``, for what is above.
+
+    The exemplar is in the first bucket that its value fits in.
+    """
+    below = -float("inf")
     samples = []
     seen = 0
     for bound, count in zip([*bounds, float("inf")], per_bucket, strict=True):
         seen += count
-        samples.append(TwinSample(name + "_bucket", {**labels, "le": _number(float(bound))}, seen))
+        is_here = exemplar is not None and below < exemplar[1] <= bound
+        samples.append(
+            TwinSample(
+                name + "_bucket",
+                {**labels, "le": _number(float(bound))},
+                seen,
+                exemplar if is_here else None,
+            )
+        )
+        below = bound
     samples.append(TwinSample(name + "_sum", labels, total))
     samples.append(TwinSample(name + "_count", labels, seen))
     return samples
