@@ -5,6 +5,8 @@ its processes after everything was imported, and a thread does not survive that.
 """
 
 import logging
+import signal
+import threading
 from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
@@ -36,3 +38,13 @@ def stop() -> None:
             run()
         except Exception:
             logger.exception("stopping failed in %s", getattr(run, "__qualname__", run))
+
+
+def stop_at(numbers: tuple[signal.Signals, ...], run: Callable[[], None]) -> None:
+    """Call `run` at each of these signals, in a thread of its own.
+
+    A handler runs in the middle of the main thread, which may hold the very lock that `run` needs: that of an event
+    that it waits for, or, at a second signal, that of the first one's `run`.
+    """
+    for number in numbers:
+        signal.signal(number, lambda *_: threading.Thread(target=run, daemon=True).start())

@@ -48,5 +48,5 @@ def run_web(
 def run_scheduler(run: Callable[[], None], stop: Callable[[], None]) -> None:
     """Run the scheduler until SIGTERM."""
     limit_waits(JOB_SECONDS)
-    signal.signal(signal.SIGTERM, lambda *_: stop())
+    lifecycle.stop_at((signal.SIGTERM,), stop)
     run()

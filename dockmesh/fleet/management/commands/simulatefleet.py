@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from dockmesh.audit.services import SYSTEM
-from dockmesh.core import clock
+from dockmesh.core import clock, lifecycle
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.fleet import services
 from dockmesh.fleet.models import EnrollmentToken, Host
@@ -84,8 +84,7 @@ class Command(BaseCommand):
             agents = self._enroll(options)
         except KeyboardInterrupt:
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        lifecycle.stop_at((signal.SIGINT, signal.SIGTERM), stop.set)
         with self._operator_token(options) as token:
             operator = threading.Thread(
                 target=self._operate, args=(options, token, agents, stop), daemon=True
