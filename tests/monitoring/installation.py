@@ -55,7 +55,7 @@ SHORTER = (
 # Pending from the first backup on, and never firing while a test runs.
 TAKE_DAYS = {"DockmeshBackupNeverVerified"}
 # A planned restart is no outage here either, and what inhibits comes before what it inhibits.
-WAITS = {"DockmeshDown": 12, "DockmeshStackError": 12, "DockmeshContainerRestarting": 2}
+WAITS = {"DockmeshDown": 12, "DockmeshStackError": 12}
 
 
 def short_rules() -> str:

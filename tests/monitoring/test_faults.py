@@ -90,40 +90,43 @@ def test_docker_does_not_answer(installed: Installation) -> None:
         host.docker_down_until = 0.0
 
 
-def test_a_container_crashes(installed: Installation) -> None:
+def test_containers_that_end_restart_or_sicken_are_named(installed: Installation) -> None:
+    """Their stacks are in error too, and Alertmanager holds that back."""
     host = installed.fleet.host(installed.fleet.names[1])
-    container = next(iter(host.containers.values()))
-    with only(installed, "DockmeshStackError", receiver="team"):
-        container.end(1)
-        fires(installed, "DockmeshStackError")
-        [alert] = installed.hook.notifications("firing")
-        assert (alert["labels"]["host"], alert["labels"]["stack"]) == (host.name, container.stack)
-        assert f"{container.service} exited with 1" in alert["annotations"]["description"]
-        container.start("2026-01-01T00:00:00Z")
-
-
-def test_a_container_is_unhealthy(installed: Installation) -> None:
-    """Its stack is in error too, and Alertmanager holds that back."""
-    host = installed.fleet.host(installed.fleet.names[1])
-    container = next(each for each in host.containers.values() if each.has_health_check)
-    with only(installed, "DockmeshContainerUnhealthy", receiver="team"):
-        container.health = "unhealthy"
-        fires(installed, "DockmeshContainerUnhealthy")
-        [alert] = installed.hook.notifications("firing")
-        assert (alert["labels"]["host"], alert["labels"]["container"]) == (host.name, container.name)
-        container.health = "healthy"
-
-
-def test_a_container_keeps_restarting(installed: Installation) -> None:
-    """Its stack is in error too, and Alertmanager holds that back."""
-    host = installed.fleet.host(installed.fleet.names[1])
-    container = next(iter(host.containers.values()))
-    with only(installed, "DockmeshContainerRestarting", receiver="team"):
-        container.state = "restarting"
-        wait_for(lambda: "DockmeshContainerRestarting" in installed.prometheus.firing(), seconds=60)
-        fires(installed, "DockmeshContainerRestarting")
-        assert installed.prometheus.firing() == {"DockmeshContainerRestarting", "DockmeshStackError"}
-        container.start("2026-01-01T00:00:00Z")
+    containers = list(host.containers.values())
+    sick = next(each for each in containers if each.has_health_check)
+    crashed, killed, looping = [each for each in containers if each is not sick][:3]
+    expected = {
+        "DockmeshContainerExited": (crashed, " has exited with 3, and does not run."),
+        "DockmeshContainerOOMKilled": (killed, " was killed for memory "),
+        "DockmeshContainerRestarting": (looping, "Docker has restarted "),
+        "DockmeshContainerUnhealthy": (sick, " runs, and its health check fails."),
+    }
+    with only(installed, *expected, receiver="team"):
+        crashed.end(3)
+        sick.health = "unhealthy"
+        killed.end(137, is_oom_killed=True)
+        looping.end(2)
+        for _ in range(6):
+            looping.state = "restarting"
+            looping.restart_count += 1
+            time.sleep(1)
+        killed.start("2026-01-01T00:00:00Z")
+        looping.start("2026-01-01T00:00:00Z")
+        fires(installed, *expected)
+        assert "DockmeshStackError" in installed.prometheus.firing()
+        told = {alert["labels"]["alertname"]: alert for alert in installed.hook.notifications("firing")}
+        for name, (container, words) in expected.items():
+            labels = told[name]["labels"]
+            assert [labels[key] for key in ("host", "stack", "service", "container")] == [
+                host.name, container.stack, container.service, container.name,
+            ]  # fmt: skip
+            description = told[name]["annotations"]["description"]
+            assert words in description
+            assert f"{container.service} of {container.stack} on {host.name}" in description
+            assert told[name]["annotations"]["page"] == f"/containers/?q={container.name}"
+        crashed.start("2026-01-01T00:00:00Z")
+        sick.health = "healthy"
 
 
 def test_a_deploy_fails(installed: Installation) -> None:

@@ -131,3 +131,13 @@ def test_what_inhibits_and_what_is_inhibited_exists() -> None:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
             named = set(re.findall(r"Dockmesh[A-Za-z]+", matcher))
             assert named <= known, matcher
+
+
+def test_every_alert_about_a_container_names_it_and_holds_back_its_stacks() -> None:
+    about = {rule["alert"] for rule in files.alert_rules() if rule["alert"].startswith("DockmeshContainer")}
+    for rule in yaml.safe_load(files.ALERTMANAGER.read_text())["inhibit_rules"]:
+        if rule["target_matchers"] == ['alertname="DockmeshStackError"']:
+            assert set(re.findall(r"Dockmesh[A-Za-z]+", str(rule["source_matchers"]))) == about
+            assert {"host", "stack"} <= set(rule["equal"])
+            return
+    raise AssertionError("nothing holds back DockmeshStackError")
