@@ -17,7 +17,7 @@ from tests.integration.postgres import PostgresServer, free_port
 from tests.integration.server import ROOT, DockmeshServer
 from tests.support import PATIENCE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 @pytest.fixture
@@ -144,7 +144,6 @@ def wait_for_holder(replicas: list[DockmeshServer]) -> DockmeshServer:
     raise AssertionError("nobody runs the jobs")
 
 
-@pytest.mark.alone
 def test_a_clean_stop_hands_the_jobs_over_at_once(postgres: PostgresServer, tmp_path: Path) -> None:
     url = postgres.create_database()
     with DockmeshServer(tmp_path / "data", database_url=url) as first:
@@ -176,7 +175,6 @@ def test_an_absent_database_is_named_while_waiting(tmp_path: Path) -> None:
     assert "Traceback" not in rest
 
 
-@pytest.mark.alone
 def test_every_wait_has_a_limit_and_drops_the_connection(postgres: PostgresServer) -> None:
     from dockmesh.core.postgresql import base
 
