@@ -16,6 +16,8 @@ from dockmesh.audit.serializers import EntryOutput, EntryPageOutput
 from dockmesh.core.api import Paging, no_such_page, refuse_unknown, size_of_page
 from dockmesh.core.errors import NotFound
 
+# Empty as the form on the page sends it.
+MOMENT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
 FILTERS = [
     OpenApiParameter("action", str, many=True, enum=[action.value for action in Action]),
     OpenApiParameter("actor", str, description="The actor's name."),
@@ -24,8 +26,8 @@ FILTERS = [
     OpenApiParameter("target", str, description="The target's name."),
     OpenApiParameter("target_kind", str, enum=list(TARGET_KINDS)),
     OpenApiParameter("target_id", str),
-    OpenApiParameter("since", OpenApiTypes.DATETIME, description="That moment or later."),
-    OpenApiParameter("until", OpenApiTypes.DATETIME, description="Before that moment."),
+    OpenApiParameter("since", MOMENT, description="That moment or later."),
+    OpenApiParameter("until", MOMENT, description="Before that moment."),
 ]
 PLACES = [
     OpenApiParameter("before", int, description="Entries older than the one with this id."),
