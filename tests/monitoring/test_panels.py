@@ -17,6 +17,10 @@ pytestmark = pytest.mark.integration
 # Empty in a healthy installation, by intention.
 MAY_BE_EMPTY = {
     ("dockmesh-alerts", "Alerts of Prometheus now"),
+    ("dockmesh-alerts", "Messages to channels"),
+    ("dockmesh-alerts", "Open alerts of dockmesh, by rule"),
+    ("dockmesh-backups", "What the jobs are and did"),  # the last verification
+    ("dockmesh-server", "Commands that wait or run"),
     ("dockmesh-slo", "Where requests failed"),
     ("dockmesh-stacks", "Stacks that do not run"),
     ("dockmesh-containers", "Restarts by container"),
