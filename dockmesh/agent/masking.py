@@ -17,6 +17,7 @@ SHORTEST_SECRET = 4
 _COMMON = frozenset({"true", "false", "none", "null"})
 # A longer line is looked for in pieces of this many characters: what they cover together is masked together.
 _LONGEST_PIECE = 200
+_PART_ENDS = re.compile(r"[:/\[\]]")
 _LONGEST_WHOLE = 4096
 # How many characters one may become: `&` as `%26amp%3B`, `é` as two `\\\\u00c3`.
 _GROWTH = 12
@@ -40,8 +41,16 @@ class Masker:
     """Finds secrets. `reach` is how many characters one of them may take in a text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        found = {form for secret in secrets for form in _forms(secret)}
+        whole = set(secrets)
+        found = {form for secret in whole for form in _forms(secret)}
         self._patterns = [re.compile(_pattern(form)) for form in sorted(found)]
+        # Compose takes a port or a volume apart before it says which part is wrong.
+        parts = {
+            part for secret in whole for part in _PART_ENDS.split(secret) if len(part) >= SHORTEST_SECRET
+        }
+        if parts:
+            quoted = "|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True))
+            self._patterns.append(re.compile(rf"[Ii]nvalid [\w ]+: [^\n]{{0,200}}?({quoted})"))
         self._beginnings = [
             (re.compile(_pattern(lines[0]) + r"[^\S\n]*\n"), len(lines))
             for lines in (form.split("\n") for form in sorted(found) if "\n" in form)
@@ -73,7 +82,9 @@ class Masker:
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where secrets are, those that touch or overlap as one, in order."""
-        found = sorted(match.span() for pattern in self._patterns for match in pattern.finditer(text))
+        found = sorted(
+            match.span(pattern.groups) for pattern in self._patterns for match in pattern.finditer(text)
+        )
         start = end = -1
         for span in found:
             if span[0] > end:
