@@ -23,6 +23,7 @@ MAY_BE_EMPTY = {
     ("dockmesh-server", "Commands that wait or run"),
     ("dockmesh-slo", "Where requests failed"),
     ("dockmesh-stacks", "Stacks that do not run"),
+    ("dockmesh-containers", "Containers"),  # the last exit code
     ("dockmesh-containers", "Restarts by container"),
     ("dockmesh-containers", "Kills for memory by container"),
     *((board, f"annotation {name}") for board in panels.boards() for name in ("Restarts", "Alerts")),
