@@ -40,4 +40,4 @@ class Command(BaseCommand):
             ) from None
         except OSError as error:
             raise CommandError(f"the data folder can't be written ({error.strerror})", returncode=2) from None
-        self.stdout.write(f"Accepted. What was wrong: {wrong or 'nothing'}.")
+        self.stdout.write(f"Accepted. What was wrong: {wrong.rstrip('.') or 'nothing'}.")
