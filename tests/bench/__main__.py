@@ -28,6 +28,11 @@ def main() -> None:
         "--history", action="store_true", help="5 million audit entries, 1 million deploys at L"
     )
     parser.add_argument("--no-ordinary", action="store_true", help="leave the slow ordinary way out")
+    parser.add_argument(
+        "--objects",
+        action="store_true",
+        help="with each host, stack and container by its name; beside pushgateway",
+    )
     parser.add_argument("--ingest", action="store_true", help="heartbeats instead of scrapes, at L")
     parser.add_argument("--replicas", type=int, default=1, help="with --ingest, on PostgreSQL")
     parser.add_argument("--minutes", type=float, default=1.0, help="of heartbeats and scrapes together")
@@ -44,6 +49,7 @@ def main() -> None:
             command += ["--database", options.database, "--rounds", str(options.rounds)]
             command += ["--history"] if options.history and name == "L" else []
             command += ["--no-ordinary"] if options.no_ordinary else []
+            command += ["--objects"] if options.objects else []
             command += ["--ingest"] if options.ingest else []
             command += ["--replicas", str(options.replicas), "--minutes", str(options.minutes)]
             subprocess.run(command, check=True)
@@ -77,21 +83,27 @@ def _one(options: argparse.Namespace) -> None:
         from tests.bench.measure import Bench
 
         size = SIZES[options.one]
-        bench = Bench(size, folder, url, log=lambda line: print(line, file=sys.stderr, flush=True))
+        bench = Bench(
+            size,
+            folder,
+            url,
+            is_with_objects=options.objects,
+            log=lambda line: print(line, file=sys.stderr, flush=True),
+        )
         django.setup()
         bench.build()
         if options.ingest:
             bench.ingest(replicas=options.replicas, minutes=options.minutes)
-            options.json.write_text(json.dumps({"series": size.series, "figures": bench.figures.values}))
+            options.json.write_text(json.dumps({"series": bench.series(), "figures": bench.figures.values}))
             return
         rounds = options.rounds
-        peers = ["pushgateway"] if options.no_ordinary else ["pushgateway", "ordinary"]
+        peers = ["pushgateway"] if options.no_ordinary or options.objects else ["pushgateway", "ordinary"]
         bench.compare(rounds, peers=peers)
-        if size.name in ("tiny", "L"):
+        if size.name in ("tiny", "L") and not options.objects:
             bench.together(rounds)
         if options.history:
             bench.with_history(rounds, audit_entries=5_000_000, deploys=1_000_000)
-        options.json.write_text(json.dumps({"series": size.series, "figures": bench.figures.values}))
+        options.json.write_text(json.dumps({"series": bench.series(), "figures": bench.figures.values}))
 
 
 def _machine() -> dict[str, str]:

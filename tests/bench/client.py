@@ -41,16 +41,22 @@ class Client:
     """One connection, kept alive. The whole answer is read into one buffer."""
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, *, buffer_bytes: int = 1 << 27
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = "/metrics",
+        buffer_bytes: int = 1 << 27,
     ) -> None:
+        self._path = path
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._headers = dict(headers or {})
         self._buffer = bytearray(buffer_bytes)
         self._socket: socket.socket | None = None
 
-    def get(self, path: str = "/metrics") -> Answer:
-        return self.send(self.request("GET", path))
+    def get(self) -> Answer:
+        return self.send(self.request("GET", self._path))
 
     def request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The bytes of a request, ready to be sent again and again."""

@@ -31,6 +31,13 @@ def test_the_benchmark_measures_everybody_on_the_same_series(tmp_path):
 
 
 @pytest.mark.integration
+def test_the_benchmark_measures_each_thing_by_its_name(tmp_path):
+    require("prometheus-pushgateway")
+    figures, _ = measure(tmp_path / "bench.json", "--rounds", "1", "--objects")
+    assert set(figures["gzip"]) == {"dockmesh", "pushgateway"}
+
+
+@pytest.mark.integration
 def test_the_benchmark_measures_heartbeats(tmp_path):
     figures, _ = measure(tmp_path / "bench.json", "--ingest", "--minutes", "0.05")
     assert {"unchanged heartbeats", "changed heartbeats", "rhythm: scrapes, ms"} <= set(figures)

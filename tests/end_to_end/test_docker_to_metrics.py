@@ -74,6 +74,12 @@ def test_the_page_follows_what_docker_does(
     page = scrape()
     assert page[containers("node-1", "running")] == 1
     assert page[containers("node-1", "exited")] == 2
+    web = 'host="node-1",stack="shop",service="web",container="shop-web-1"'
+    assert page[f'dockmesh_container_state{{{web},state="exited"}}'] == 1
+    assert page[f"dockmesh_container_last_exit_code{{{web}}}"] == 3
+    assert page[f'dockmesh_container_exits_total{{{web},result="error"}}'] == 1
+    assert page[f'dockmesh_container_exits_total{{{web},result="success"}}'] == 0
+    assert page[f"dockmesh_container_restarts_total{{{web}}}"] == 0
     wait_for(lambda: scrape()['dockmesh_agent_rtt_seconds_count{host="node-1"}'] > 0, what="a round trip")
 
     docker_engine.pause()
