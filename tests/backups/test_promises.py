@@ -50,12 +50,13 @@ def test_a_partial_backup_counts_alerts_and_names_what_could_not_be_read(host: H
     assert len(run.unreadable[1]) == 300
     assert (job.last_status, job.last_success_at, job.last_files) == ("partial", run.finished_at, 9)
     [health] = job_health()
-    assert health.trouble == "The last run was partial: 70 files could not be read."
+    ended = f"{run.finished_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert health.trouble == f"The last run {ended} was partial: 70 files could not be read."
     assert AuditEntry.objects.filter(action="backup.partial").count() == 1
     back_up(host, job, files=9)
     assert job_health()[0].trouble == ""
-    back_up(host, job, result="failure")
-    assert job_health()[0].trouble == "The last run failed."
+    failed = back_up(host, job, result="failure")
+    assert job_health()[0].trouble.startswith(f"The last run failed {failed.finished_at:%Y-%m-%d %H:%M:%S} UTC")
     assert (job.success_count, job.partial_count, job.failure_count) == (1, 1, 1)
 
 
