@@ -56,7 +56,8 @@ def test_a_partial_backup_counts_alerts_and_names_what_could_not_be_read(host: H
     back_up(host, job, files=9)
     assert job_health()[0].trouble == ""
     failed = back_up(host, job, result="failure")
-    assert job_health()[0].trouble.startswith(f"The last run failed {failed.finished_at:%Y-%m-%d %H:%M:%S} UTC")
+    ended = f"{failed.finished_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert job_health()[0].trouble == f"The last run failed {ended}: {failed.error}"
     assert (job.success_count, job.partial_count, job.failure_count) == (1, 1, 1)
 
 
