@@ -73,6 +73,7 @@ class Container:
     exit_code: int = 0
     is_oom_killed: bool = False
     restart_count: int = 0
+    restart_policy: str = "unless-stopped"
     trouble_ends: float | None = None
 
     def document(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class Container:
             "exit_code": self.exit_code,
             "oom_killed": self.is_oom_killed,
             "restart_count": self.restart_count,
-            "restart_policy": "unless-stopped",
+            "restart_policy": self.restart_policy,
             "is_oneoff": False,
             "stop_signal": "SIGTERM",
             "error": "",
@@ -159,7 +160,7 @@ class SimulatedHost:
             elif operation == "stop":
                 each.end(143)
                 each.trouble_ends = None
-            else:
+            elif each.restart_policy != "no":
                 each.start(moment())
         word = {"down": "Removed", "stop": "Stopped"}.get(operation, "Started")
         return [f" Container {each.name}  {word}" for each in members]
@@ -222,7 +223,9 @@ def _make_host(index: int, containers: int, seed: int) -> SimulatedHost:
     if has_job:
         # A one-shot job that is done.
         first = next(iter(host.containers.values()))
-        host.add(first.stack, "migrate", first.image, False).end(0)
+        job = host.add(first.stack, "migrate", first.image, False)
+        job.restart_policy = "no"
+        job.end(0)
     return host
 
 
