@@ -159,7 +159,7 @@ def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: C
     assert not Stack.objects.get().has_failed_deploy
     assert StackSeries.objects.get().failure_sum == 0.0
     # While it can't be asked, files are stored all the same.
-    services.request_deploy(actor=ANN, stack_id=stack.pk)
+    Host.objects.update(agent_info={"capabilities": [], "compose_version": "1.29.2"})
     answer = operator.post(f"/stacks/{stack.pk}/change/", {**broken, "compose_file": COMPOSE + "# new\n"})
     assert answer["Location"] == f"/stacks/{stack.pk}/"
     assert "Compose was not asked about them" in text(operator.get(answer["Location"]))
