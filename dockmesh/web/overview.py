@@ -159,9 +159,12 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
 
 
 def _together(one: Trouble, other: Trouble) -> Trouble:
-    """Two alerts about one subject as one trouble: as bad as the worse, which it leads to."""
+    """Two alerts about one subject as one trouble: as bad as the worse, which it leads to; nothing is said twice."""
     worse, milder = sorted((one, other), key=lambda each: _TONE_ORDER[each.tone])
-    return dataclasses.replace(worse, words=f"{worse.words} {milder.words}")
+    longer, shorter = sorted((worse.words, milder.words), key=len, reverse=True)
+    if shorter.rstrip(".") in longer:
+        return dataclasses.replace(worse, words=longer)
+    return dataclasses.replace(worse, words=f"{worse.words.rstrip('.')}. {milder.words}")
 
 
 def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, str]:
