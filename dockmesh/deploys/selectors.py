@@ -61,6 +61,16 @@ def stacks() -> QuerySet[Stack]:
     return Stack.objects.select_related("host__pulse")
 
 
+def complaint(stack_id: int) -> Deploy | None:
+    """The check in which the host's Compose refused the stack's files as they are now; None where none did."""
+    checks = Deploy.objects.filter(stack=stack_id, operation=Deploy.Operation.VALIDATE)
+    newest = checks.exclude(status=Deploy.Status.CANCELLED).order_by("-pk").first()
+    if newest is None or newest.status != Deploy.Status.FAILURE:
+        return None
+    files = StackFiles.objects.filter(stack=stack_id, updated_at__lte=newest.requested_at)
+    return newest if files.exists() else None
+
+
 def in_state(state: str) -> Q:
     """The stacks that are shown in this state: those of an offline host are unknown."""
     is_offline = Q(host__pulse__last_seen_at__lt=offline_before(clock.now()))

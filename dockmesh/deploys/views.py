@@ -115,7 +115,7 @@ def new_stack(request: HttpRequest) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The stack {made.name} is stored.")
-            return redirect(f"/stacks/{made.pk}/")
+            return _checked(request, made.pk) if "check" in request.POST else redirect(f"/stacks/{made.pk}/")
     return render(request, "deploys/stack_new.html", {"form": form, "has_hosts": Host.objects.exists()})
 
 
@@ -146,7 +146,13 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, "The files are stored. Deploy the stack to use them.")
             return _checked(request, pk) if "check" in request.POST else redirect(f"/stacks/{pk}/")
-    context = {"form": form, "stack": view.stack, "title": "Change", "action": "Save files"}
+    context = {
+        "form": form,
+        "stack": view.stack,
+        "title": "Change",
+        "action": "Save files",
+        "complaint": selectors.complaint(pk),
+    }
     return render(request, "deploys/stack_form.html", context)
 
 
@@ -352,6 +358,7 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
         and found.operation == Deploy.Operation.UP
         and found.status == Deploy.Status.SUCCESS,
         "is_unconfirmed": _is_unconfirmed(found),
+        "is_check": found.operation == Deploy.Operation.VALIDATE,
     }
     return _page(request, "deploys/deploy.html", "deploys/parts/deploy.html", context)
 

@@ -155,6 +155,10 @@ def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: C
     said = 'service "web" has neither an image nor a build context specified: invalid compose project'
     report(host, command["id"], result="failure", output=said)
     assert said in text(operator.get(answer["Location"]))
+    assert "Change the files" in text(operator.get(answer["Location"]))
+    # Beside the field, as long as the files are the ones that it was said of.
+    form = html.unescape(operator.get(f"/stacks/{stack.pk}/change/").content.decode())
+    assert form.index('name="compose_file"') < form.index(said) < form.index('name="env_file"')
     # Nothing has happened to the stack.
     assert not Stack.objects.get().has_failed_deploy
     assert StackSeries.objects.get().failure_sum == 0.0
@@ -163,7 +167,22 @@ def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: C
     answer = operator.post(f"/stacks/{stack.pk}/change/", {**broken, "compose_file": COMPOSE + "# new\n"})
     assert answer["Location"] == f"/stacks/{stack.pk}/"
     assert "Compose was not asked about them" in text(operator.get(answer["Location"]))
+    assert said not in text(operator.get(f"/stacks/{stack.pk}/change/"))
     assert StackFiles.objects.get().compose_file.endswith("# new\n")
+
+
+def test_a_new_stack_is_stored_and_checked_with_the_hosts_compose(host: Host, operator: Client) -> None:
+    values = {
+        "host": host.pk,
+        "name": "shop",
+        "compose_file": COMPOSE,
+        "timeout_seconds": "60",
+        "check": "yes",
+    }
+    answer = operator.post("/stacks/new/", values)
+    check = Deploy.objects.get()
+    assert (answer["Location"], check.operation) == (f"/deploys/{check.pk}/", "validate")
+    assert Stack.objects.get().is_managed
 
 
 @pytest.mark.parametrize(("page", "operation"), [("stop", "stop"), ("remove", "down")])
