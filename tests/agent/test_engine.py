@@ -344,7 +344,7 @@ def test_an_agent_says_once_what_a_socket_proxy_forbids(
     assert beat["docker"]["error"].endswith("GET /info: 403 Forbidden; GET /events: 403 Forbidden")
     sick(engine, web)
     server.wait_for(lambda r: '"unhealthy"' in json.dumps(r.body))
-    said = [line for line in agent.log.splitlines() if "403" in line and " DEBUG " not in line]
+    said = [line for line in agent.log.splitlines() if "403 Forbidden" in line and " DEBUG " not in line]
     assert len(said) == 1
     assert "<html>" not in agent.log
 
