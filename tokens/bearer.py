@@ -26,7 +26,7 @@ from django.http import JsonResponse
 from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery
 from dockmesh.core.problems import problem_answer
-from dockmesh.core.text import CONTROLS
+from dockmesh.core.text import CONTROLS, in_one_line
 from tokens import refusals, secret, throttle, uses
 from tokens.models import ApiToken
 from tokens.permissions import Permission
@@ -274,5 +274,5 @@ def _write_last_used(row: _Stored, now: datetime.datetime, address: str, user_ag
         )
     except DatabaseError as error:
         # A full disk, a busy or a read-only database must not take a read away.
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error, most=200)
         logger.warning("The time of the last use of token %s could not be written: %s", row.pk, reason)

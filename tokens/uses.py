@@ -9,6 +9,7 @@ import threading
 
 from django.db import DatabaseError, transaction
 
+from dockmesh.core.text import in_one_line
 from tokens.models import SecretUse
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,7 @@ def note(
                     pk__in=list(uses.values_list("pk", flat=True)[MOST : 2 * MOST])
                 ).delete()
     except DatabaseError as error:
-        logger.warning(
-            "a use of token %s could not be written: %s", token_id, " ".join(str(error).split())[:200]
-        )
+        logger.warning("a use of token %s could not be written: %s", token_id, in_one_line(error, most=200))
 
 
 def _is_due(key: Key, now: datetime.datetime) -> bool:

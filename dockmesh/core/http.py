@@ -13,6 +13,7 @@ from django.urls import get_resolver
 
 from dockmesh.core import busy
 from dockmesh.core.problems import problem_answer
+from dockmesh.core.text import in_one_line
 from dockmesh.env import Network
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class DatabaseAway:
         """Called by Django for what a view raised."""
         if not isinstance(exception, OperationalError | InterfaceError):
             return None
-        reason = " ".join(str(exception).split())[:200]
+        reason = in_one_line(exception, most=200)
         what = busy.in_words(exception)[0].lower().rstrip(".")
         logger.warning("%s %s: %s: %s", request.method, request.path[:200], what, reason)
         response: HttpResponse = get_resolver().resolve_error_handler(500)(request)

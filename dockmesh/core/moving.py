@@ -13,6 +13,8 @@ from django.db import DatabaseError, connection, connections, models, transactio
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from dockmesh.core.text import in_one_line
+
 SOURCE = "source"
 _ROWS_AT_A_TIME = 2_000
 
@@ -96,7 +98,7 @@ def _copy(model: type[models.Model]) -> int:
                 copy.write_row([_value(field, row) for field in fields])
                 count += 1
     except psycopg.DataError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_one_line(error, most=300)
         raise CannotMove(f"{model._meta.db_table}, row {count + 1} or before: {reason}") from None
     return count
 

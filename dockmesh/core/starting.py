@@ -18,20 +18,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from dockmesh.core.text import in_one_line
+
 WAIT_SECONDS = 60
 MIGRATION_LOCK = 0x646F636B6D657368  # any number that every replica agrees on
 SAY_EVERY_SECONDS = 10.0
+# Characters of what an error of the database says.
+MOST_WORDS = 300
 
 Say = Callable[[str], object]
 
 
 class CannotStart(Exception):
     """Why the database can't be used, in one line for the operator."""
-
-
-def in_one_line(error: BaseException) -> str:
-    """An error of the database as one line of bounded length."""
-    return " ".join(str(error).split())[:300]
 
 
 def wait_for_database(say: Say) -> None:
@@ -49,15 +48,21 @@ def wait_for_database(say: Say) -> None:
             return
         except OperationalError as error:
             if connection.vendor != "postgresql":
-                raise CannotStart(f"the database {_name()} can't be used: {in_one_line(error)}") from None
+                raise CannotStart(
+                    f"the database {_name()} can't be used: {in_one_line(error, most=MOST_WORDS)}"
+                ) from None
             if time.monotonic() > deadline:
-                raise CannotStart(f"the database can't be reached: {in_one_line(error)}") from None
+                raise CannotStart(
+                    f"the database can't be reached: {in_one_line(error, most=MOST_WORDS)}"
+                ) from None
             if time.monotonic() - said > SAY_EVERY_SECONDS:
                 said = time.monotonic()
-                say(f"waiting for the database: {in_one_line(error)}")
+                say(f"waiting for the database: {in_one_line(error, most=MOST_WORDS)}")
             time.sleep(1)
         except DatabaseError as error:
-            raise CannotStart(f"the database {_name()} can't be used: {in_one_line(error)}") from None
+            raise CannotStart(
+                f"the database {_name()} can't be used: {in_one_line(error, most=MOST_WORDS)}"
+            ) from None
 
 
 @contextmanager
@@ -72,7 +77,9 @@ def prepared_database(say: Say) -> Iterator[None]:
             with _patiently(say):
                 call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:
-            raise CannotStart(f"the database {_name()} can't be prepared: {in_one_line(error)}") from None
+            raise CannotStart(
+                f"the database {_name()} can't be prepared: {in_one_line(error, most=MOST_WORDS)}"
+            ) from None
         yield
 
 

@@ -33,6 +33,11 @@ def clean_name(field: str, value: object, *, most: int = MAX_NAME) -> str:
     return name
 
 
+def in_one_line(error: BaseException, *, most: int | None = None) -> str:
+    """What an error says as one line, cut to `most` characters."""
+    return " ".join(str(error).split())[:most]
+
+
 def whole_number(field: str, text: str, *, least: int, most: int) -> int:
     """The number that the text of a query string is: ASCII digits and nothing else, from `least` to `most`."""
     if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:

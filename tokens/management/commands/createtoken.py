@@ -13,6 +13,7 @@ from django.db import DatabaseError, transaction
 from dockmesh.core import clock
 from dockmesh.core.commandline import complain_in_one_line, parse_duration
 from dockmesh.core.errors import DomainError
+from dockmesh.core.text import in_one_line
 from tokens import secret
 from tokens.models import ApiToken, TokenState
 from tokens.permissions import in_order
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(error.detail) from None
         except DatabaseError as error:
-            line = " ".join(str(error).split())
+            line = in_one_line(error)
             raise CommandError(
                 f"the database can't be used ({line}); has `migrate` or `serve` run?"
             ) from None

@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from dockmesh.audit.services import accept
 from dockmesh.core import starting
 from dockmesh.core.commandline import complain_in_one_line
+from dockmesh.core.text import in_one_line
 
 MOST_REASON = 500
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             wrong = accept(reason=reason)
         except DatabaseError as error:
             raise CommandError(
-                f"the database can't be used ({starting.in_one_line(error)})", returncode=2
+                f"the database can't be used ({in_one_line(error, most=starting.MOST_WORDS)})", returncode=2
             ) from None
         except OSError as error:
             raise CommandError(f"the data folder can't be written ({error.strerror})", returncode=2) from None

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from dockmesh.audit import known
 from dockmesh.audit.verification import Broken, verify
 from dockmesh.core.commandline import complain_in_one_line
+from dockmesh.core.text import in_one_line
 
 
 class Command(BaseCommand):
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path}: {error}", returncode=2) from None
         except DatabaseError as error:
-            line = " ".join(str(error).split())
+            line = in_one_line(error)
             raise CommandError(f"the database can't be used ({line})", returncode=2) from None
         if verdict.last < verdict.first:
             self.stdout.write("The audit chain holds: it has no entries.")

@@ -9,6 +9,7 @@ from django.db import DatabaseError
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core.commandline import complain_in_one_line, parse_duration
 from dockmesh.core.errors import DomainError, InvalidInput
+from dockmesh.core.text import in_one_line
 from dockmesh.fleet import services
 from dockmesh.fleet.models import Host
 
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(error.detail) from None
         except DatabaseError as error:
-            line = " ".join(str(error).split())
+            line = in_one_line(error)
             raise CommandError(
                 f"the database can't be used ({line}); has `migrate` or `serve` run?"
             ) from None

@@ -15,6 +15,7 @@ from dockmesh.audit import verification
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock, moving, starting
 from dockmesh.core.commandline import complain_in_one_line
+from dockmesh.core.text import in_one_line
 from dockmesh.fleet.models import Host, ListeningSpan
 from tokens.models import ApiToken, User
 
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         except (moving.CannotMove, starting.CannotStart) as error:
             raise CommandError(f"nothing was moved: {error}") from None
         except DatabaseError as error:
-            raise CommandError(f"nothing was moved: {starting.in_one_line(error)}") from None
+            raise CommandError(f"nothing was moved: {in_one_line(error, most=starting.MOST_WORDS)}") from None
         self.stdout.write(
             f"Moved {sum(moved.values()):,} rows of {sum(map(bool, moved.values()))} tables from {file};"
             " the audit chain holds. From now on start the server with the same DOCKMESH_DATABASE_URL and data folder."

@@ -18,6 +18,7 @@ from dockmesh.audit.services import SYSTEM, accept_restored, begin_with_new_data
 from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.text import in_one_line
 from dockmesh.fleet import heartbeat_lane, listening
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
@@ -66,7 +67,9 @@ class Command(BaseCommand):
         except starting.CannotStart as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:
-            raise CommandError(f"the database can't be used: {starting.in_one_line(error)}") from None
+            raise CommandError(
+                f"the database can't be used: {in_one_line(error, most=starting.MOST_WORDS)}"
+            ) from None
         for url in urls:
             self.stdout.write(f"dockmesh {__version__} listens on {url}/")
         if path:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from dockmesh.core import starting
+from dockmesh.core.text import in_one_line
 from dockmesh.web.services import setup_link
 
 
@@ -23,7 +24,9 @@ class Command(BaseCommand):
         try:
             link = setup_link(settings.DOCKMESH_BASE_URL)
         except DatabaseError as error:
-            raise CommandError(f"the database can't be used: {starting.in_one_line(error)}") from None
+            raise CommandError(
+                f"the database can't be used: {in_one_line(error, most=starting.MOST_WORDS)}"
+            ) from None
         if link is None:
             raise CommandError("there is an administrator already")
         self.stdout.write(link)
