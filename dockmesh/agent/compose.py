@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dockmesh.agent.commands import CommandError
-from dockmesh.agent.process import environment
+from dockmesh.agent.process import version_of
 from dockmesh.agent.text import clean
 
 log = logging.getLogger("dockmesh.agent")
@@ -21,7 +20,6 @@ log = logging.getLogger("dockmesh.agent")
 LOOK_SECONDS = 300.0
 # v1 destroys stacks on current Engines; v2 before this lacks what deploys rely on.
 OLDEST = (2, 20)
-_ANSWER_SECONDS = 30.0
 _VERSION = re.compile(r"v?((\d+)\.(\d+)\S*)")
 # Where the Docker CLI looks for its plugins, after the user's own folder.
 _PLUGIN_FOLDERS = (
@@ -121,16 +119,8 @@ def _candidates() -> Iterator[tuple[str, ...]]:
 
 def _version(command: tuple[str, ...]) -> tuple[str, tuple[int, int]] | None:
     """(as it says itself, its first two numbers); None where it does not run or does not say."""
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed list
-            [*command, "version", "--short"],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    done = version_of([*command, "version", "--short"])
+    if done is None:
         return None
     match = _VERSION.match(done.stdout.decode("utf-8", "replace").strip())
     if done.returncode != 0 or match is None:

@@ -23,6 +23,7 @@ _PASSED = (
 STOPPED = "stopped with the agent"
 GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
+_VERSION_SECONDS = 30.0
 
 
 class Cancellation(threading.Event):
@@ -48,6 +49,21 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     passed.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return passed | dict(extra or {})
+
+
+def version_of(command: Sequence[str]) -> subprocess.CompletedProcess[bytes] | None:
+    """How a program ended that was asked for its version, with what it said; None where it does not run or answer."""
+    try:
+        return subprocess.run(  # noqa: S603 - a fixed list
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 
 def proxy_passwords() -> set[str]:

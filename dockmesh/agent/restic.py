@@ -9,7 +9,6 @@ import copy
 import json
 import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from dockmesh.agent.config import Repository
 from dockmesh.agent.document import JSON
 from dockmesh.agent.locks import Entry, Lock, LockBook, read_lock, removable, unlock_removes_only
 from dockmesh.agent.output import Output
-from dockmesh.agent.process import Cancellation, Ended, environment, run
+from dockmesh.agent.process import Cancellation, Ended, environment, run, version_of
 from dockmesh.agent.text import clean
 
 # Exit codes of restic 0.17 and newer; before, it is 1 and the text says which.
@@ -38,7 +37,6 @@ _PASSWORD_TEXT = "wrong password or no key found"
 _FULL_TEXTS = ("no space left on device", "disk quota exceeded")
 LOCK_WAIT_SECONDS = 900.0
 _LOCK_POLL_SECONDS = 5.0
-_ANSWER_SECONDS = 30.0
 _VERSION = re.compile(r"restic (\S+)")
 # A backend that does not answer is told of after so long, while the call goes on.
 SILENT_SECONDS = 45.0
@@ -58,16 +56,8 @@ _SCHEME = re.compile(r"[a-z0-9]+:")
 
 def version() -> str:
     """As restic says itself, such as `0.18.0`; empty where it is not installed or does not run."""
-    try:
-        done = subprocess.run(
-            ["restic", "version"],  # noqa: S607 - of the PATH, like every call of it
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    done = version_of(["restic", "version"])
+    if done is None:
         return ""
     match = _VERSION.match(done.stdout.decode("utf-8", "replace"))
     return clean(match[1], limit=64) if match else ""

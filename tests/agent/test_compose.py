@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dockmesh.agent import __main__ as agent_program
-from dockmesh.agent import compose, config, restic
+from dockmesh.agent import compose, config, process, restic
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.process import Cancellation
 from dockmesh.agent.state import Credential, StateDir
@@ -52,7 +52,7 @@ def test_the_clis_plugin_comes_first(host: Path) -> None:
 def test_the_program_is_used_where_the_cli_has_none_that_works(
     docker: str | None, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(process, "_VERSION_SECONDS", 2.0)
     programs(host / "bin", **({"docker": docker} if docker else {}), docker_compose='echo "v2.26.1-4"')
     found = compose.find()
     assert found.compose == compose.Compose(("docker-compose",), "2.26.1-4")
