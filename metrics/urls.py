@@ -4,7 +4,9 @@ from django.urls import path
 
 from metrics import pages, views
 
+app_name = "metrics"
+
 urlpatterns = [
     path("metrics", views.metrics, name="metrics"),
-    path("settings/metrics/", pages.settings_page, name="metrics-settings"),
+    path("settings/metrics/", pages.settings_page, name="settings"),
 ]

@@ -72,7 +72,7 @@ def add_user(request: HttpRequest) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"{user.username} can sign in now.")
-            return redirect("users:list")
+            return redirect("users:users")
     return render(request, "tokens/user_new.html", {"form": form})
 
 
@@ -97,7 +97,7 @@ def show_user(request: HttpRequest, user_id: int) -> HttpResponse:
             lambda: services.change_user_role(principal=principal, user_id=user_id, role_id=role.pk),
         ):
             messages.success(request, f"{user.username} has the role {role.name} now.")
-            return redirect("users:show", user_id)
+            return redirect("users:user", user_id)
     if what == "password" and password_form.is_valid():
         password = password_form.cleaned_data["password"]
         if _done(
@@ -107,7 +107,7 @@ def show_user(request: HttpRequest, user_id: int) -> HttpResponse:
             if user_id == request.user.pk:
                 update_session_auth_hash(request, User.objects.get(pk=user_id))
             messages.success(request, f"{user.username} has a new password. Their other sessions have ended.")
-            return redirect("users:show", user_id)
+            return redirect("users:user", user_id)
     context = {"shown": user, "role_form": role_form, "password_form": password_form}
     return render(request, "tokens/user.html", context)
 
@@ -126,7 +126,7 @@ def switch_user(request: HttpRequest, user_id: int) -> HttpResponse:
     else:
         words = "can sign in again." if is_active else "is disabled and signed out everywhere."
         messages.success(request, f"{user.username} {words}")
-    return redirect("users:show", user_id)
+    return redirect("users:user", user_id)
 
 
 def _done(form: RoleForm | PasswordForm, change: Callable[[], User]) -> bool:

@@ -7,8 +7,8 @@ from tokens import user_pages
 app_name = "users"
 
 urlpatterns = [
-    path("", user_pages.list_users, name="list"),
-    path("new/", user_pages.add_user, name="new"),
-    path("<int:user_id>/", user_pages.show_user, name="show"),
-    path("<int:user_id>/switch/", user_pages.switch_user, name="switch"),
+    path("", user_pages.list_users, name="users"),
+    path("new/", user_pages.add_user, name="user-add"),
+    path("<int:user_id>/", user_pages.show_user, name="user"),
+    path("<int:user_id>/switch/", user_pages.switch_user, name="user-switch"),
 ]

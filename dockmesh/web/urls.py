@@ -16,6 +16,6 @@ urlpatterns = [
     path("api/v1/schema", apidocs.SchemaView.as_view(), name="api-schema"),
     path("api/v1/docs", apidocs.docs, name="api-docs"),
     path("theme/", account_views.choose_theme, name="theme"),
-    path("favicon.ico", account_views.favicon),
+    path("favicon.ico", account_views.favicon, name="favicon"),
     path("setup/<str:code>/", account_views.setup, name="setup"),
 ]

@@ -45,4 +45,4 @@ def test_a_scrape_is_counted_by_django_prometheus(db):
     for _ in range(2):
         page = client.get("/metrics", headers=bearer(text)).content.decode()
     lines = [line for line in page.splitlines() if line.startswith("django_http_responses_total_by_status")]
-    assert any('view="metrics"' in line and 'status="200"' in line for line in lines)
+    assert any('view="metrics:metrics"' in line and 'status="200"' in line for line in lines)
