@@ -5,6 +5,7 @@ import datetime
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 
 
 class Role(models.Model):
@@ -25,7 +26,7 @@ class Role(models.Model):
 
     def get_absolute_url(self) -> str:
         """Its page in Settings."""
-        return f"/settings/roles/{self.pk}/"
+        return reverse("tokens:role", args=[self.pk])
 
 
 class User(AbstractUser):
@@ -38,7 +39,7 @@ class User(AbstractUser):
 
     def get_absolute_url(self) -> str:
         """Its page in Settings."""
-        return f"/settings/users/{self.pk}/"
+        return reverse("users:user", args=[self.pk])
 
 
 class TokenState(models.TextChoices):
@@ -87,7 +88,7 @@ class ApiToken(models.Model):
 
     def get_absolute_url(self) -> str:
         """Its page in Settings."""
-        return f"/settings/tokens/{self.pk}/"
+        return reverse("tokens:token", args=[self.pk])
 
     def is_overlapping_at(self, now: datetime.datetime) -> bool:
         """Whether two secrets work at that moment."""

@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from dockmesh.core import clock, scrapeconfig
@@ -160,7 +161,7 @@ def token_revoke(request: HttpRequest, id: int) -> HttpResponse:
             "It can't be brought back; its record stays here.",
         ],
         "action_label": "Revoke token",
-        "back_url": f"/settings/tokens/{id}/",
+        "back_url": reverse("tokens:token", args=[id]),
         "form": form,
     }
     return render(request, "web/confirm.html", context, status=400 if form.errors else 200)
@@ -307,7 +308,7 @@ def _deletion(
         "object_name": found.name,
         "consequences": [consequence],
         "action_label": f"Delete {kind}",
-        "back_url": f"/settings/{kind}s/{found.pk}/",
+        "back_url": reverse(f"tokens:{kind}", args=[found.pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context, status=status)

@@ -5,6 +5,7 @@ import datetime
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.alerts import deliveries, services
@@ -143,7 +144,7 @@ def recommended(request: HttpRequest) -> HttpResponse:
         messages.error(request, error.detail)
     else:
         messages.success(request, f"{made} rules were made.")
-    return redirect("/alerts/rules/")
+    return redirect("alerts:rules")
 
 
 @FORM_METHODS
@@ -174,7 +175,7 @@ def _rule_form(request: HttpRequest, stored: AlertRule | None) -> HttpResponse:
                 else:
                     services.create_rule(actor=_actor(request), rule=wanted)
                 messages.success(request, f"The rule {wanted.name} is saved.")
-                return redirect("/alerts/rules/")
+                return redirect("alerts:rules")
         except DomainError as error:
             add_refusal(form, error)
     return render(request, "alerts/rule_form.html", {"form": form, "rule": stored, "matches": matches})
@@ -196,7 +197,7 @@ def rule(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "The rule is muted." if hours else "The rule is not muted any more.")
-            return redirect(f"/alerts/rules/{pk}/")
+            return redirect("alerts:rule", pk)
     return render(
         request,
         "alerts/rule.html",
@@ -227,7 +228,7 @@ def remove_rule(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The rule {found.name} is removed.")
-            return redirect("/alerts/rules/")
+            return redirect("alerts:rules")
     return render(
         request,
         "web/confirm.html",
@@ -237,7 +238,7 @@ def remove_rule(request: HttpRequest, pk: int) -> HttpResponse:
             "object_name": found.name,
             "consequences": ["Its alerts and its series on /metrics go with it."],
             "action_label": "Remove rule",
-            "back_url": f"/alerts/rules/{pk}/",
+            "back_url": reverse("alerts:rule", args=[pk]),
             "form": form,
         },
     )
@@ -262,7 +263,7 @@ def new_channel(request: HttpRequest) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The channel {channel.name} is made. Send it a test.")
-            return redirect("/alerts/channels/")
+            return redirect("alerts:channels")
     return render(request, "alerts/channel_form.html", {"form": form, "channel": None})
 
 
@@ -284,7 +285,7 @@ def change_channel(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "The channel is saved.")
-            return redirect("/alerts/channels/")
+            return redirect("alerts:channels")
     return render(request, "alerts/channel_form.html", {"form": form, "channel": stored})
 
 
@@ -297,7 +298,7 @@ def test_channel(request: HttpRequest, pk: int) -> HttpResponse:
         message_id = services.request_test(actor=_actor(request), channel_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-        return redirect("/alerts/channels/")
+        return redirect("alerts:channels")
     message = deliveries.outcome(message_id)
     if message is None:
         messages.info(request, f"The test to {channel.name} is on its way; how it went is shown here then.")
@@ -305,7 +306,7 @@ def test_channel(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, f"The test was sent to {channel.name}.")
     else:
         messages.error(request, f"{channel.name}: {message.last_error}")
-    return redirect("/alerts/channels/")
+    return redirect("alerts:channels")
 
 
 @FORM_METHODS
@@ -321,7 +322,7 @@ def remove_channel(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The channel {found.name} is removed.")
-            return redirect("/alerts/channels/")
+            return redirect("alerts:channels")
     return render(
         request,
         "web/confirm.html",
@@ -331,7 +332,7 @@ def remove_channel(request: HttpRequest, pk: int) -> HttpResponse:
             "object_name": found.name,
             "consequences": ["Alerts are told there no more; what waits to be sent is dropped."],
             "action_label": "Remove channel",
-            "back_url": "/alerts/channels/",
+            "back_url": reverse("alerts:channels"),
             "form": form,
         },
     )

@@ -6,6 +6,6 @@ from dockmesh.audit import api
 
 urlpatterns = [
     path("audit", api.EntryCollection.as_view()),
-    path("audit/export", api.EntryExport.as_view()),
+    path("audit/export", api.EntryExport.as_view(), name="audit-export"),
     path("audit/<int:id>", api.EntryDetail.as_view()),
 ]

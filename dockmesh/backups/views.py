@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.backups import services
@@ -118,7 +119,7 @@ def new_job(request: HttpRequest) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The job {made.name} is made. Run it now to see whether it works.")
-            return redirect(f"/backups/{made.pk}/")
+            return redirect("backups:job", made.pk)
     context = {"form": form, "job": None, "repositories": _repositories(), "has_hosts": Host.objects.exists()}
     return render(request, "backups/job_form.html", context)
 
@@ -136,7 +137,7 @@ def change_job(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "The job is saved.")
-            return redirect(f"/backups/{pk}/")
+            return redirect("backups:job", pk)
     context = {"form": form, "job": found, "repositories": _repositories(), "has_hosts": True}
     return render(request, "backups/job_form.html", context)
 
@@ -154,7 +155,7 @@ def remove_job(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The job {found.name} is removed.")
-            return redirect("/backups/")
+            return redirect("backups:jobs")
     context = {
         "title": "Remove backup job",
         "object_kind": "job",
@@ -164,7 +165,7 @@ def remove_job(request: HttpRequest, pk: int) -> HttpResponse:
             f" repository {found.repository}, its runs in the history."
         ],
         "action_label": "Remove job",
-        "back_url": f"/backups/{pk}/",
+        "back_url": reverse("backups:job", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)
@@ -184,8 +185,8 @@ def run_job(request: HttpRequest, pk: int) -> HttpResponse:
             made = services.run_now(actor=actor, job_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-        return redirect(f"/backups/{pk}/")
-    return redirect(f"/backups/runs/{made.pk}/")
+        return redirect("backups:job", pk)
+    return redirect("backups:run", made.pk)
 
 
 @require_POST
@@ -196,7 +197,7 @@ def cancel_run(request: HttpRequest, pk: int) -> HttpResponse:
         services.cancel(actor=actor_of(request), run_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-    return redirect(f"/backups/runs/{pk}/")
+    return redirect("backups:run", pk)
 
 
 OPERATIONS = {
@@ -231,7 +232,7 @@ def operate(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/backups/runs/{made.pk}/")
+            return redirect("backups:run", made.pk)
     title, consequence = OPERATIONS[kind]
     context = {
         "title": title,
@@ -239,7 +240,7 @@ def operate(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
         "object_name": found.name,
         "consequences": [consequence.format(repository=found.repository)],
         "action_label": title,
-        "back_url": f"/backups/{pk}/",
+        "back_url": reverse("backups:job", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)
@@ -260,7 +261,7 @@ def unlock(request: HttpRequest, pk: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/backups/runs/{made.pk}/")
+            return redirect("backups:run", made.pk)
     context = {
         "title": "Unlock",
         "object_kind": "repository",
@@ -271,7 +272,7 @@ def unlock(request: HttpRequest, pk: int) -> HttpResponse:
             " that it is no more.",
         ],
         "action_label": "Unlock",
-        "back_url": f"/backups/{pk}/",
+        "back_url": reverse("backups:job", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)
@@ -293,7 +294,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/backups/runs/{made.pk}/")
+            return redirect("backups:run", made.pk)
     context = {
         "title": "Restore",
         "object_kind": "job",
@@ -303,7 +304,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
             " they were."
         ],
         "action_label": "Restore",
-        "back_url": f"/backups/{pk}/",
+        "back_url": reverse("backups:job", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from dockmesh.core import clock
@@ -110,12 +111,14 @@ def new_stack(request: HttpRequest) -> HttpResponse:
             made = services.create_stack(actor=actor_of(request), host_id=values.pop("host"), **values)
             if is_deployed:
                 deploy = services.request_deploy(actor=actor_of(request), stack_id=made.pk)
-                return redirect(f"/deploys/{deploy.pk}/")
+                return redirect("deploys:deploy", deploy.pk)
         except DomainError as error:
             add_refusal(form, error)
         else:
             messages.success(request, f"The stack {made.name} is stored.")
-            return _checked(request, made.pk) if "check" in request.POST else redirect(f"/stacks/{made.pk}/")
+            return (
+                _checked(request, made.pk) if "check" in request.POST else redirect("deploys:stack", made.pk)
+            )
     return render(request, "deploys/stack_new.html", {"form": form, "has_hosts": Host.objects.exists()})
 
 
@@ -125,7 +128,7 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
     """Change what the next deploy will use."""
     view = _view(pk)
     if not view.stack.is_managed:
-        return redirect(f"/stacks/{pk}/adopt/")
+        return redirect("deploys:stack-adopt", pk)
     initial = {
         "compose_file": view.compose_file,
         "timeout_seconds": view.timeout_seconds,
@@ -145,7 +148,7 @@ def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "The files are stored. Deploy the stack to use them.")
-            return _checked(request, pk) if "check" in request.POST else redirect(f"/stacks/{pk}/")
+            return _checked(request, pk) if "check" in request.POST else redirect("deploys:stack", pk)
     context = {
         "form": form,
         "stack": view.stack,
@@ -164,8 +167,8 @@ def _checked(request: HttpRequest, pk: int) -> HttpResponse:
         )
     except DomainError as error:
         messages.error(request, f"Compose was not asked about them: {error.detail}")
-        return redirect(f"/stacks/{pk}/")
-    return redirect(f"/deploys/{check.pk}/")
+        return redirect("deploys:stack", pk)
+    return redirect("deploys:deploy", check.pk)
 
 
 @FORM_METHODS
@@ -174,7 +177,7 @@ def adopt_stack(request: HttpRequest, pk: int) -> HttpResponse:
     """Manage a discovered stack, by what a survey found or by files that are given. `?part=live` is the survey."""
     found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
     if found.is_managed:
-        return redirect(f"/stacks/{pk}/")
+        return redirect("deploys:stack", pk)
     latest = surveys.latest(pk)
     survey = surveys.view(latest) if latest else None
     answer = surveys.found(latest)
@@ -199,7 +202,7 @@ def adopt_stack(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(used, error)
         else:
             messages.success(request, f"dockmesh manages {found.name} now; nothing was changed on its host.")
-            return redirect(f"/stacks/{pk}/")
+            return redirect("deploys:stack", pk)
     context = {
         "stack": found,
         "survey": survey,
@@ -232,7 +235,7 @@ def survey_stack(request: HttpRequest, pk: int) -> HttpResponse:
         surveys.request_survey(actor=actor_of(request), stack_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-    return redirect(f"/stacks/{pk}/adopt/")
+    return redirect("deploys:stack-adopt", pk)
 
 
 @require_POST
@@ -246,8 +249,8 @@ def operate(request: HttpRequest, pk: int) -> HttpResponse:
         deploy = services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation)
     except DomainError as error:
         messages.error(request, error.detail)
-        return redirect(f"/stacks/{pk}/")
-    return redirect(f"/deploys/{deploy.pk}/")
+        return redirect("deploys:stack", pk)
+    return redirect("deploys:deploy", deploy.pk)
 
 
 @require_POST
@@ -258,8 +261,8 @@ def preview_stack(request: HttpRequest, pk: int) -> HttpResponse:
         made = services.request_preview(actor=actor_of(request), stack_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-        return redirect(f"/stacks/{pk}/")
-    return redirect(f"/deploys/{made.pk}/")
+        return redirect("deploys:stack", pk)
+    return redirect("deploys:deploy", made.pk)
 
 
 @FORM_METHODS
@@ -276,7 +279,7 @@ def stop_stack(request: HttpRequest, pk: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/deploys/{deploy.pk}/")
+            return redirect("deploys:deploy", deploy.pk)
     return _confirm(
         request,
         form,
@@ -298,13 +301,13 @@ def remove_stack(request: HttpRequest, pk: int) -> HttpResponse:
         try:
             if form.cleaned_data["how"] == "down":
                 deploy = services.remove_stack(actor=actor_of(request), stack_id=pk)
-                return redirect(f"/deploys/{deploy.pk}/")
+                return redirect("deploys:deploy", deploy.pk)
             services.forget_stack(actor=actor_of(request), stack_id=pk)
         except DomainError as error:
             add_refusal(form, error)
         else:
             messages.success(request, f"The stack {found.name} is removed.")
-            return redirect("/stacks/")
+            return redirect("deploys:stacks")
     consequences = [
         f"Its Compose file and env file on {found.host.name} go, and its series on /metrics once no other host"
         " has a stack of this name. Its deploys stay in the history."
@@ -371,7 +374,7 @@ def cancel_deploy(request: HttpRequest, pk: int) -> HttpResponse:
         services.cancel_deploy(actor=actor_of(request), deploy_id=pk)
     except DomainError as error:
         messages.error(request, error.detail)
-    return redirect(f"/deploys/{pk}/")
+    return redirect("deploys:deploy", pk)
 
 
 @FORM_METHODS
@@ -380,7 +383,7 @@ def confirm_removal(request: HttpRequest, pk: int) -> HttpResponse:
     """Deploy again with what would be removed confirmed, after the stack's name was typed."""
     found = get_object_or_404(Deploy.objects.select_related("stack"), pk=pk)
     if found.stack_id is None or not _is_unconfirmed(found):
-        return redirect(f"/deploys/{pk}/")
+        return redirect("deploys:deploy", pk)
     form = ConfirmForm(request.POST or None, expected=found.stack_name)
     if request.method == "POST" and form.is_valid():
         remove = [each["service"] for each in found.removes]
@@ -396,7 +399,7 @@ def confirm_removal(request: HttpRequest, pk: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/deploys/{made.pk}/")
+            return redirect("deploys:deploy", made.pk)
     context = {
         "title": "Deploy and remove",
         "object_kind": "stack",
@@ -406,7 +409,7 @@ def confirm_removal(request: HttpRequest, pk: int) -> HttpResponse:
             "Images are fetched first: if one can't be had, nothing is removed. Volumes stay.",
         ],
         "action_label": "Deploy and remove",
-        "back_url": f"/deploys/{pk}/",
+        "back_url": reverse("deploys:deploy", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)
@@ -424,7 +427,7 @@ def roll_back(request: HttpRequest, pk: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return redirect(f"/deploys/{made.pk}/")
+            return redirect("deploys:deploy", made.pk)
     context = {
         "title": f"Roll back to deploy {pk}",
         "object_kind": "stack",
@@ -434,7 +437,7 @@ def roll_back(request: HttpRequest, pk: int) -> HttpResponse:
             " and these are its files from then on. Volumes are left as they are."
         ],
         "action_label": "Roll back",
-        "back_url": f"/deploys/{pk}/",
+        "back_url": reverse("deploys:deploy", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)
@@ -489,7 +492,7 @@ def _confirm(
         "object_name": found.name,
         "consequences": consequences,
         "action_label": title,
-        "back_url": f"/stacks/{found.pk}/",
+        "back_url": reverse("deploys:stack", args=[found.pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)

@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -166,7 +167,7 @@ def change_host(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, "Saved.")
-            return redirect(f"/hosts/{pk}/")
+            return redirect("fleet:host", pk)
     return render(request, "fleet/host_form.html", {"form": form, "host": found})
 
 
@@ -183,7 +184,7 @@ def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             messages.success(request, f"The host {found.name} is removed.")
-            return redirect("/hosts/")
+            return redirect("fleet:hosts")
     context = {
         "title": "Remove host",
         "object_kind": "host",
@@ -194,7 +195,7 @@ def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
             "Its agent is refused from then on. Stop it there, or enrol the host again.",
         ],
         "action_label": "Remove host",
-        "back_url": f"/hosts/{pk}/",
+        "back_url": reverse("fleet:host", args=[pk]),
         "form": form,
     }
     return render(request, "web/confirm.html", context)

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -27,18 +28,19 @@ from tokens.services import has_administrator, set_password
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
-def local_path(wanted: str, fallback: str = "/") -> str:
-    """`wanted` where it is a path of this server, else the fallback."""
+def local_path(wanted: str, fallback: str = "") -> str:
+    """`wanted` where it is a path of this server, else the fallback, which is the overview where none is given."""
+    home = reverse("web:overview")
     parts = urlsplit(wanted) if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else None
-    is_local = parts is not None and not parts.scheme and not parts.netloc and wanted.startswith("/")
-    return wanted if is_local else fallback
+    is_local = parts is not None and not parts.scheme and not parts.netloc and wanted.startswith(home)
+    return wanted if is_local else fallback or home
 
 
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_in(request: HttpRequest) -> HttpResponse:
     """Name and password. Known, unknown and disabled users get the same answer."""
-    goal = local_path(request.POST.get("next", request.GET.get("next", "/")))
+    goal = local_path(request.POST.get("next", request.GET.get("next", "")))
     if request.method != "POST":
         if request.user.is_authenticated:
             return redirect(goal)
@@ -73,12 +75,13 @@ def _sign_in_page(request: HttpRequest, form: SignInForm, goal: str, status: int
 
 def admin_sign_in(request: HttpRequest) -> HttpResponse:
     """In place of Django admin's own: the one sign-in, then back; 403 for who is in but may not."""
-    goal = local_path(request.GET.get("next", "/admin/"), "/admin/")
+    index, its_own = reverse("admin:index"), reverse("admin:login")
+    goal = local_path(request.GET.get("next", ""), index)
     if not request.user.is_authenticated:
         return redirect_to_login(goal)
     if not getattr(request.user, "is_staff", False):
         raise PermissionDenied
-    return redirect("/admin/" if goal.startswith("/admin/login") else goal)
+    return redirect(index if goal.startswith(its_own) else goal)
 
 
 @require_POST
@@ -152,7 +155,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 @require_POST
 def choose_theme(request: HttpRequest) -> HttpResponse:
     """Remembers light or dark, for browsers without JavaScript."""
-    response = redirect(local_path(request.POST.get("next", "/")))
+    response = redirect(local_path(request.POST.get("next", "")))
     chosen = request.POST.get("theme", "")
     if chosen in theme.THEMES:
         response.set_cookie(theme.COOKIE, chosen, max_age=theme.YEAR_SECONDS, samesite="Lax")

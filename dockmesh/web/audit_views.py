@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from dockmesh.audit import filters, selectors
@@ -67,7 +68,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         "older_url": _url(params, before=page.older) if page.older is not None else "",
         "newer_url": _url(params, after=page.newer) if page.newer is not None else "",
         "is_filtered": not wanted.is_empty or status != 200,
-        "export_url": f"/api/v1/audit/export{_url(params)}",
+        "export_url": f"{reverse('audit-export')}{_url(params)}",
         "entry_count": selectors.entry_count(),
     }
     return render(request, "web/audit.html", context, status=status)

@@ -37,7 +37,7 @@ TEXTS = {
 
 
 def _is_for_programs(request: HttpRequest) -> bool:
-    return request.path.startswith(("/api/", "/metrics"))
+    return request.path_info.startswith(("/api/", "/metrics"))
 
 
 def _answer(
@@ -62,7 +62,7 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """403, within the frame of the pages that the user may see. Django admin's is noted here, others where they arise."""
-    if request.path.startswith("/admin/"):
+    if request.path_info.startswith("/admin/"):
         _note(request, "Django admin")
     return _answer(request, 403, with_frame=True)
 
@@ -92,7 +92,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     """404; a page's address without its last slash leads to the page."""
     if request.method in ("GET", "HEAD") and not _is_for_programs(request) and not request.path.endswith("/"):
         try:
-            resolve(f"{request.path}/")
+            resolve(f"{request.path_info}/")
         except Resolver404:
             pass
         else:

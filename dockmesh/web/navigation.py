@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
-from django.urls import Resolver404, resolve
+from django.urls import reverse
 
 from tokens.permissions import Permission
 
@@ -13,7 +12,7 @@ from tokens.permissions import Permission
 @dataclass(frozen=True)
 class Entry:
     label: str
-    path: str
+    route: str
     icon: str
     permission: Permission
 
@@ -42,45 +41,36 @@ GROUPS = (
     Group(
         "",
         (
-            Entry("Overview", "/", "layout-dashboard", Permission.FLEET_READ),
-            Entry("Hosts", "/hosts/", "server", Permission.FLEET_READ),
-            Entry("Stacks", "/stacks/", "layers", Permission.FLEET_READ),
-            Entry("Deploys", "/deploys/", "rocket", Permission.FLEET_READ),
-            Entry("Backups", "/backups/", "archive", Permission.FLEET_READ),
-            Entry("Alerts", "/alerts/", "bell", Permission.FLEET_READ),
-            Entry("Audit", "/audit/", "scroll-text", Permission.AUDIT_READ),
+            Entry("Overview", "web:overview", "layout-dashboard", Permission.FLEET_READ),
+            Entry("Hosts", "fleet:hosts", "server", Permission.FLEET_READ),
+            Entry("Stacks", "deploys:stacks", "layers", Permission.FLEET_READ),
+            Entry("Deploys", "deploys:deploys", "rocket", Permission.FLEET_READ),
+            Entry("Backups", "backups:jobs", "archive", Permission.FLEET_READ),
+            Entry("Alerts", "alerts:alerts", "bell", Permission.FLEET_READ),
+            Entry("Audit", "web:audit", "scroll-text", Permission.AUDIT_READ),
         ),
     ),
     Group(
         "Settings",
         (
-            Entry("API tokens", "/settings/tokens/", "key-round", Permission.TOKENS_MANAGE),
-            Entry("Roles", "/settings/roles/", "shield", Permission.ROLES_MANAGE),
-            Entry("Users", "/settings/users/", "users", Permission.USERS_MANAGE),
-            Entry("Metrics", "/settings/metrics/", "activity", Permission.METRICS_READ),
+            Entry("API tokens", "tokens:tokens", "key-round", Permission.TOKENS_MANAGE),
+            Entry("Roles", "tokens:roles", "shield", Permission.ROLES_MANAGE),
+            Entry("Users", "users:users", "users", Permission.USERS_MANAGE),
+            Entry("Metrics", "metrics:settings", "activity", Permission.METRICS_READ),
         ),
     ),
 )
 
 
-@cache
-def exists(path: str) -> bool:
-    """Whether a page answers at this path."""
-    try:
-        resolve(path)
-    except Resolver404:
-        return False
-    return True
-
-
 def shown(permissions: frozenset[str], current_path: str) -> list[ShownGroup]:
-    """The groups with the entries that exist and that these permissions open."""
+    """The groups with the entries that these permissions open."""
     groups = []
     for group in GROUPS:
         entries = tuple(
-            ShownEntry(entry.label, entry.path, entry.icon, _is_current(entry.path, current_path))
+            ShownEntry(entry.label, path, entry.icon, _is_current(path, current_path))
             for entry in group.entries
-            if entry.permission in permissions and exists(entry.path)
+            if entry.permission in permissions
+            for path in [reverse(entry.route)]
         )
         if entries:
             groups.append(ShownGroup(group.title, entries))
@@ -88,4 +78,4 @@ def shown(permissions: frozenset[str], current_path: str) -> list[ShownGroup]:
 
 
 def _is_current(path: str, current_path: str) -> bool:
-    return current_path == path if path == "/" else current_path.startswith(path)
+    return current_path == path if path == reverse("web:overview") else current_path.startswith(path)

@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from dataclasses import dataclass
 
+from django.urls import reverse
+
 from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
 from dockmesh.deploys import causes
@@ -102,11 +104,17 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
         verdict=verdict,
         verdict_tone=tone,
         totals=(
-            Total("Hosts", "/hosts/", "status", len(fleet.hosts), fleet.host_counts),
-            Total("Stacks", "/stacks/", "state", sum(c for _, c in fleet.stack_counts), fleet.stack_counts),
+            Total("Hosts", reverse("fleet:hosts"), "status", len(fleet.hosts), fleet.host_counts),
+            Total(
+                "Stacks",
+                reverse("deploys:stacks"),
+                "state",
+                sum(c for _, c in fleet.stack_counts),
+                fleet.stack_counts,
+            ),
             Total(
                 "Containers",
-                "/containers/",
+                reverse("fleet:containers"),
                 "state",
                 sum(c for _, c in fleet.container_counts),
                 fleet.container_counts,
@@ -125,14 +133,17 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
     told: dict[str, Trouble] = {}
     for alert in alerts.firing_alerts(most=MOST_READ):
         tone = _SEVERITY_TONES.get(alert.severity, "warning")
-        trouble = Trouble(tone, alert.subject, alert.cause, f"/alerts/{alert.id}/", alert.fired_at)
+        trouble = Trouble(
+            tone, alert.subject, alert.cause, reverse("alerts:alert", args=[alert.id]), alert.fired_at
+        )
         before = told.get(alert.subject)
         told[alert.subject] = _together(before, trouble) if before else trouble
     found = list(told.values())
     for host in fleet.hosts:
-        subject, path = f"Host {host.name}", f"/hosts/{host.id}/"
+        subject = f"Host {host.name}"
         if subject in told or host.status is HostStatus.ONLINE:
             continue
+        path = reverse("fleet:host", args=[host.id])
         if host.status is HostStatus.OFFLINE:
             words = "is offline." if host.last_seen_at else "is offline: its agent has not reported yet."
             found.append(Trouble("bad", subject, words, path, host.last_seen_at))
@@ -142,7 +153,11 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
     if AUDIT_SUBJECT not in told and (changed := audit.trouble()):
         found.append(
             Trouble(
-                "bad", AUDIT_SUBJECT, f"was changed behind the server's back: {changed}.", "/audit/", None
+                "bad",
+                AUDIT_SUBJECT,
+                f"was changed behind the server's back: {changed}.",
+                reverse("web:audit"),
+                None,
             )
         )
     untold = [
@@ -152,7 +167,7 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
     ]
     reasons = causes.of_stacks_in_error() if untold else {}
     for stack in untold:
-        subject, path = f"Stack {stack.name} on {stack.host_name}", f"/stacks/{stack.id}/"
+        subject, path = f"Stack {stack.name} on {stack.host_name}", reverse("deploys:stack", args=[stack.id])
         words = reasons.get(stack.id, "is in error.")
         found.append(Trouble("bad", subject, words, path, stack.state_changed_at))
     return found
