@@ -11,6 +11,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.forms import BoundField
 from django.http import HttpRequest
 from django.template import Context
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
@@ -248,7 +249,11 @@ def host_mark(host: Any, is_link: bool = True) -> SafeString:
     if not is_link:
         return format_html('<i class="strip-{}" title="{}"></i>', tone, words)
     return format_html(
-        '<a id="mark-{}" class="strip-{}" href="/hosts/{}/" title="{}"></a>', host.id, tone, host.id, words
+        '<a id="mark-{}" class="strip-{}" href="{}" title="{}"></a>',
+        host.id,
+        tone,
+        reverse("fleet:host", args=[host.id]),
+        words,
     )
 
 
