@@ -1,5 +1,7 @@
 """`python -m dockmesh.agent run`: puts the parts together."""
 
+from __future__ import annotations
+
 import logging
 import os
 import sys

@@ -1,5 +1,7 @@
 """How long to wait before trying again."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable
 

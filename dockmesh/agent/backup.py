@@ -1,5 +1,7 @@
 """Backups: the executors of `backup`, `restore`, `verify` and the other commands on restic repositories."""
 
+from __future__ import annotations
+
 import json
 import logging
 import threading

@@ -1,5 +1,7 @@
 """HTTP to the server: one try a call, each failure told in one line."""
 
+from __future__ import annotations
+
 import json
 import math
 import threading
@@ -22,7 +24,7 @@ READ_SECONDS = 30
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     body: dict[str, Any]
     round_trip_seconds: float

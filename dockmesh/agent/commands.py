@@ -1,5 +1,7 @@
 """Carries out the commands that the server hands out: each at most once, one at a time for each lock."""
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
@@ -7,13 +9,16 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from dockmesh.agent.document import JSON, MAX_PROGRESS_BYTES, Progress
 from dockmesh.agent.journal import Journal, failure
 from dockmesh.agent.output import Output
 from dockmesh.agent.process import Cancellation
 from dockmesh.agent.text import ERROR_BYTES, clean
+
+if TYPE_CHECKING:
+    from typing import TypeGuard  # Python 3.10
 
 log = logging.getLogger("dockmesh.agent")
 
@@ -35,7 +40,7 @@ class CommandError(Exception):
         self.details = details or {}
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
     """One command being carried out, as its executor sees it."""
 
@@ -250,6 +255,6 @@ def is_command_id(value: object) -> TypeGuard[str]:
 def _timeout(value: object) -> float:
     if value is None:
         return DEFAULT_TIMEOUT_SECONDS
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise CommandError("payload: timeout_seconds must be a number above 0")
     return min(float(value), LONGEST_TIMEOUT_SECONDS)

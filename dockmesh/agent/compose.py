@@ -1,5 +1,7 @@
 """Which Compose this host has: v2, as the plugin of the Docker CLI, as a program, or as the plugin's file itself."""
 
+from __future__ import annotations
+
 import logging
 import os
 import re
@@ -30,7 +32,7 @@ _PLUGIN_FOLDERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Compose:
     """How Compose is called here. `version` is as it says itself, such as `2.40.3`."""
 
@@ -38,7 +40,7 @@ class Compose:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """What a look for Compose gave: `compose` is None where there is none that can be used, `error` says why.
 

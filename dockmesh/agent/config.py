@@ -1,9 +1,11 @@
 """What the operator says: options, environment variables, and agent.toml for backup repositories."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import socket
-import tomllib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,17 @@ from dockmesh.agent import VERSION, contexts
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.text import clean
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 DEFAULT_CONFIG = Path("/etc/dockmesh/agent.toml")
 _ENV = "DOCKMESH_AGENT_"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Repository:
     """A restic repository under the name by which the server knows it. Its password never leaves the host."""
 
@@ -28,7 +35,7 @@ class Repository:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BackupSettings:
     """agent.toml. `may_run_commands`: whether the commands of jobs before and after a backup are run."""
 
@@ -36,7 +43,7 @@ class BackupSettings:
     may_run_commands: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     server: str
     state_dir: Path

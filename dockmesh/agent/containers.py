@@ -1,5 +1,7 @@
 """The containers of one Compose project, as the Engine tells them: which there are, how each fares, what it wrote."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ SHOWN_LOGS = 5
 _STAYS_UP = ("always", "unless-stopped")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Container:
     """One container of a service, as its inspection tells."""
 

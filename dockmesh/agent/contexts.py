@@ -1,5 +1,7 @@
 """Where Docker is, as the Docker CLI has it when nobody says: its current context."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ from typing import Any
 from dockmesh.agent.errors import StartError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """A context's Docker, and the variables by which the CLI, Compose and the SDK find its certificates."""
 

@@ -1,5 +1,7 @@
 """Deploys: a stack's files are written into the state folder and given to Compose."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path

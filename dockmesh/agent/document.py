@@ -3,14 +3,16 @@
 The golden documents in tests/golden/ are its output; the server's tests read the same files.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
-from dockmesh.agent import PROTOCOL, VERSION
+from dockmesh.agent import PROTOCOL, VERSION, timestamps
 from dockmesh.agent.text import ERROR_BYTES, IMAGE_BYTES, clean, cut
 
 # The server refuses more (422), so the agent says so itself instead of being refused for ever.
@@ -31,7 +33,7 @@ _INT32_MAX = 2**31 - 1
 JSON = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class System:
     os: str
     arch: str
@@ -40,7 +42,7 @@ class System:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """What is known of the Docker Engine at one moment. `containers` is None where it could not be read."""
 
@@ -52,7 +54,7 @@ class Snapshot:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Progress:
     """A command that runs: what it has written since the last accepted heartbeat."""
 
@@ -61,7 +63,7 @@ class Progress:
     elapsed_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AgentInfo:
     capabilities: Sequence[str] = ()
     repositories: Sequence[str] = ()
@@ -72,7 +74,7 @@ class AgentInfo:
     is_monitor_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HeartbeatState:
     boot_id: str
     sequence: int
@@ -197,8 +199,8 @@ def docker_time(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None or moment.year < 1971:
+        moment = timestamps.parse(value)
+        if moment.year < 1971:
             return None
         return iso(moment)
     except (ValueError, OverflowError):
@@ -206,7 +208,7 @@ def docker_time(value: object) -> str | None:
 
 
 def iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 def _inventory(snapshot: Snapshot, *, known_digest: str) -> JSON | None:

@@ -1,5 +1,7 @@
 """The way to the Docker Engine: where it is, which of its API's versions to speak, and why it can't be reached."""
 
+from __future__ import annotations
+
 import os
 import platform
 import re
@@ -73,7 +75,7 @@ class Engine:
         self._client.trust_env = tls is None
 
     @classmethod
-    def open(cls, docker_host: str, *, timeout: float = ANSWER_SECONDS) -> "Engine":
+    def open(cls, docker_host: str, *, timeout: float = ANSWER_SECONDS) -> Engine:
         """Connect, and find the version of the API to speak; raises one of FAILURES where it can't be reached."""
         engine = cls(docker_host, "", timeout=timeout)
         try:
@@ -83,14 +85,14 @@ class Engine:
             raise
         return engine
 
-    def another(self) -> "Engine":
+    def another(self) -> Engine:
         """One more connection to the same Engine, for another thread."""
         return Engine(self.docker_host, self.api_version, timeout=self._timeout)
 
     def close(self) -> None:
         self._client.close()
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:

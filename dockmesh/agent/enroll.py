@@ -1,5 +1,7 @@
 """Enrollment: the one-time token is exchanged for this host's own credential."""
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Callable

@@ -1,11 +1,13 @@
 """The values of a project's env files as Compose itself computes them, so that they can be masked in its output."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from dockmesh.agent import includes
 from dockmesh.agent.document import JSON
@@ -13,7 +15,7 @@ from dockmesh.agent.project import Project
 from dockmesh.agent.state import write_private
 
 # Runs Compose quietly with these arguments; gives what it printed, None where it failed.
-Ask = Callable[[Sequence[str]], str | None]
+Ask = Callable[[Sequence[str]], Optional[str]]
 
 PROBE_FILE = ".values.yaml"
 _PROBE = "values"

@@ -1,5 +1,7 @@
 """What can go wrong, said in one line each, and the exit codes of a start that can't go on."""
 
+from __future__ import annotations
+
 EXIT_USAGE = 2  # an option, the configuration or the state folder (argparse's own code)
 EXIT_REFUSED = 3  # the enrollment token was refused
 EXIT_TLS = 4  # the server's certificate could not be trusted

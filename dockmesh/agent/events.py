@@ -1,5 +1,7 @@
 """Follows the Engine's events, for as long as it lasts and again when it ends."""
 
+from __future__ import annotations
+
 import codecs
 import contextlib
 import json

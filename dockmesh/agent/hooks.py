@@ -1,5 +1,7 @@
 """What happens around the reading of a backup: commands of the job, and the stack's containers at rest."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
@@ -35,7 +37,7 @@ class Hooks:
         self._after = command.text("after_command", "")
         self._stack = command.text("stop_stack", "")
         seconds = command.payload.get("hook_timeout_seconds", DEFAULT_SECONDS)
-        self._seconds = float(seconds) if isinstance(seconds, int | float) else DEFAULT_SECONDS
+        self._seconds = float(seconds) if isinstance(seconds, (int, float)) else DEFAULT_SECONDS
         self.result = "failure"
         if (self._before or self._after) and not may_run_commands:
             raise CommandError("this agent runs no commands of backup jobs: agent.toml says commands = false")

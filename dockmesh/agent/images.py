@@ -1,5 +1,7 @@
 """The images of a deploy: which have to be fetched, what ran in the end, and how to have the very same again."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from dockmesh.agent.text import IMAGE_BYTES, clean
 _IF_MISSING = ("", "missing", "if_not_present")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """A service of the Compose file, as Compose understands it; no image where it needs none."""
 
@@ -26,7 +28,7 @@ class Service:
     replicas: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pin:
     """What ran for a service at an earlier deploy."""
 
@@ -133,7 +135,7 @@ def _pinned(service: Service, pin: Pin, there: Containers) -> Service:
 
 def override(before: Iterable[Service], after: Iterable[Service]) -> dict[str, Any]:
     """The Compose file that puts the pinned images in the place of the others."""
-    changed = [new for old, new in zip(before, after, strict=True) if old.image != new.image]
+    changed = [new for old, new in zip(before, after) if old.image != new.image]
     return {"services": {each.name: {"image": each.image} for each in changed}}
 
 

@@ -3,6 +3,8 @@
 Compose tells of them nowhere, and the agent has no reader of YAML: whatever of an `include` names a file is one.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from pathlib import Path

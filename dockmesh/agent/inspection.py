@@ -1,11 +1,13 @@
 """Inspects containers, each in a thread that it may block: one that hangs holds up no other."""
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Union
 from urllib.parse import quote
 
 from dockmesh.agent.engine import Engine, EngineError
@@ -19,7 +21,7 @@ FEWEST_THREADS, MOST_THREADS = 4, 32
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 5.0, 60.0
 
 GONE = "gone"
-Outcome = Mapping[str, Any] | str | None
+Outcome = Union[Mapping[str, Any], str, None]
 """The Engine's answer; GONE; None where it gave none."""
 
 

@@ -1,5 +1,7 @@
 """The containers of one Engine, as its list and its inspections tell them."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,7 @@ class TooManyContainers(Exception):
         super().__init__(f"{count} containers on this host; at most {MAX_CONTAINERS} can be reported")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Known:
     """A container as it was told last; None for one that is nobody's (`is_infra`) or that was gone."""
 

@@ -5,6 +5,8 @@ been carried out in part, so it ends as a failure and is never repeated. A resul
 acknowledged it, and afterwards without its output, should the server be put back to an older copy and ask again.
 """
 
+from __future__ import annotations
+
 import json
 import sqlite3
 import threading

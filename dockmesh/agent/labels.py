@@ -1,5 +1,7 @@
 """What Compose's labels say of a project that runs: its folder, its files, and what it has mounted."""
 
+from __future__ import annotations
+
 import os
 import re
 import stat
@@ -22,7 +24,7 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """From where Compose started something."""
 
@@ -31,7 +33,7 @@ class Origin:
     env_files: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mount:
     """A bind mount (`source` is a path) or a named volume (its name) of a container."""
 
@@ -40,7 +42,7 @@ class Mount:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Labelled:
     """A project as its containers have it: the newest one's origin, the names of those with another, all mounts."""
 

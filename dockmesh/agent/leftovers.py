@@ -3,6 +3,8 @@
 Each raises CommandError where the Engine can't be asked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,10 +1,12 @@
 """What the Engine's list of containers tells of one: enough to see that it changed, and to report one that can't be
 inspected."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from dockmesh.agent.document import JSON, container
@@ -24,7 +26,7 @@ _INFRA_NAME = re.compile(r"[0-9a-f]{12}-infra")
 _KUBERNETES_KIND = "io.kubernetes.docker.type"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mark:
     """What the list tells of a container; another mark means that it is to be inspected again."""
 
@@ -32,7 +34,7 @@ class Mark:
     # Since when it is in its state, roughly, as the text says it: "Up 5 minutes".
     age_seconds: int | None
 
-    def is_newer_than(self, other: "Mark") -> bool:
+    def is_newer_than(self, other: Mark) -> bool:
         """Whether the container has changed since `other`; a time that is shorter than before began anew."""
         return self.key != other.key or (
             self.age_seconds is not None
@@ -126,6 +128,8 @@ def _exit_code(item: Mapping[str, Any]) -> int:
 
 def _created(value: object) -> str:
     try:
-        return datetime.fromtimestamp(value, UTC).isoformat() if isinstance(value, int | float) else ""
+        return (
+            datetime.fromtimestamp(value, timezone.utc).isoformat() if isinstance(value, (int, float)) else ""
+        )
     except (ValueError, OverflowError, OSError):
         return ""

@@ -6,6 +6,8 @@ the locks that appeared while it ran, and holds an flock on a file of its own fo
 flock knows that it is no more, in any namespace and after a restart of the machine.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -14,9 +16,10 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
+from dockmesh.agent import timestamps
 from dockmesh.agent.document import JSON, docker_time
 from dockmesh.agent.state import write_private
 from dockmesh.agent.text import clean
@@ -27,7 +30,7 @@ STALE_SECONDS = 30 * 60
 _SLACK_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lock:
     """A lock as the repository has it; `time` in Unix seconds."""
 
@@ -44,7 +47,7 @@ class Lock:
         return time.time() - self.time > STALE_SECONDS
 
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.time, UTC)
+        since = datetime.fromtimestamp(self.time, timezone.utc)
         kind = "an exclusive lock" if self.is_exclusive else "a lock"
         return (
             f"{self.user}@{self.host} (process {self.pid}) holds {kind} since {since:%Y-%m-%d %H:%M:%S} UTC"
@@ -59,7 +62,7 @@ def read_lock(identity: str, document: JSON) -> Lock | None:
         return None
     return Lock(
         identity,
-        datetime.fromisoformat(moment).timestamp(),
+        timestamps.parse(moment).timestamp(),
         document.get("exclusive") is True,
         clean(document.get("hostname")),
         clean(document.get("username")),
@@ -67,7 +70,7 @@ def read_lock(identity: str, document: JSON) -> Lock | None:
     )
 
 
-@dataclass(slots=True)
+@dataclass
 class Process:
     """A restic that we started. `locks` are ids that appeared in the repository while it ran."""
 
@@ -88,7 +91,7 @@ class Process:
 class Entry:
     """One restic of ours in the book. `descriptor` is for the child to inherit: its flock is the sign of life."""
 
-    def __init__(self, book: "LockBook", path: Path, repository: str) -> None:
+    def __init__(self, book: LockBook, path: Path, repository: str) -> None:
         self.is_orderly = False  # whether the process ended by itself, and so removed its own locks
         self._book = book
         self._path = path

@@ -1,5 +1,7 @@
 """The agent's main loop: one heartbeat after another."""
 
+from __future__ import annotations
+
 import logging
 import random
 import time
@@ -7,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from dockmesh.agent.backoff import Backoff
 from dockmesh.agent.client import Answer, ServerClient
@@ -34,7 +36,7 @@ MAX_ROUND_TRIPS = 64
 MAX_STALE = 5
 
 
-@dataclass(slots=True)
+@dataclass
 class _Sent:
     """What the loop remembers between heartbeats."""
 
@@ -110,7 +112,7 @@ class Heartbeats:
             HeartbeatState(
                 boot_id=self._sent.boot_id,
                 sequence=self._sent.sequence,
-                sent_at=datetime.now(UTC),
+                sent_at=datetime.now(timezone.utc),
                 rtt_seconds=round_trips,
                 agent=self._agent(),
                 progress=self._runner.progress(),
@@ -217,7 +219,7 @@ class Heartbeats:
 
 
 def _interval(value: object, current: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return current
     return (
         min(max(float(value), WORK_INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS) if value == value else current

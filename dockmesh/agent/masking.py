@@ -4,6 +4,8 @@ A secret is looked for by a pattern in which each of its characters may be as it
 shell, a URL or HTML write it, also if several of them did so one after the other.
 """
 
+from __future__ import annotations
+
 import base64
 import re
 from collections.abc import Iterable, Iterator

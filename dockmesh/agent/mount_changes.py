@@ -1,5 +1,7 @@
 """What a project's files would mount, as Compose itself reads them, beside what runs."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """What is mounted where, as the agent sees it and as the host does."""
 
+from __future__ import annotations
+
 import os
 import re
 import socket
@@ -15,7 +17,7 @@ _NO_DATA = frozenset(
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mount:
     """A line of mountinfo: the file system `device`, of which the part below `root` is seen at `path`."""
 

@@ -1,5 +1,7 @@
 """A program's output while it comes: secrets masked, cleaned, and bounded however much there is."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterable
 

@@ -4,6 +4,8 @@ A relative path means something only in the folder that it was written for. In a
 folder for it without a word, and a database comes up fresh.
 """
 
+from __future__ import annotations
+
 import re
 import socket
 from collections.abc import Callable

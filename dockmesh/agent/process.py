@@ -1,5 +1,7 @@
 """Runs a program in a process group of its own, with its output streamed and its time limited."""
 
+from __future__ import annotations
+
 import codecs
 import os
 import re
@@ -37,7 +39,7 @@ class Cancellation(threading.Event):
         self.set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ended:
     """How a program ended. `reason` is empty unless it was stopped or could not be started."""
 

@@ -1,5 +1,7 @@
 """A Compose project's files: where they lie, which folder their relative paths mean, how Compose is told of it."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +23,7 @@ MAX_FILE_BYTES = 1024 * 1024
 _STACK = re.compile(r"[a-z0-9][a-z0-9_-]{0,199}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Project:
     """A stack as a command's payload has it.
 
@@ -55,7 +57,7 @@ class Project:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         paths = [self.folder / f"{prefix}{name}" for name in _names(len(self.files))]
         try:
-            for path, text in zip(paths, self.files, strict=True):
+            for path, text in zip(paths, self.files):
                 write_private(path, text)
             write_private(self.env_file, self.env_text)
             yield [

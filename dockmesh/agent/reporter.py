@@ -1,5 +1,7 @@
 """Reports the results of commands until the server has acknowledged each."""
 
+from __future__ import annotations
+
 import logging
 import threading
 from collections.abc import Callable

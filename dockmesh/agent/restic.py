@@ -4,6 +4,8 @@ It works with restic 0.14 to 0.19: exit codes of their own (10, 11, 12) came wit
 Waiting for a lock is done here for all of them, since only here it is known whose lock is nobody's.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import json
@@ -253,7 +255,7 @@ class Restic:
         if ended.reason or ended.exit_code != 0:
             raise self._failure(arguments, ended, words)
 
-    def _run(self, arguments: Sequence[str], **how: Any) -> tuple[Ended, "_Words"]:
+    def _run(self, arguments: Sequence[str], **how: Any) -> tuple[Ended, _Words]:
         """Run restic; while another run has the repository's lock, again and again."""
         give_up = min(time.monotonic() + LOCK_WAIT_SECONDS, self._command.deadline)
         told: list[str] = []
@@ -279,7 +281,7 @@ class Restic:
         *,
         on_output: Callable[[str], None] | None = None,
         output_to: int | None = None,
-    ) -> tuple[Ended, "_Words"]:
+    ) -> tuple[Ended, _Words]:
         is_locking = arguments[0] not in _WITHOUT_LOCK
         options = [] if is_locking or arguments[0] == "unlock" else ["--no-lock"]
         # That a repository isn't there is asked each time, and is no error to be shown.
@@ -344,14 +346,14 @@ class Restic:
         except CommandError as error:
             self._command.output.line(f"Its lock may have stayed: {error}")
 
-    def _aside(self, cancelled: Cancellation, seconds: float, output: Output) -> "Restic":
+    def _aside(self, cancelled: Cancellation, seconds: float, output: Output) -> Restic:
         """restic on the same repository beside the command: with an end and a time limit of its own."""
         other = copy.copy(self)
         other._command = Run(self._command.command_id, self._command.kind, {}, cancelled, output=output)
         other._command.deadline = time.monotonic() + seconds
         return other
 
-    def _failure(self, arguments: Sequence[str], ended: Ended, words: "_Words") -> CommandError:
+    def _failure(self, arguments: Sequence[str], ended: Ended, words: _Words) -> CommandError:
         where = f"restic {arguments[0]}"
         if ended.reason:
             last = f"; its last words: {words.before_the_end}" if words.before_the_end else ""

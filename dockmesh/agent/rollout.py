@@ -4,12 +4,14 @@ Compose's own `up --wait` is not used: it calls a job that ended well a failure 
 its start a success. So Compose starts the containers, and they are looked at here until it is known.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from dockmesh.agent import images
 from dockmesh.agent.commands import CommandError, Run
@@ -24,10 +26,10 @@ UNTOUCHED = "nothing was changed"
 
 
 # Calls Compose on the stack's files. With a function for its output only its errors go into the command's.
-Compose = Callable[[Sequence[str], Callable[[str], None] | None], Ended]
+Compose = Callable[[Sequence[str], Optional[Callable[[str], None]]], Ended]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Removal:
     """Containers of one service that a deploy would remove without replacing them."""
 

@@ -1,5 +1,7 @@
 """Runs Compose on a project's files."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """What a backup reads: volumes through what Docker says of them, paths as they really are."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,11 +103,11 @@ def _visible(name: str, mountpoint: str, docker_host: str) -> str:
 
 def _real(path: str, command: Run, docker_host: str) -> str:
     try:
-        real = os.path.realpath(path, strict=True)
-    except OSError as error:
-        raise CommandError(
-            f"{path} is not there: it must be visible to the agent ({error.strerror})"
-        ) from None
+        real = str(Path(path).resolve(strict=True))
+    except (OSError, RuntimeError) as error:
+        # A loop of links is a RuntimeError before Python 3.13.
+        why = getattr(error, "strerror", None) or "a loop of links"
+        raise CommandError(f"{path} is not there: it must be visible to the agent ({why})") from None
     if real != os.path.normpath(path):
         command.output.line(f"{path} leads to {real}.")
     is_one_file_system = command.payload.get("one_file_system") is True

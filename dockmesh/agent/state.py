@@ -1,5 +1,7 @@
 """The state folder: this host's credential, and the lock that keeps a second agent out."""
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import json
@@ -13,7 +15,7 @@ from dockmesh.agent.errors import StartError
 _CREDENTIAL = "credential.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Credential:
     """What the enrollment gave. The enrollment token is kept as a hash only, to tell a fresh one from it."""
 

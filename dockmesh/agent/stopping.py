@@ -1,5 +1,7 @@
 """The wish to stop, and whatever else should wake the main loop."""
 
+from __future__ import annotations
+
 import signal
 import threading
 from types import FrameType

@@ -1,5 +1,7 @@
 """Surveys a Compose project that was started outside dockmesh, so that it can be adopted with what it is made of."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

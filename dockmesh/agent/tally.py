@@ -10,6 +10,8 @@ The counts are in a file, and nothing is told that is not in it: what is told ne
 file's beginning.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
@@ -20,11 +22,11 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
+from dockmesh.agent import timestamps
 from dockmesh.agent.document import JSON
 from dockmesh.agent.text import clean
 
@@ -48,7 +50,7 @@ CREATE TABLE IF NOT EXISTS container (id TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
-@dataclass(slots=True)
+@dataclass
 class _Count:
     """Of a name; `gone_at` is when it was first found that no container has it, 0 while one has."""
 
@@ -59,7 +61,7 @@ class _Count:
     gone_at: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass
 class _Seen:
     """What was last known of a container."""
 
@@ -70,7 +72,7 @@ class _Seen:
     is_oom_killed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class _Run:
     """What events have told of a container since it was last looked at, and since it was last started."""
 
@@ -85,7 +87,7 @@ class _Run:
     seen_until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Event:
     action: str
     identity: str
@@ -277,7 +279,7 @@ class Tally:
             oom_kills=max(oom_kills - run.oom_kills, 0),
         )
         if missed and now.finished_at is not None:
-            run.seen_until = datetime.fromisoformat(now.finished_at).timestamp() + LATE_SECONDS
+            run.seen_until = timestamps.parse(now.finished_at).timestamp() + LATE_SECONDS
 
     def _forget(self, identity: str) -> None:
         seen = self._seen.pop(identity)

@@ -4,6 +4,8 @@ The server refuses a whole heartbeat for one NUL in one name; Docker, Compose an
 to put one there. So whatever comes from outside passes through here.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
 

@@ -4,6 +4,8 @@ The snapshot comes as a stream (`restic dump`), so no room is needed, sparse fil
 container put into its volume is ever made on this machine. restic checks each piece against its hash as it reads.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -14,9 +16,9 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import IO
 
+from dockmesh.agent import timestamps
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.document import JSON
 from dockmesh.agent.restic import Restic
@@ -26,7 +28,7 @@ _CHUNK_BYTES = 1024 * 1024
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stamp:
     """By what a file is known to be unchanged: its size, and when contents and inode last changed, in ns."""
 
@@ -39,7 +41,7 @@ class Stamp:
 Files = dict[str, list[Stamp]]
 
 
-@dataclass(slots=True)
+@dataclass
 class _Found:
     verified: int = 0
     same: int = 0
@@ -235,5 +237,5 @@ def _nanoseconds(moment: object) -> int:
     if found is None:
         return -1
     seconds, fraction, zone = found.groups("")
-    whole = int(datetime.fromisoformat(seconds + zone).timestamp())
+    whole = int(timestamps.parse(seconds + zone).timestamp())
     return whole * 10**9 + int(fraction.ljust(9, "0"))

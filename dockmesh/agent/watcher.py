@@ -5,6 +5,8 @@ takes the latest `Snapshot`. Only the list of containers is needed. What is nice
 the machine) is asked for in further threads, and may be refused, hang or end without the host being any the worse.
 """
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
@@ -108,7 +110,7 @@ class EngineWatcher:
                 events.close()
                 inspector.close()
 
-    def _read_on(self, engine: Engine, events: Events, machine: "_Machine", inspector: Inspector) -> None:
+    def _read_on(self, engine: Engine, events: Events, machine: _Machine, inspector: Inspector) -> None:
         inventory = Inventory(engine, inspector, self._tally)
         next_full = 0.0
         while not self._stopping.is_set():
