@@ -173,7 +173,7 @@ class Channel(HTTPChannel):
     error_task_class = ProblemTask
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
-        self.request_began = self._moved = self._owes_since = time.monotonic()
+        self.request_began = self.moved = self._owes_since = time.monotonic()
         self._sent_bytes = 0
         self._next_requests = b""  # came with the request that is being answered; not looked at yet
         self._pipelined = 0
@@ -242,14 +242,14 @@ class Channel(HTTPChannel):
         """Send what the client takes."""
         sent: int = super().send(data, do_close)
         if sent:
-            self._moved = time.monotonic()
+            self.moved = time.monotonic()
             self._sent_bytes += sent
         return sent
 
     def write_soon(self, data: Any) -> int:
         """Send, or keep for later what the client does not take now."""
         if not self.total_outbufs_len:
-            self._moved = self._owes_since = time.monotonic()
+            self.moved = self._owes_since = time.monotonic()
             self._sent_bytes = 0
         size: int = super().write_soon(data)
         if self.total_outbufs_len:
@@ -264,6 +264,7 @@ class Channel(HTTPChannel):
                 return False
             if self.requests:  # the ledger has refused it since the loop saw that there is something to read
                 return False
+            self.moved = time.monotonic()
             while data and not self.requests:
                 request = self.request = self.request or self._new_request()
                 data = data[request.received(data) :]
@@ -306,7 +307,7 @@ class Channel(HTTPChannel):
 
     def stalled_seconds(self, now: float) -> float:
         """Since when the client has taken nothing of what it is owed."""
-        return now - self._moved
+        return now - self.moved
 
     def del_channel(self, map: Any = None) -> None:
         """Leave the poller before the socket is closed."""
@@ -317,12 +318,13 @@ class Channel(HTTPChannel):
             self.server.ledger.close(self)
 
 
-class Dispatcher(ThreadedTaskDispatcher):
+class Dispatcher:
     """Worker threads; a few of their own for the probes, which must answer while all others wait; and the lane."""
 
-    def __init__(self, probe_paths: Sequence[str], lane: Lane | None) -> None:
-        super().__init__()
+    def __init__(self, probe_paths: Sequence[str], lane: Lane | None, threads: int) -> None:
         self._probe_paths = frozenset(probe_paths)
+        self._workers = ThreadedTaskDispatcher()
+        self._workers.set_thread_count(threads)
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(PROBE_THREADS)
         self._lane = lane
@@ -341,15 +343,14 @@ class Dispatcher(ThreadedTaskDispatcher):
         if task.requests and getattr(task.requests[0], "path", "") in self._probe_paths:
             self._probes.add_task(task)
         else:
-            super().add_task(task)
+            self._workers.add_task(task)
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+    def shutdown(self, seconds: float) -> None:
         """End the threads."""
         if self._lane is not None:
-            self._lane.stop(timeout)
-        self._probes.shutdown(cancel_pending, timeout)
-        done: bool = super().shutdown(cancel_pending, timeout)
-        return done
+            self._lane.stop(seconds)
+        self._probes.shutdown(timeout=seconds)
+        self._workers.shutdown(timeout=seconds)
 
 
 class Listener(wasyncore.dispatcher):
@@ -382,6 +383,9 @@ class Server(TcpWSGIServer):
     ledger: Ledger
     poller: Poller
     refused: Callable[[str, StrictParser, int, str], None]
+
+    def pull_trigger(self) -> None:
+        """Nothing: waitress's threads wake its loop before all is as it will be; ours say what to look at, and when."""
 
     def set_socket_options(self, conn: socket.socket) -> None:
         """For each connection."""
@@ -437,10 +441,9 @@ class HTTPServer:
         self._secret_paths = tuple(secret_paths)
         self._application = application
         self._stop_began = 0.0
-        self._dispatcher = Dispatcher(probe_paths, lane)
-        self._dispatcher.queue_logger = logging.getLogger("dockmesh.server.queue")
-        self._dispatcher.queue_logger.setLevel(logging.ERROR)
-        self._dispatcher.set_thread_count(threads)
+        self._dispatcher = Dispatcher(probe_paths, lane, threads)
+        # It warns of each request that waits for a thread.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         most_connections = _files_at_most() - SPARE_FILES
         first, *others = listeners
         self._server = Server(
@@ -473,10 +476,8 @@ class HTTPServer:
         self._server.ledger = Ledger(most_connections // 2, is_proxy)
         self._listeners: list[Any] = [self._server, *(Listener(sock, self._server) for sock in others)]
         self._server.poller = self._poller = Poller(
-            self._server._map, self._server.pull_trigger, settle=_settle
+            self._server._map, self._server.trigger.pull_trigger, settle=_settle
         )
-        # waitress's threads wake its loop before all is as it will be; ours say what to look at, and when.
-        self._server.pull_trigger = _nothing
         if lane is not None:
             lane.start(leave=self._dispatcher.add_to_workers, log=log)
         self._next_sweep = self._next_relief = self._next_report = 0.0
@@ -491,7 +492,7 @@ class HTTPServer:
             now = time.monotonic()
             self._relieve(now)
             self._sweep(now)
-        self._dispatcher.shutdown(timeout=1)
+        self._dispatcher.shutdown(1)
         wasyncore.close_all(self._server._map)
         self._poller.close()
 
@@ -603,10 +604,6 @@ class _NoBody:
         return iter(())
 
 
-def _nothing() -> None:
-    pass
-
-
 def _settle(dispatcher: Any) -> None:
     if isinstance(dispatcher, Channel):
         dispatcher.settle()
@@ -620,10 +617,10 @@ def _plain(address: str) -> str:
 
 def _close_idle(server: Any, *, even_unfinished: bool = False) -> None:
     """Close the connections on which no request is under way, or none that is there whole."""
-    now = time.time()
+    now = time.monotonic()
     for channel in list(server.active_channels.values()):
         is_busy = bool(channel.requests) or bool(channel.total_outbufs_len)
-        is_fresh = now - channel.last_activity < (FRESH_SECONDS if channel.has_asked else NEW_SECONDS)
+        is_fresh = now - channel.moved < (FRESH_SECONDS if channel.has_asked else NEW_SECONDS)
         is_expected = channel.request is not None or is_fresh or _has_bytes(channel.socket)
         if not is_busy and (even_unfinished or not is_expected):
             channel.will_close = True
