@@ -21,7 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),
     path("settings/users/", include("tokens.user_urls")),
-    # Django admin's own doors know neither the sign-in limit nor the audit log.
+    # Django admin's own ways in know neither the sign-in limit nor the audit log.
     path("admin/login/", account_views.admin_sign_in),
     path("admin/logout/", account_views.sign_out),
     path("admin/password_change/", account_views.password),

@@ -36,7 +36,7 @@ class GroupCost:
 def of_groups() -> list[GroupCost]:
     """Of every group, by a rendering of all of them that begins now.
 
-    Raises `metrics.rendering.DatabaseAway`, or `metrics.flight.TimedOut`.
+    Raises `metrics.rendering.DatabaseAway`, or `metrics.singleflight.TimedOut`.
     """
     found = rendering.renderer.rendering(ALL, since=time.monotonic(), timeout_seconds=_LONGEST_SECONDS)
     return [_of_group(found, group) for group in Group]
@@ -45,7 +45,7 @@ def of_groups() -> list[GroupCost]:
 def _of_group(found: rendering.Rendering, group: Group) -> GroupCost:
     page = found.page(frozenset({group}))
     families = [
-        FamilyCost(section.family.name, sum(piece.text.count(b"\n") for piece in section.pieces))
+        FamilyCost(section.family.name, sum(fragment.text.count(b"\n") for fragment in section.fragments))
         for section in page.sections
     ]
     return GroupCost(

@@ -7,10 +7,10 @@ from django.views.decorators.http import require_safe
 
 from dockmesh.core import scrapeconfig
 from metrics import costs
-from metrics.flight import TimedOut
 from metrics.groups import Group
 from metrics.models import ScrapeRecord
 from metrics.rendering import DatabaseAway
+from metrics.singleflight import TimedOut
 from tokens.decorators import page_permission
 from tokens.permissions import Permission
 

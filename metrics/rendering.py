@@ -27,9 +27,9 @@ from metrics.collectors import (
     tokens,
 )
 from metrics.collectors.base import Collector, Found, Named, Scrape
-from metrics.exposition import Family, Page, Piece, Section, sample_lines
-from metrics.flight import Flight
+from metrics.exposition import Family, Fragment, Page, Section, sample_lines
 from metrics.groups import Group, Groups
+from metrics.singleflight import SingleFlight
 from metrics.snapshot import Snapshot, snapshot
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Rendering:
     def __init__(self, *, is_database_up: bool) -> None:
         self.process: Sequence[Section] = ()
         self._is_database_up = is_database_up
-        self._found: dict[Family, Sequence[Piece]] = {}
+        self._found: dict[Family, Sequence[Fragment]] = {}
         self._outcomes: list[_Outcome] = []
         self._pages: dict[Groups, Page] = {}
         self._lock = Lock()
@@ -98,9 +98,9 @@ class Rendering:
         success = [((outcome.name,), outcome.is_success) for outcome in outcomes]
         duration = [((outcome.name,), outcome.seconds) for outcome in outcomes]
         return {
-            f.DB_UP: [Piece.of(sample_lines(f.DB_UP, [((), self._is_database_up)]))],
-            f.COLLECTOR_SUCCESS: [Piece.of(sample_lines(f.COLLECTOR_SUCCESS, success))],
-            f.COLLECTOR_DURATION: [Piece.of(sample_lines(f.COLLECTOR_DURATION, duration))],
+            f.DB_UP: [Fragment.of(sample_lines(f.DB_UP, [((), self._is_database_up)]))],
+            f.COLLECTOR_SUCCESS: [Fragment.of(sample_lines(f.COLLECTOR_SUCCESS, success))],
+            f.COLLECTOR_DURATION: [Fragment.of(sample_lines(f.COLLECTOR_DURATION, duration))],
         }
 
 
@@ -125,26 +125,26 @@ class Renderer:
             server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
-        self._flight = Flight(self._render)
+        self._single_flight = SingleFlight(self._render)
 
     def page(self, groups: Groups, *, since: float, timeout_seconds: float) -> Page:
         """The families of these groups, as they were committed at some moment after `since` (by `time.monotonic`).
 
-        Raises `DatabaseAway`, or `metrics.flight.TimedOut`.
+        Raises `DatabaseAway`, or `metrics.singleflight.TimedOut`.
         """
         return self.rendering(groups, since=since, timeout_seconds=timeout_seconds).page(groups)
 
     def rendering(self, groups: Groups, *, since: float, timeout_seconds: float) -> Rendering:
         """The same with what it took."""
-        return self._flight.result(groups, since=since, timeout_seconds=timeout_seconds)
+        return self._single_flight.result(groups, since=since, timeout_seconds=timeout_seconds)
 
     def coming(self) -> AbstractContextManager[None]:
         """Around what a scrape does before it asks for its page, and the asking: others' pages wait a moment for it."""
-        return self._flight.coming()
+        return self._single_flight.coming()
 
     def rest(self) -> None:
         """Give back the memory of bodies that nobody waits for; called now and then."""
-        self._flight.forget(older_than_seconds=_SHARED_SECONDS)
+        self._single_flight.forget(older_than_seconds=_SHARED_SECONDS)
 
     def page_without_database(self, groups: Groups) -> Page:
         """The process's own metrics, and that the database is away."""
@@ -168,8 +168,8 @@ class Renderer:
             if groups.isdisjoint(collector.groups):
                 continue
             start = time.perf_counter()
-            pieces = _attempt(collector, scrape, reading)
-            rendering.add(collector, start, pieces)
+            fragments = _attempt(collector, scrape, reading)
+            rendering.add(collector, start, fragments)
         if not groups.isdisjoint(self._runtime.groups):
             start = time.perf_counter()
             sections = self._runtime.sections()

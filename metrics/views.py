@@ -13,10 +13,10 @@ from dockmesh.core import tally
 from dockmesh.core.postgresql.base import waits_limited_to
 from dockmesh.core.problems import problem_answer
 from metrics import rendering, scrapelog
-from metrics.exposition import Body, Page, SegmentFile
-from metrics.flight import TimedOut
+from metrics.exposition import Body, ChunkFile, Page
 from metrics.groups import Groups, UnknownGroup, chosen
 from metrics.negotiation import accepts_gzip, choose_format
+from metrics.singleflight import TimedOut
 from tokens import bearer
 from tokens.permissions import Permission
 from tokens.principals import Principal
@@ -114,11 +114,11 @@ def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:
 def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse()
-    if len(body.segments) == 1:
-        return HttpResponse(body.segments[0])
+    if len(body.chunks) == 1:
+        return HttpResponse(body.chunks[0])
     # Joined, a large page would be in memory once more for each scraper in the server's buffers.
-    answer = StreamingHttpResponse(body.segments)
-    answer.file_to_stream = SegmentFile(body.segments)  # type: ignore[attr-defined]
+    answer = StreamingHttpResponse(body.chunks)
+    answer.file_to_stream = ChunkFile(body.chunks)  # type: ignore[attr-defined]
     answer.block_size = 1 << 16  # type: ignore[attr-defined]
     return answer
 

@@ -21,7 +21,7 @@ from dockmesh.core import clock
 from dockmesh.deploys import services as deploys
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from dockmesh.fleet.states import ContainerState, StackState
 from metrics.scrapelog import ScrapeLog
 from tokens import services as tokens
@@ -60,7 +60,7 @@ def make_fleet(
             memory_bytes=32 * 1024**3,
         )
         age = chance.uniform(1, 14) + (1800 if is_offline else 0)
-        HostPulse.objects.create(
+        HeartbeatState.objects.create(
             host=host,
             last_seen_at=now - datetime.timedelta(seconds=age),
             is_degraded=is_degraded,

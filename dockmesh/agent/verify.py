@@ -29,7 +29,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileVersion:
     """By what a file is known to be unchanged: its size, and when contents and inode last changed, in ns."""
 
     size: int
@@ -37,8 +37,8 @@ class Stamp:
     changed: int
 
 
-# The snapshot's regular files: the name as restic prints it, and the stamps of those that have this name there.
-Files = dict[str, list[Stamp]]
+# The snapshot's regular files: the name as restic prints it, and the versions of those that have this name there.
+Files = dict[str, list[FileVersion]]
 
 
 @dataclass
@@ -85,10 +85,10 @@ def files_of(listed: str) -> Files:
     for line in listed.splitlines():
         node = json.loads(line)
         if node.get("struct_type") == "node" and node.get("type") == "file":
-            stamp = Stamp(
+            version = FileVersion(
                 int(node.get("size", 0)), _nanoseconds(node.get("mtime")), _nanoseconds(node.get("ctime"))
             )
-            files.setdefault(node["path"], []).append(stamp)
+            files.setdefault(node["path"], []).append(version)
     return files
 
 
@@ -99,7 +99,7 @@ def compare(stream: IO[bytes], files: Files, command: Run) -> JSON:
     that names the first differences.
     """
     found = _Found()
-    left = {name: len(stamps) for name, stamps in files.items()}
+    left = {name: len(versions) for name, versions in files.items()}
     with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
             _check_time(command)
@@ -123,11 +123,11 @@ def compare(stream: IO[bytes], files: Files, command: Run) -> JSON:
 
 
 def _compare_file(
-    path: str, content: IO[bytes], stamps: list[Stamp], size: int, found: _Found, command: Run
+    path: str, content: IO[bytes], versions: list[FileVersion], size: int, found: _Found, command: Run
 ) -> None:
     name = _as_restic_prints(path)
-    if size not in {stamp.size for stamp in stamps}:
-        found.wrong.append(f"{name} has {size} bytes instead of {stamps[0].size}")
+    if size not in {version.size for version in versions}:
+        found.wrong.append(f"{name} has {size} bytes instead of {versions[0].size}")
         return
     found.verified += 1
     source = _open(path)
@@ -137,12 +137,12 @@ def _compare_file(
             found.passed_over.append(f"{name}: {source}")
         return
     with os.fdopen(source, "rb", buffering=0) as file:
-        before = _stamp(file.fileno())
-        if before not in stamps:
+        before = _version(file.fileno())
+        if before not in versions:
             found.changed += 1
             return
         is_same = _hash(content, command) == _hash(file, command)
-        if _stamp(file.fileno()) != before:
+        if _version(file.fileno()) != before:
             found.changed += 1
         elif is_same:
             found.same += 1
@@ -206,9 +206,9 @@ _KINDS: Mapping[int, str] = {
 }
 
 
-def _stamp(descriptor: int) -> Stamp:
+def _version(descriptor: int) -> FileVersion:
     status = os.fstat(descriptor)
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return FileVersion(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _hash(file: IO[bytes], command: Run) -> bytes:

@@ -29,4 +29,4 @@ class ChannelAdmin(ReadOnlyAdmin):
     """Channels, without their addresses."""
 
     list_display = ("name", "kind", "minimum_severity", "is_enabled", "last_success_at")
-    exclude = ("sealed_url",)
+    exclude = ("encrypted_url",)

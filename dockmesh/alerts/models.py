@@ -125,7 +125,7 @@ class Channel(models.Model):
     name = models.CharField(max_length=200, unique=True)
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.APPRISE)
     # The address often holds a password: encrypted at rest, never shown again.
-    sealed_url = models.TextField(editable=False)
+    encrypted_url = models.TextField(editable=False, db_column="sealed_url")
     minimum_severity = models.CharField(
         max_length=16, choices=AlertRule.Severity.choices, default=AlertRule.Severity.INFO
     )

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from dockmesh.alerts.models import Channel, Notification
 from dockmesh.alerts.sender import BEGUN
-from dockmesh.core.sealed import UnsealError, unseal
+from dockmesh.core.encrypted import DecryptError, decrypt
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def post(channel: Channel, documents: Sequence[dict[str, Any]]) -> None:
 
 def _send(channel: Channel, **order: Any) -> None:
     try:
-        url = unseal(channel.sealed_url, purpose=URL_PURPOSE)
-    except UnsealError as error:
+        url = decrypt(channel.encrypted_url, purpose=URL_PURPOSE)
+    except DecryptError as error:
         raise NotSent(str(error)) from None
     if reason := _ordered(SEND_SECONDS, url=url, **order):
         raise NotSent(reason)

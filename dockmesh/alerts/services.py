@@ -16,8 +16,8 @@ from dockmesh.audit import selectors as audit
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
+from dockmesh.core.encrypted import encrypt
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.sealed import seal
 from dockmesh.core.text import clean_labels, clean_name
 from dockmesh.fleet import causes
 
@@ -313,7 +313,7 @@ def create_channel(
     channel = Channel(
         name=clean_name("name", name),
         kind=_one_of("kind", kind, Channel.Kind.values),
-        sealed_url=seal(_clean_url(kind, url), purpose=URL_PURPOSE),
+        encrypted_url=encrypt(_clean_url(kind, url), purpose=URL_PURPOSE),
         minimum_severity=_one_of("minimum_severity", minimum_severity, SEVERITIES),
         is_enabled=is_enabled,
     )
@@ -349,8 +349,8 @@ def change_channel(
             channel.is_enabled = is_enabled
             changed.append("is_enabled")
         if address:
-            channel.sealed_url = seal(address, purpose=URL_PURPOSE)
-            changed.append("sealed_url")
+            channel.encrypted_url = encrypt(address, purpose=URL_PURPOSE)
+            changed.append("encrypted_url")
         _save(channel, changed)
         _audit_channel(actor, Action.CHANNEL_CHANGED, channel)
     return channel

@@ -9,8 +9,8 @@ from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
 from dockmesh.audit.selectors import Filters
 from dockmesh.core import strictjson
 from dockmesh.core.api import number_of_page
+from dockmesh.core.datetimes import read_datetime
 from dockmesh.core.errors import InvalidInput
-from dockmesh.core.moments import parse_moment
 from dockmesh.core.text import whole_number
 
 TEXTS = ("actor", "actor_kind", "actor_id", "target", "target_kind", "target_id")
@@ -34,8 +34,8 @@ def filters_of(params: QueryDict) -> Filters:
             raise InvalidInput(name, f"must be one of {', '.join(kinds)}.")
     return Filters(
         actions=actions,
-        since=_optional(params, "since", parse_moment),
-        until=_optional(params, "until", parse_moment),
+        since=_optional(params, "since", read_datetime),
+        until=_optional(params, "until", read_datetime),
         **texts,
     )
 

@@ -52,7 +52,7 @@ def job_sample(row: sql.Row) -> JobSample:
         _, name, host, repository, is_enabled, success, duration, successes, partials, failures, attempt, due,
         verified, size, added, files,
     ) = row  # fmt: skip
-    last_run = sql.moment(success)
+    last_run = sql.as_datetime(success)
     return JobSample(
         name=name,
         host=host,
@@ -73,7 +73,7 @@ def job_sample(row: sql.Row) -> JobSample:
 
 
 def _timestamp(value: datetime.datetime | str | None) -> float:
-    moment = sql.moment(value)
+    moment = sql.as_datetime(value)
     return moment.timestamp() if moment else 0.0
 
 

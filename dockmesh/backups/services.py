@@ -1,6 +1,6 @@
 """Writing backup jobs and runs.
 
-The order of locks is the fleet's: the host's pulse first, then the job, its runs, then the audit log's head.
+The order of locks is the fleet's: the host's heartbeat state first, then the job, its runs, then the audit log's head.
 """
 
 import contextlib
@@ -249,7 +249,7 @@ def start_due() -> None:
     """The scheduler's job: start what is due. A host that is away gets its run when it is back, once."""
     now = clock.now()
     due = BackupJob.objects.filter(is_enabled=True, next_run_at__lte=now).exclude(
-        host__pulse__last_seen_at__lt=offline_before(now)
+        host__heartbeat_state__last_seen_at__lt=offline_before(now)
     )
     schedule.one_by_one(list(due.order_by("next_run_at")), _start_due, what="The start of the backup job")
 

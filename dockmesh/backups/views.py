@@ -83,7 +83,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_READ)
 def job(request: HttpRequest, pk: int) -> HttpResponse:
     """One job and its runs. `?part=live` refreshes itself."""
-    found = get_object_or_404(BackupJob.objects.select_related("host__pulse"), pk=pk)
+    found = get_object_or_404(BackupJob.objects.select_related("host__heartbeat_state"), pk=pk)
     context = {
         "job": found,
         "paths": services.job_paths(found),
@@ -342,12 +342,18 @@ def runs(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_READ)
 def run(request: HttpRequest, pk: int) -> HttpResponse:
     """One run, live while it runs. `?part=live` refreshes itself."""
-    found = get_object_or_404(BackupRun.objects.select_related("job__host__pulse", "host__pulse"), pk=pk)
+    found = get_object_or_404(
+        BackupRun.objects.select_related("job__host__heartbeat_state", "host__heartbeat_state"), pk=pk
+    )
     begun = found.started_at or found.requested_at
     context = {
         "run": found,
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
-        "pulse": found.host.pulse if found.host else found.job.host.pulse if found.job else None,
+        "heartbeat_state": found.host.heartbeat_state
+        if found.host
+        else found.job.host.heartbeat_state
+        if found.job
+        else None,
         "may_cancel": _may_manage(request) and found.is_open,
         "may_restore": _may_manage(request) and found.job_id is not None,
     }

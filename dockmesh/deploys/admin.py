@@ -12,7 +12,7 @@ class StackFilesAdmin(ReadOnlyAdmin):
 
     list_display = ("stack", "timeout_seconds", "updated_at")
     list_select_related = ("stack",)
-    exclude = ("env_file_sealed",)
+    exclude = ("encrypted_env_file",)
 
 
 @admin.register(Deploy)
@@ -22,4 +22,4 @@ class DeployAdmin(ReadOnlyAdmin):
     list_display = ("id", "stack_name", "host_name", "operation", "status", "requested_by", "requested_at")
     list_filter = ("status", "operation")
     search_fields = ("stack_name", "host_name")
-    exclude = ("env_file_sealed",)
+    exclude = ("encrypted_env_file",)

@@ -29,8 +29,8 @@ class StackFiles(Placed):
 
     stack = models.OneToOneField(Stack, on_delete=models.CASCADE, primary_key=True, related_name="files")
     compose_file = models.TextField()
-    # Encrypted, see dockmesh.core.sealed; empty where there is none.
-    env_file_sealed = models.TextField(blank=True, editable=False)
+    # Encrypted, see dockmesh.core.encrypted; empty where there is none.
+    encrypted_env_file = models.TextField(blank=True, editable=False, db_column="env_file_sealed")
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
     # After a deploy that failed, go back to the last one that succeeded.
     auto_rollback = models.BooleanField(default=False, db_default=False)
@@ -52,8 +52,8 @@ class Survey(models.Model):
     asked_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True)
     error = models.CharField(max_length=2000, blank=True)
-    # The files may hold secrets: encrypted, see dockmesh.core.sealed.
-    found_sealed = models.TextField(blank=True, editable=False)
+    # The files may hold secrets: encrypted, see dockmesh.core.encrypted.
+    encrypted_answer = models.TextField(blank=True, editable=False, db_column="found_sealed")
 
     def __str__(self) -> str:
         return f"survey of stack {self.pk}"
@@ -91,7 +91,7 @@ class Deploy(Placed):
     rollback_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="+")
     # As deployed, so that a later roll-back gets exactly these.
     compose_file = models.TextField(blank=True)
-    env_file_sealed = models.TextField(blank=True, editable=False)
+    encrypted_env_file = models.TextField(blank=True, editable=False, db_column="env_file_sealed")
     timeout_seconds = models.PositiveIntegerField(default=DEFAULT_TIMEOUT_SECONDS)
     # The services whose containers may be removed, as whoever asked for it has confirmed.
     remove = models.JSONField(default=list, db_default=NO_ITEMS)

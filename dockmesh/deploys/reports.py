@@ -9,11 +9,11 @@ from django.db import transaction
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
+from dockmesh.core.encrypted import DecryptError
 from dockmesh.core.errors import DomainError
 from dockmesh.core.output import appended
-from dockmesh.core.sealed import UnsealError
 from dockmesh.deploys import outcomes, services
-from dockmesh.deploys.envfiles import unsealed
+from dockmesh.deploys.envfiles import decrypted
 from dockmesh.deploys.models import READ_FILES, Deploy, StackFiles
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
@@ -35,8 +35,8 @@ def prepare(command: Command) -> Mapping[str, Any]:
         deploy.started_at = clock.now()
         deploy.save(update_fields=["status", "started_at"])
     try:
-        env_file = unsealed(deploy.env_file_sealed)
-    except UnsealError:
+        env_file = decrypted(deploy.encrypted_env_file)
+    except DecryptError:
         if deploy.operation not in READ_FILES:
             # The agent stops and removes by labels as well.
             return {"operation": deploy.operation, "stack": deploy.stack_name}

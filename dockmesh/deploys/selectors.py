@@ -17,7 +17,7 @@ from tokens.principals import Principal
 
 # What a list of deploys doesn't show.
 LARGE = (
-    "output", "compose_file", "override_files", "env_file_sealed", "diff", "images", "services", "removes", "remove"
+    "output", "compose_file", "override_files", "encrypted_env_file", "diff", "images", "services", "removes", "remove"
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ class StackView:
 
 def stacks() -> QuerySet[Stack]:
     """All stacks with their hosts; give a page of them to `complete`."""
-    return Stack.objects.select_related("host__pulse")
+    return Stack.objects.select_related("host__heartbeat_state")
 
 
 def complaint(stack_id: int) -> Deploy | None:
@@ -73,7 +73,7 @@ def complaint(stack_id: int) -> Deploy | None:
 
 def in_state(state: str) -> Q:
     """The stacks that are shown in this state: those of an offline host are unknown."""
-    is_offline = Q(host__pulse__last_seen_at__lt=offline_before(clock.now()))
+    is_offline = Q(host__heartbeat_state__last_seen_at__lt=offline_before(clock.now()))
     if state == StackState.UNKNOWN:
         return Q(state=state) | is_offline
     return Q(state=state) & ~is_offline
@@ -90,7 +90,9 @@ def complete(rows: Iterable[Stack]) -> list[StackView]:
     return [
         StackView(
             stack,
-            StackState.UNKNOWN if stack.host.pulse.last_seen_at < before else StackState(stack.state),
+            StackState.UNKNOWN
+            if stack.host.heartbeat_state.last_seen_at < before
+            else StackState(stack.state),
             newest.get(stack.pk),
         )
         for stack in found
@@ -109,7 +111,7 @@ def detailed(stack_id: int) -> StackView | None:
     return replace(
         view,
         compose_file=files.compose_file,
-        env_names=names_in(files.env_file_sealed),
+        env_names=names_in(files.encrypted_env_file),
         timeout_seconds=files.timeout_seconds,
         override_files=files.override_files,
         project_directory=files.project_directory,

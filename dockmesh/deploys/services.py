@@ -1,6 +1,6 @@
 """Writing stacks and deploys.
 
-The order of locks is the fleet's: the host's pulse first, then rows of that host (stack, files, deploy), then
+The order of locks is the fleet's: the host's heartbeat state first, then rows of that host (stack, files, deploy), then
 the series, then the audit log's head.
 """
 
@@ -15,11 +15,11 @@ from django.db.models import Q
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock
+from dockmesh.core.encrypted import DecryptError
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.sealed import UnsealError
 from dockmesh.deploys import adoption, surveys
 from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
-from dockmesh.deploys.envfiles import sealed, unsealed
+from dockmesh.deploys.envfiles import decrypted, encrypted
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, LOOKS, READ_FILES, Deploy, StackFiles
 from dockmesh.deploys.places import clean_directory, clean_override_files
 from dockmesh.fleet import commands
@@ -39,7 +39,7 @@ class Files:
     """What a managed stack is made of, checked."""
 
     compose_file: str
-    env_file_sealed: str
+    encrypted_env_file: str
     timeout_seconds: int
     auto_rollback: bool
 
@@ -119,7 +119,7 @@ def adopt_stack(
             stack=stack,
             compose_file=plan.compose_file,
             override_files=plan.override_files,
-            env_file_sealed=sealed(plan.env_file),
+            encrypted_env_file=encrypted(plan.env_file),
             project_directory=plan.project_directory,
             is_directory_decided=plan.is_directory_decided,
             timeout_seconds=timeout,
@@ -129,7 +129,7 @@ def adopt_stack(
         if survey is not None:
             survey.delete()
         described = _described(
-            Files(files.compose_file, files.env_file_sealed, timeout, goes_back), plan.env_file
+            Files(files.compose_file, files.encrypted_env_file, timeout, goes_back), plan.env_file
         )
         if plan.override_files:
             described["override_files"] = [file["path"] for file in plan.override_files]
@@ -167,7 +167,7 @@ def change_stack(
             files.compose_file = compose_text
             changes["compose_file"] = f"{len(compose_text.splitlines())} lines"
         if env_text is not None:
-            files.env_file_sealed = sealed(env_text)
+            files.encrypted_env_file = encrypted(env_text)
             changes["env_file"] = f"{len(env_names(env_text))} variables" if env_text else "removed"
         if overrides is not None and overrides != files.override_files:
             files.override_files = overrides
@@ -230,7 +230,7 @@ def roll_back(*, actor: Actor, deploy_id: int, remove: object = ()) -> Deploy:
     # Where the stack lives is no part of what is rolled back: its data has not moved.
     files.compose_file = earlier.compose_file
     files.override_files = earlier.override_files
-    files.env_file_sealed = earlier.env_file_sealed
+    files.encrypted_env_file = earlier.encrypted_env_file
     files.updated_at = clock.now()
     files.save()
     return _request(actor, stack, files, Operation.UP, confirmed=confirmed, rollback_of=earlier)
@@ -317,7 +317,7 @@ def forget_stack(*, actor: Actor, stack_id: int) -> None:
 def _checked(compose_file: object, env_file: object, timeout_seconds: object, auto_rollback: object) -> Files:
     return Files(
         clean_compose_file(compose_file),
-        sealed(clean_env_file("" if env_file is None else env_file)),
+        encrypted(clean_env_file("" if env_file is None else env_file)),
         _clean_timeout(timeout_seconds),
         _clean_flag("auto_rollback", auto_rollback),
     )
@@ -353,7 +353,7 @@ def _clean_timeout(value: object) -> int:
 
 def _described(files: Files, env_file: object) -> dict[str, Any]:
     described: dict[str, Any] = {"compose_file": f"{len(files.compose_file.splitlines())} lines"}
-    if isinstance(env_file, str) and files.env_file_sealed:
+    if isinstance(env_file, str) and files.encrypted_env_file:
         described["env_file"] = f"{len(env_names(env_file))} variables"
     return described
 
@@ -406,8 +406,8 @@ def _request(
     used: StackFiles | Deploy | None = files
     if operation in READ_FILES:
         try:
-            unsealed(files.env_file_sealed)
-        except UnsealError as error:
+            decrypted(files.encrypted_env_file)
+        except DecryptError as error:
             raise Conflict(f"The env file can't be read: {error}") from None
     else:
         used = _deployed(stack, files)
@@ -419,7 +419,7 @@ def _request(
         rollback_of=rollback_of,
         compose_file=used.compose_file if used else "",
         override_files=used.override_files if used else [],
-        env_file_sealed=used.env_file_sealed if used else "",
+        encrypted_env_file=used.encrypted_env_file if used else "",
         project_directory=used.project_directory if used else "",
         is_directory_decided=used.is_directory_decided if used else False,
         timeout_seconds=files.timeout_seconds,

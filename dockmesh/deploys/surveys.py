@@ -12,8 +12,8 @@ from django.db import transaction
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record
 from dockmesh.core import clock
+from dockmesh.core.encrypted import DecryptError, decrypt, encrypt
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.sealed import UnsealError, seal, unseal
 from dockmesh.deploys.compose import env_names
 from dockmesh.deploys.models import Survey
 from dockmesh.fleet import commands
@@ -84,12 +84,12 @@ def request_survey(*, actor: Actor, stack_id: int) -> Survey:
     host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
     if host_id is None:
         raise NotFound("There is no such stack.")
-    pulse = fleet.lock_host(host_id)
+    state = fleet.lock_host(host_id)
     stack = Stack.objects.select_related("host").get(pk=stack_id)
     host = stack.host
     if stack.is_managed:
         raise Conflict(f"The stack {stack.name} is managed already.")
-    if pulse.last_seen_at < offline_before(clock.now()):
+    if state.last_seen_at < offline_before(clock.now()):
         raise Conflict(f"The host {host.name} is offline, so the files of {stack.name} can't be read there.")
     if CAPABILITY not in host.agent_info.get("capabilities", ()):
         raise Conflict(
@@ -108,7 +108,7 @@ def request_survey(*, actor: Actor, stack_id: int) -> Survey:
             "asked_at": now,
             "answered_at": None,
             "error": "",
-            "found_sealed": "",
+            "encrypted_answer": "",
         },
     )
     commands.enqueue(
@@ -140,8 +140,8 @@ def found(survey: Survey | None) -> Found | None:
     if survey is None or survey.answered_at is None or clock.now() - survey.answered_at > FRESH:
         return None
     try:
-        text = unseal(survey.found_sealed, purpose=PURPOSE) if survey.found_sealed else ""
-    except UnsealError:
+        text = decrypt(survey.encrypted_answer, purpose=PURPOSE) if survey.encrypted_answer else ""
+    except DecryptError:
         return None
     return msgspec.json.decode(text, type=Found) if text else None
 
@@ -197,7 +197,7 @@ def take_result(command: Command, result: CommandResult) -> None:
     except msgspec.ValidationError:
         _answer(command, error=NOT_UNDERSTOOD)
         return
-    _answer(command, found_sealed=seal(msgspec.json.encode(answer).decode(), purpose=PURPOSE))
+    _answer(command, encrypted_answer=encrypt(msgspec.json.encode(answer).decode(), purpose=PURPOSE))
 
 
 def take_timeout(command: Command, reason: str) -> None:
@@ -205,8 +205,8 @@ def take_timeout(command: Command, reason: str) -> None:
     _answer(command, error=reason)
 
 
-def _answer(command: Command, *, error: str = "", found_sealed: str = "") -> None:
+def _answer(command: Command, *, error: str = "", encrypted_answer: str = "") -> None:
     payload: Any = command.payload
     Survey.objects.filter(
         stack_id=payload.get("survey"), request_id=payload.get("request"), answered_at=None
-    ).update(answered_at=clock.now(), error=error[:2000], found_sealed=found_sealed)
+    ).update(answered_at=clock.now(), error=error[:2000], encrypted_answer=encrypted_answer)

@@ -347,13 +347,13 @@ def deploys(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_READ)
 def deploy(request: HttpRequest, pk: int) -> HttpResponse:
     """One deploy, live while it runs. `?part=live` refreshes itself."""
-    found = get_object_or_404(Deploy.objects.select_related("stack__host__pulse"), pk=pk)
+    found = get_object_or_404(Deploy.objects.select_related("stack__host__heartbeat_state"), pk=pk)
     begun = found.started_at or found.requested_at
     context = {
         "deploy": found,
         "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
-        "env_names": names_in(found.env_file_sealed),
-        "pulse": found.stack.host.pulse if found.stack else None,
+        "env_names": names_in(found.encrypted_env_file),
+        "heartbeat_state": found.stack.host.heartbeat_state if found.stack else None,
         "may_read_files": selectors.may_read(principal_of(request)),
         "may_deploy": _may_deploy(request) and found.stack_id is not None,
         "may_roll_back": _may_deploy(request)

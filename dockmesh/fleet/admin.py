@@ -11,14 +11,14 @@ class HostAdmin(ReadOnlyAdmin):
     """Hosts."""
 
     list_display = ("name", "address", "agent_version", "docker_version", "last_seen_at", "enrolled_at")
-    list_select_related = ("pulse",)
+    list_select_related = ("heartbeat_state",)
     search_fields = ("name",)
     exclude = ("agent_digest", "agent_pepper", "past_boots")
 
-    @admin.display(ordering="pulse__last_seen_at")
+    @admin.display(ordering="heartbeat_state__last_seen_at")
     def last_seen_at(self, host: Host) -> str:
         """By the server's clock."""
-        heard_at = host.pulse.heard_at
+        heard_at = host.heartbeat_state.heard_at
         return f"{heard_at:%Y-%m-%d %H:%M:%S}" if heard_at else "never"
 
 

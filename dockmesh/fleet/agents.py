@@ -21,7 +21,7 @@ SELECT h.agent_token_id, h.agent_digest, h.agent_pepper, h.id, h.name, p.boot_id
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An authenticated agent: its host, and the host's pulse as it was when the token was looked up."""
+    """An authenticated agent: its host, and the host's heartbeat state as it was when the token was looked up."""
 
     host_id: int
     host_name: str
@@ -60,9 +60,9 @@ def authenticate(header: str | None, *, address: str) -> Agent:
 
 
 def lock_agents(tokens: Sequence[secret.TokenText]) -> list[Agent | None]:
-    """The agents that have these tokens, their pulses locked; one query.
+    """The agents that have these tokens, their heartbeat states locked; one query.
 
-    None for a token that is not right, and where somebody else has locked the pulse: one host must not hold up the
+    None for a token that is not right, and where somebody else has locked the heartbeat state: one host must not hold up the
     others.
     """
     statement = _QUERY + (" ORDER BY h.id" + sql.for_update("p", skip_locked=True))
@@ -86,7 +86,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         boot_id,
         sequence,
         digest,
-        sql.moment(at),
+        sql.as_datetime(at),
         facts,
         bool(has_commands),
         counts,

@@ -32,7 +32,7 @@ from tokens.principals import actor_of, principal_of
 
 
 def _host(host_id: int) -> Host:
-    host = Host.objects.select_related("pulse").filter(pk=host_id).first()
+    host = Host.objects.select_related("heartbeat_state").filter(pk=host_id).first()
     if host is None:
         raise NotFound("There is no such host.")
     return host
@@ -60,7 +60,7 @@ class Hosts(generics.GenericAPIView[Host]):
     """All hosts. A new one enrols with a token of its own: `POST /api/v1/enrollment-tokens`."""
 
     required_permission = Permission.FLEET_READ
-    queryset = Host.objects.select_related("pulse").order_by("name")
+    queryset = Host.objects.select_related("heartbeat_state").order_by("name")
     serializer_class = HostShape
 
     @extend_schema(
@@ -115,7 +115,7 @@ class Containers(generics.GenericAPIView[Container]):
     """All containers."""
 
     required_permission = Permission.FLEET_READ
-    queryset = Container.objects.select_related("host__pulse", "stack").order_by("name", "id")
+    queryset = Container.objects.select_related("host__heartbeat_state", "stack").order_by("name", "id")
     serializer_class = ContainerShape
 
     @extend_schema(
@@ -149,7 +149,7 @@ class ContainerDetail(APIView):
     @extend_schema(operation_id="containers_read", summary="Show a container", responses=ContainerShape)
     def get(self, request: Request, id: int) -> Response:
         """The container."""
-        row = Container.objects.select_related("host__pulse", "stack").filter(pk=id).first()
+        row = Container.objects.select_related("host__heartbeat_state", "stack").filter(pk=id).first()
         if row is None:
             raise NotFound("There is no such container.")
         return Response(ContainerShape(row).data)

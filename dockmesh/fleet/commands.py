@@ -16,8 +16,8 @@ Of the commands with the same lock only the oldest open one is handed out, and o
 time, which is what an agent carries out side by side: so a command's time begins when it is handed out.
 
 A room that has commands of a kind registers its handlers in `AppConfig.ready()`. Handlers run in the transaction
-of the heartbeat, the result or the expiry, with the host's pulse locked. Whoever else locks rows of a host and
-calls `enqueue` calls it, or `services.lock_host`, before locking rows of their own: the pulse comes first.
+of the heartbeat, the result or the expiry, with the host's heartbeat state locked. Whoever else locks rows of a host and
+calls `enqueue` calls it, or `services.lock_host`, before locking rows of their own: the heartbeat state comes first.
 """
 
 import datetime
@@ -34,7 +34,7 @@ from django.db.models import Q, QuerySet
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
 from dockmesh.fleet import listening
-from dockmesh.fleet.models import AgentCommand, HostPulse
+from dockmesh.fleet.models import AgentCommand, HeartbeatState
 
 MAX_RUNNING = 4
 CANCEL, CANCEL_TIMEOUT_SECONDS = "cancel", 60
@@ -149,8 +149,8 @@ def enqueue(
     `payload` is JSON, and holds what the agent needs; `lock` and `timeout_seconds` are added to it. Raises
     `NotFound` where there is no such host.
     """
-    # Locks the pulse as well, so that the flag and the queue agree.
-    if not HostPulse.objects.filter(host_id=host_id).update(has_commands=True):
+    # Locks the heartbeat state as well, so that the flag and the queue agree.
+    if not HeartbeatState.objects.filter(host_id=host_id).update(has_commands=True):
         raise NotFound("There is no such host.")
     identity = uuid.uuid4()
     return AgentCommand.objects.create(
@@ -190,7 +190,7 @@ def ask_to_end(*, host_id: int, command_id: int) -> None:
 def hand_out(
     host_id: int, *, now: datetime.datetime, named: Collection[Key] = (), is_numbered: bool = False
 ) -> Work:
-    """What this answer hands out; the caller holds the pulse's lock.
+    """What this answer hands out; the caller holds the heartbeat state's lock.
 
     `named` are the commands that the agent says it has; an agent for which commands `is_numbered` gets numbers.
     """
@@ -246,7 +246,7 @@ def finish(*, host_id: int, key: Key, result: CommandResult) -> bool:
     Raises `NotFound` for an unknown command, `Forbidden` for another host's, `Conflict` where another result is
     known, or the command was cancelled or has expired.
     """
-    lock_pulse(host_id)
+    lock_host(host_id)
     row = AgentCommand.objects.select_for_update().filter(_named([key])).first()
     if row is None:
         raise NotFound("There is no such command.")
@@ -281,7 +281,7 @@ def expire_overdue() -> None:
     silent_before = listened.before(SILENCE.total_seconds())
 
     def expire_if_overdue(row: AgentCommand) -> None:
-        is_silent = row.host.pulse.last_seen_at < silent_before
+        is_silent = row.host.heartbeat_state.last_seen_at < silent_before
         reason = None
         if row.handed_out_at is None:
             if is_silent and row.created_at < silent_before:
@@ -293,7 +293,7 @@ def expire_overdue() -> None:
         if reason:
             _expire(row.pk, row.host_id, reason)
 
-    rows = _open().select_related("host__pulse").defer("payload")
+    rows = _open().select_related("host__heartbeat_state").defer("payload")
     schedule.one_by_one(rows, expire_if_overdue, what="The expiry of the command")
 
 
@@ -310,7 +310,7 @@ def forget_finished() -> None:
 
 @transaction.atomic
 def _expire(command_id: int, host_id: int, reason: str) -> None:
-    lock_pulse(host_id)
+    lock_host(host_id)
     row = _open().select_for_update().filter(pk=command_id).first()
     if row is None:
         return
@@ -323,17 +323,19 @@ def _expire(command_id: int, host_id: int, reason: str) -> None:
         handlers.on_timeout(_command(row), reason)
 
 
-def lock_pulse(host_id: int) -> HostPulse:
+def lock_host(host_id: int) -> HeartbeatState:
     """Lock the host against every other writer, as the first lock of a transaction; raises `NotFound`."""
-    pulse = HostPulse.objects.select_for_update().filter(host_id=host_id).first()
-    if pulse is None:
+    state = HeartbeatState.objects.select_for_update().filter(host_id=host_id).first()
+    if state is None:
         raise NotFound("There is no such host.")
-    return pulse
+    return state
 
 
 def _settle(host_id: int) -> None:
     """The flag, after a command ended."""
-    HostPulse.objects.filter(host_id=host_id).update(has_commands=_open().filter(host_id=host_id).exists())
+    HeartbeatState.objects.filter(host_id=host_id).update(
+        has_commands=_open().filter(host_id=host_id).exists()
+    )
 
 
 def _open() -> QuerySet[AgentCommand]:

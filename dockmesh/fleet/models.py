@@ -11,7 +11,7 @@ from dockmesh.fleet.states import NO_CONTAINERS, NO_STACKS, ContainerState, Stac
 
 
 class Host(models.Model):
-    """A machine with a Docker Engine and an agent. What changes with every heartbeat is in `HostPulse`."""
+    """A machine with a Docker Engine and an agent. What changes with every heartbeat is in `HeartbeatState`."""
 
     name = models.CharField(max_length=200, unique=True)
     labels = models.JSONField(default=dict, blank=True)
@@ -45,10 +45,12 @@ class Host(models.Model):
         return self.name
 
 
-class HostPulse(models.Model):
+class HeartbeatState(models.Model):
     """The narrow row of a host that every heartbeat writes and every scrape reads."""
 
-    host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="pulse")
+    host = models.OneToOneField(
+        Host, on_delete=models.CASCADE, primary_key=True, related_name="heartbeat_state"
+    )
     last_seen_at = models.DateTimeField()
     boot_id = models.CharField(max_length=64, blank=True)
     sequence = models.BigIntegerField(default=-1)
@@ -66,8 +68,12 @@ class HostPulse(models.Model):
     # Rises with every change of the host's text on /metrics: of its name, labels, facts, stacks or containers.
     version = models.BigIntegerField(default=1)
 
+    class Meta:
+        # The table's first name: a replica of the version before writes it while an upgrade is under way.
+        db_table = "fleet_hostpulse"
+
     def __str__(self) -> str:
-        return f"pulse of host {self.pk}"
+        return f"heartbeat state of host {self.pk}"
 
     @property
     def heard_at(self) -> datetime.datetime | None:

@@ -1,4 +1,4 @@
-"""Reading each host, stack and container for /metrics: plain rows, read where a host's stamp is new."""
+"""Reading each host, stack and container for /metrics: plain rows, read where a host's version is new."""
 
 import datetime
 from collections.abc import Collection, Mapping
@@ -100,8 +100,8 @@ def _container(row: sql.Row) -> ContainerObject:
         state,
         health,
         exit_code,
-        sql.moment(created_at),
-        sql.moment(started_at),
+        sql.as_datetime(created_at),
+        sql.as_datetime(started_at),
         restarts,
         successes,
         errors,

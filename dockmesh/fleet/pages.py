@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dockmesh.fleet.histograms import RTT_BUCKETS
 from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
-from dockmesh.fleet.selectors import counts_by_state, status_of_pulse
+from dockmesh.fleet.selectors import counts_by_state, status_of_host
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 Parts = tuple[tuple[str, int], ...]
@@ -65,12 +65,12 @@ class ContainerRow:
 
 
 def host_rows(hosts: Iterable[Host], before: datetime.datetime) -> list[HostRow]:
-    """Hosts as they are now; their pulses have been read along. Here and below `before` is `offline_before`."""
+    """Hosts as they are now; their heartbeat states have been read along. Here and below `before` is `offline_before`."""
     return [_host_row(host, before) for host in hosts]
 
 
 def _host_row(host: Host, before: datetime.datetime) -> HostRow:
-    status = status_of_pulse(host.pulse, before)
+    status = status_of_host(host.heartbeat_state, before)
     offline = status is HostStatus.OFFLINE
     containers = counts_by_state(host.container_counts, ContainerState, is_unknown=offline)
     stacks = counts_by_state(host.stack_counts, StackState, is_unknown=offline)
@@ -78,10 +78,11 @@ def _host_row(host: Host, before: datetime.datetime) -> HostRow:
 
 
 def container_rows(containers: Iterable[Container], before: datetime.datetime) -> list[ContainerRow]:
-    """Containers as they are shown now; their hosts' pulses have been read along."""
+    """Containers as they are shown now; their hosts' heartbeat states have been read along."""
     return [
         ContainerRow(
-            each, ContainerState.UNKNOWN.value if each.host.pulse.last_seen_at < before else each.state
+            each,
+            ContainerState.UNKNOWN.value if each.host.heartbeat_state.last_seen_at < before else each.state,
         )
         for each in containers
     ]
@@ -89,7 +90,7 @@ def container_rows(containers: Iterable[Container], before: datetime.datetime) -
 
 def stack_rows(host: Host, before: datetime.datetime) -> list[StackRow]:
     """The host's stacks by name; one query."""
-    offline = host.pulse.last_seen_at < before
+    offline = host.heartbeat_state.last_seen_at < before
     return [
         StackRow(stack, StackState.UNKNOWN.value if offline else stack.state)
         for stack in Stack.objects.filter(host=host).order_by("name")
@@ -98,14 +99,14 @@ def stack_rows(host: Host, before: datetime.datetime) -> list[StackRow]:
 
 def round_trips(host: Host) -> tuple[tuple[float, ...], list[int]]:
     """(upper bounds in seconds, cumulative counts with +Inf last)."""
-    return RTT_BUCKETS, [int(count) for count in host.pulse.rtt_counts.split(",")]
+    return RTT_BUCKETS, [int(count) for count in host.heartbeat_state.rtt_counts.split(",")]
 
 
 def is_reporting(token: EnrollmentToken) -> bool:
-    """Whether the host that the token let in has been heard since; its pulse has been read along."""
+    """Whether the host that the token let in has been heard since; its heartbeat state has been read along."""
     if token.host is None or token.used_at is None:
         return False
-    heard_at = token.host.pulse.heard_at
+    heard_at = token.host.heartbeat_state.heard_at
     return heard_at is not None and (not token.is_renewal or heard_at > token.used_at)
 
 

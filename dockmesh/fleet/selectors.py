@@ -15,7 +15,7 @@ from django.db.models.lookups import Contains, Exact
 from dockmesh.core import clock
 from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from dockmesh.fleet.states import HostStatus
 
 UNKNOWN = "unknown"
@@ -30,11 +30,11 @@ _MANY_IDS = 500
 
 
 @dataclass(frozen=True)
-class PulseColumns:
-    """The pulses of all hosts in the order of their ids, as columns; texts are comma-separated."""
+class HeartbeatColumns:
+    """The heartbeat states of all hosts in the order of their ids, as columns; texts are comma-separated."""
 
     host_ids: str
-    stamps: str
+    versions: str
     """Of each host a number that changes with what `host_rows` gives for it; odd while it is offline."""
     online: int
     degraded: int
@@ -49,7 +49,7 @@ class PulseColumns:
     """Seconds, with all digits."""
 
 
-def pulse_columns(now: datetime.datetime) -> PulseColumns:
+def heartbeat_columns(now: datetime.datetime) -> HeartbeatColumns:
     """What a scrape at `now` reads of every host; one query for one row, and one for when anybody listened.
 
     This is the one read that grows with the fleet and that every scrape makes. Each row that is fetched costs
@@ -77,13 +77,13 @@ def pulse_columns(now: datetime.datetime) -> PulseColumns:
     (row,) = _fetched(
         f"SELECT {', '.join(columns)}"  # noqa: S608 (constants)
         f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, rtt_sum, %s - {seen} AS age"
-        " FROM fleet_hostpulse ORDER BY host_id) AS pulses",
+        " FROM fleet_hostpulse ORDER BY host_id) AS states",
         [longest, longest, longest, now.timestamp()],
     )
     count, offline, degraded, *texts = row
-    ids, stamps, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
-    return PulseColumns(
-        ids, stamps, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
+    ids, versions, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
+    return HeartbeatColumns(
+        ids, versions, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
     )
 
 
@@ -129,18 +129,18 @@ def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSe
     return chosen(_SERIES, series_ids)
 
 
-def last_deploy_stamps() -> tuple[str, str]:
+def last_deploy_versions() -> tuple[str, str]:
     """The ids of all stacks that were ever deployed, and of each a text that changes with what `last_deploy_rows` gives.
 
     Comma-separated, in the order of the ids; one query.
     """
-    ((ids, stamps),) = _fetched(
-        f"SELECT {_joined('id')}, {_joined('stamp')}"  # noqa: S608 (constants)
-        f" FROM (SELECT s.id, p.version || ':' || {_milliseconds('s.last_deploy_at')} AS stamp"
+    ((ids, versions),) = _fetched(
+        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
+        f" FROM (SELECT s.id, p.version || ':' || {_milliseconds('s.last_deploy_at')} AS version"
         " FROM fleet_stack s JOIN fleet_hostpulse p ON p.host_id = s.host_id"
         " WHERE s.last_deploy_at IS NOT NULL ORDER BY s.id) AS stacks"
     )
-    return ids or "", stamps or ""
+    return ids or "", versions or ""
 
 
 def last_deploy_rows(stack_ids: Collection[int] | None = None) -> list[LastDeployRow]:
@@ -210,9 +210,9 @@ def status_of(last_seen_at: datetime.datetime, is_degraded: bool, before: dateti
     return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
 
 
-def status_of_pulse(pulse: HostPulse, before: datetime.datetime) -> HostStatus:
-    """The same of a host's pulse."""
-    return status_of(pulse.last_seen_at, pulse.is_degraded, before)
+def status_of_host(state: HeartbeatState, before: datetime.datetime) -> HostStatus:
+    """The same of a host's heartbeat state."""
+    return status_of(state.last_seen_at, state.is_degraded, before)
 
 
 def counts_by_state(counts: str, states: type[StrEnum], *, is_unknown: bool) -> dict[str, int]:
@@ -227,11 +227,11 @@ def hosts_in_status(status: HostStatus, *, prefix: str = "") -> Q:
     """Hosts in this status by now; `prefix` leads from the queried rows to the host (`host__`)."""
     limit = offline_before(clock.now())
     if status is HostStatus.OFFLINE:
-        return Q(**{f"{prefix}pulse__last_seen_at__lt": limit})
+        return Q(**{f"{prefix}heartbeat_state__last_seen_at__lt": limit})
     return Q(
         **{
-            f"{prefix}pulse__last_seen_at__gte": limit,
-            f"{prefix}pulse__is_degraded": status is HostStatus.DEGRADED,
+            f"{prefix}heartbeat_state__last_seen_at__gte": limit,
+            f"{prefix}heartbeat_state__is_degraded": status is HostStatus.DEGRADED,
         }
     )
 
@@ -279,12 +279,17 @@ def targets(exporter: str) -> list[Target]:
     """All hosts with an address and this exporter (a key of `EXPORTERS`), by id; two queries."""
     port = EXPORTERS[exporter]
     before = offline_before(clock.now())
-    rows = Host.objects.exclude(address="").exclude(**{port: None}).select_related("pulse").order_by("id")
+    rows = (
+        Host.objects.exclude(address="")
+        .exclude(**{port: None})
+        .select_related("heartbeat_state")
+        .order_by("id")
+    )
     return [
         Target(
             host.pk,
             host.name,
-            status_of_pulse(host.pulse, before),
+            status_of_host(host.heartbeat_state, before),
             host.address,
             getattr(host, port),
             host.labels,

@@ -10,7 +10,7 @@ from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.references import HostReference
-from dockmesh.fleet.selectors import counts_by_state, status_of_pulse
+from dockmesh.fleet.selectors import counts_by_state, status_of_host
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 LABELS_HELP = "Free key=value labels; Prometheus's discovery shows them."
@@ -44,9 +44,12 @@ class HostShape(serializers.ModelSerializer[Host]):
     status = serializers.SerializerMethodField()
     labels = serializers.DictField(child=serializers.CharField(), read_only=True, help_text=LABELS_HELP)
     last_seen_at = serializers.DateTimeField(
-        source="pulse.heard_at", read_only=True, allow_null=True, help_text="Null before the first heartbeat."
+        source="heartbeat_state.heard_at",
+        read_only=True,
+        allow_null=True,
+        help_text="Null before the first heartbeat.",
     )
-    clock_skew_seconds = serializers.FloatField(source="pulse.clock_skew_seconds", read_only=True)
+    clock_skew_seconds = serializers.FloatField(source="heartbeat_state.clock_skew_seconds", read_only=True)
     capabilities = serializers.ListField(
         source="agent_info.capabilities",
         child=serializers.CharField(),
@@ -101,7 +104,7 @@ class HostShape(serializers.ModelSerializer[Host]):
 
     def get_status(self, host: Host) -> HostStatus:
         """By now."""
-        return status_of_pulse(host.pulse, _offline_before(self))
+        return status_of_host(host.heartbeat_state, _offline_before(self))
 
     def get_containers(self, host: Host) -> dict[str, int]:
         """Counts by state."""
@@ -157,7 +160,7 @@ class ContainerShape(serializers.ModelSerializer[Container]):
 
     def get_state(self, container: Container) -> ContainerState:
         """By now."""
-        is_unknown = container.host.pulse.last_seen_at < _offline_before(self)
+        is_unknown = container.host.heartbeat_state.last_seen_at < _offline_before(self)
         return ContainerState.UNKNOWN if is_unknown else ContainerState(container.state)
 
 

@@ -59,7 +59,7 @@ def placeholders(count: int) -> str:
     return ",".join(["%s"] * count)
 
 
-def moment(value: datetime.datetime | str | None) -> datetime.datetime | None:
+def as_datetime(value: datetime.datetime | str | None) -> datetime.datetime | None:
     """A time as it came from the database: SQLite gives text."""
     if isinstance(value, str):
         value = datetime.datetime.fromisoformat(value)

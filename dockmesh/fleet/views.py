@@ -55,14 +55,14 @@ def hosts(request: HttpRequest) -> HttpResponse:
             Column("status", "Status"),
             Column("containers", "Containers"),
             Column("stacks", "Stacks"),
-            Column("seen", "Last seen", ("-pulse__last_seen_at",)),
+            Column("seen", "Last seen", ("-heartbeat_state__last_seen_at",)),
             Column("docker", "Docker", ("docker_version",)),
             Column("labels", "Labels"),
         ],
         default_sort="name",
         filters=[STATUSES],
     )
-    rows = table.ordered(Host.objects.select_related("pulse"))
+    rows = table.ordered(Host.objects.select_related("heartbeat_state"))
     if table.query:
         # A label is found by its text, as far as JSON writes it like everybody does.
         rows = rows.filter(Q(name__icontains=table.query) | selectors.hosts_with_label_text(table.query))
@@ -83,8 +83,12 @@ def hosts(request: HttpRequest) -> HttpResponse:
 @page_permission(Permission.FLEET_READ)
 def host(request: HttpRequest, pk: int) -> HttpResponse:
     """One host. `?part=live` is what refreshes itself."""
-    found = get_object_or_404(Host.objects.select_related("pulse"), pk=pk)
-    rows = Container.objects.filter(host=found).select_related("host__pulse", "stack").order_by("name", "id")
+    found = get_object_or_404(Host.objects.select_related("heartbeat_state"), pk=pk)
+    rows = (
+        Container.objects.filter(host=found)
+        .select_related("host__heartbeat_state", "stack")
+        .order_by("name", "id")
+    )
     before = offline_before(clock.now())
     shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1], before)
     bounds, counts = pages.round_trips(found)
@@ -99,9 +103,9 @@ def host(request: HttpRequest, pk: int) -> HttpResponse:
         "has_more_containers": len(shown) > SHOWN_CONTAINERS,
         "round_trip_bounds": bounds,
         "round_trip_counts": counts,
-        "mean_round_trip": found.pulse.rtt_sum / counts[-1] if counts[-1] else None,
-        "is_clock_off": abs(found.pulse.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
-        "clock_skew": abs(found.pulse.clock_skew_seconds),
+        "mean_round_trip": found.heartbeat_state.rtt_sum / counts[-1] if counts[-1] else None,
+        "is_clock_off": abs(found.heartbeat_state.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
+        "clock_skew": abs(found.heartbeat_state.clock_skew_seconds),
         "may_manage": _may_manage(request),
         "may_renew": not renewal.lacking(principal_of(request)),
     }
@@ -149,7 +153,7 @@ def renew_host(request: HttpRequest, pk: int) -> HttpResponse:
 @page_permission(Permission.FLEET_MANAGE)
 def added_host(request: HttpRequest, pk: int) -> HttpResponse:
     """How far the new host is: the part of the page that waits for its first heartbeat."""
-    token = get_object_or_404(EnrollmentToken.objects.select_related("host__pulse"), pk=pk)
+    token = get_object_or_404(EnrollmentToken.objects.select_related("host__heartbeat_state"), pk=pk)
     context = {"token": token, "is_reporting": pages.is_reporting(token)}
     return _page(request, "fleet/host_added.html", "fleet/parts/host_added.html", context)
 
@@ -221,7 +225,7 @@ def containers(request: HttpRequest) -> HttpResponse:
         default_sort="name",
         filters=[STATES],
     )
-    rows = table.ordered(Container.objects.select_related("host__pulse", "stack"))
+    rows = table.ordered(Container.objects.select_related("host__heartbeat_state", "stack"))
     if query := table.query:
         rows = rows.filter(
             Q(name__icontains=query)

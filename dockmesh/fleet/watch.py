@@ -66,7 +66,7 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
     """Every host by its id; two queries."""
     limit = offline_before(now)
     rows = (
-        Host.objects.exclude(pulse=None)
+        Host.objects.exclude(heartbeat_state=None)
         .order_by("id")
         .values_list(
             "id",
@@ -74,9 +74,9 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
             "labels",
             "docker_error",
             "enrolled_at",
-            "pulse__last_seen_at",
-            "pulse__sequence",
-            "pulse__is_degraded",
+            "heartbeat_state__last_seen_at",
+            "heartbeat_state__sequence",
+            "heartbeat_state__is_degraded",
         )
     )
     facts = {}
@@ -88,8 +88,8 @@ def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
 
 
 def host_fact(host: Host, status: HostStatus) -> HostFact:
-    """The same of one host that has been read, with its pulse."""
-    heard_at = host.pulse.heard_at
+    """The same of one host that has been read, with its heartbeat state."""
+    heard_at = host.heartbeat_state.heard_at
     return HostFact(host.pk, host.name, host.labels, status, heard_at, host.enrolled_at, host.docker_error)
 
 

@@ -1,4 +1,4 @@
-"""waitress as dockmesh runs it: stricter about requests, with a lane for the probes, and draining before it stops.
+"""waitress as dockmesh runs it: stricter about requests, with threads of their own for the probes, and draining before it stops.
 
 waitress reads each request whole in its event loop before a worker thread sees it, so slow clients cost a
 buffer and never a worker. docs/wsgi-server.md says why it was chosen, with the measurements.
@@ -23,7 +23,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.task import Task as WaitressTask
 
 from dockmesh.server import accesslog, ledger
-from dockmesh.server.lane import Lane
+from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.ledger import Ledger
 from dockmesh.server.parser import BUSY, Refusal, StrictParser
 from dockmesh.server.poller import Poller
@@ -185,16 +185,16 @@ class Channel(HTTPChannel):
 
     @staticmethod
     def task_class(channel: HTTPChannel, request: StrictParser) -> WaitressTask:
-        """What `service` has done by a worker, or by the lane."""
+        """What `service` has done by a worker, or by the batch endpoint."""
         return ReadyTask(channel, request) if request.ready_answer else Task(channel, request)
 
     def answer(self, answer: bytes) -> None:
-        """The lane has this answer to the first request: send it, and look for the next request."""
+        """The batch endpoint has this answer to the first request: send it, and look for the next request."""
         self.requests[0].ready_answer = answer
         self.service()
 
     def service(self) -> None:
-        """Answer the first request; in a worker's or the lane's thread."""
+        """Answer the first request; in a worker's or the batch endpoint's thread."""
         try:
             super().service()
         finally:
@@ -319,27 +319,33 @@ class Channel(HTTPChannel):
 
 
 class Dispatcher:
-    """Worker threads; a few of their own for the probes, which must answer while all others wait; and the lane."""
+    """Worker threads; a few of their own for the probes, which must answer while all others wait; and the batch endpoint."""
 
-    def __init__(self, probe_paths: Sequence[str], lane: Lane | None, threads: int) -> None:
+    def __init__(
+        self, probe_paths: Sequence[str], batch_endpoint: BatchEndpoint | None, threads: int
+    ) -> None:
         self._probe_paths = frozenset(probe_paths)
         self._workers = ThreadedTaskDispatcher()
         self._workers.set_thread_count(threads)
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(PROBE_THREADS)
-        self._lane = lane
+        self._batch_endpoint = batch_endpoint
 
     def add_task(self, task: Channel) -> None:
         """Queue the channel whose next request is there whole."""
         request = task.requests[0]
         request.arrived = time.monotonic()
-        if self._lane is not None and self._lane.takes(request) and not task.server.is_draining:
-            self._lane.add(task)
+        if (
+            self._batch_endpoint is not None
+            and self._batch_endpoint.takes(request)
+            and not task.server.is_draining
+        ):
+            self._batch_endpoint.add(task)
         else:
             self.add_to_workers(task)
 
     def add_to_workers(self, task: Channel) -> None:
-        """The same, past the lane."""
+        """The same, past the batch endpoint."""
         if task.requests and getattr(task.requests[0], "path", "") in self._probe_paths:
             self._probes.add_task(task)
         else:
@@ -347,8 +353,8 @@ class Dispatcher:
 
     def shutdown(self, seconds: float) -> None:
         """End the threads."""
-        if self._lane is not None:
-            self._lane.stop(seconds)
+        if self._batch_endpoint is not None:
+            self._batch_endpoint.stop(seconds)
         self._probes.shutdown(timeout=seconds)
         self._workers.shutdown(timeout=seconds)
 
@@ -414,7 +420,7 @@ class Server(TcpWSGIServer):
 class HTTPServer:
     """Serves `application` on `listeners` until `stop` is called.
 
-    `probe_paths` have threads of their own, and so has `lane`. `on_drain` is called when stopping begins. `log` gets one line for
+    `probe_paths` have threads of their own, and so has `batch_endpoint`. `on_drain` is called when stopping begins. `log` gets one line for
     each request: without the query, and without what follows one of the `secret_paths`. `on_refused` is called with method,
     path and status of what is answered here because it can't be read; they are empty where they could not be read either.
     `is_proxy` tells addresses that many clients come by.
@@ -428,7 +434,7 @@ class HTTPServer:
         threads: int,
         max_body_bytes: int,
         probe_paths: Sequence[str] = (),
-        lane: Lane | None = None,
+        batch_endpoint: BatchEndpoint | None = None,
         secret_paths: Sequence[str] = (),
         on_drain: Callable[[], None] = lambda: None,
         on_refused: Callable[[str, str, int], None] = lambda method, path, status: None,
@@ -441,7 +447,7 @@ class HTTPServer:
         self._secret_paths = tuple(secret_paths)
         self._application = application
         self._stop_began = 0.0
-        self._dispatcher = Dispatcher(probe_paths, lane, threads)
+        self._dispatcher = Dispatcher(probe_paths, batch_endpoint, threads)
         # It warns of each request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         most_connections = _files_at_most() - SPARE_FILES
@@ -478,8 +484,8 @@ class HTTPServer:
         self._server.poller = self._poller = Poller(
             self._server._map, self._server.trigger.pull_trigger, settle=_settle
         )
-        if lane is not None:
-            lane.start(leave=self._dispatcher.add_to_workers, log=log)
+        if batch_endpoint is not None:
+            batch_endpoint.start(leave=self._dispatcher.add_to_workers, log=log)
         self._next_sweep = self._next_relief = self._next_report = 0.0
         self._cut_off: Counter[str] = Counter()
 

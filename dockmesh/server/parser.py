@@ -61,7 +61,7 @@ class StrictParser(HTTPRequestParser):
     """Reads one request."""
 
     arrived = 0.0  # when the request was there whole, by `time.monotonic`
-    ready_answer = b""  # what the lane answers
+    ready_answer = b""  # what the batch endpoint answers
     command = ""
     path = ""
     empty = False

@@ -8,8 +8,8 @@ from dockmesh.core import answered, health, lifecycle
 from dockmesh.core.http import is_trusted_proxy
 from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_waits
 from dockmesh.server import accesslog, memory
+from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.http import HTTPServer, WSGIApplication
-from dockmesh.server.lane import Lane
 
 SECRET_PATHS = ("/setup/",)  # what follows is a one-time code: it stays out of the log
 
@@ -20,7 +20,7 @@ def run_web(
     *,
     threads: int,
     max_body_bytes: int,
-    lane: Lane | None = None,
+    batch_endpoint: BatchEndpoint | None = None,
 ) -> None:
     """Serve until SIGTERM, then finish what was accepted."""
     memory.use_few_arenas()
@@ -33,7 +33,7 @@ def run_web(
         threads=threads,
         max_body_bytes=max_body_bytes,
         probe_paths=health.PATHS,
-        lane=lane,
+        batch_endpoint=batch_endpoint,
         secret_paths=SECRET_PATHS,
         on_drain=health.begin_draining,
         on_refused=answered.note_refused,

@@ -11,7 +11,7 @@ from django.urls import reverse
 from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
 from dockmesh.deploys import causes
-from dockmesh.fleet import glance
+from dockmesh.fleet import summary
 from dockmesh.fleet.states import HostStatus
 from dockmesh.web.states import tone_of
 
@@ -74,7 +74,7 @@ class Overview:
     verdict: str
     verdict_tone: str
     totals: tuple[Total, ...]
-    hosts: tuple[glance.HostMark, ...]
+    hosts: tuple[summary.HostMark, ...]
     hidden_hosts: int
     troubles: tuple[Trouble, ...]
     more_troubles: int
@@ -93,7 +93,7 @@ class Overview:
 
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
     """The overview at a moment: twelve queries at most, whatever the fleet's size."""
-    fleet = glance.fleet_glance(now)
+    fleet = summary.fleet_summary(now)
     troubles = _troubles(fleet, now)
     worst_first = sorted(
         troubles, key=lambda each: (_TONE_ORDER[each.tone], -(each.since.timestamp() if each.since else 0.0))
@@ -128,7 +128,7 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
     )
 
 
-def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble]:
+def _troubles(fleet: summary.FleetSummary, now: datetime.datetime) -> list[Trouble]:
     """Firing alerts, and what is wrong that no alert tells of already."""
     told: dict[str, Trouble] = {}
     for alert in alerts.firing_alerts(most=MOST_READ):
@@ -162,7 +162,7 @@ def _troubles(fleet: glance.FleetGlance, now: datetime.datetime) -> list[Trouble
         )
     untold = [
         stack
-        for stack in glance.stacks_in_error(now, most=MOST_READ)
+        for stack in summary.stacks_in_error(now, most=MOST_READ)
         if f"Stack {stack.name} on {stack.host_name}" not in told
     ]
     reasons = causes.of_stacks_in_error() if untold else {}
@@ -182,7 +182,7 @@ def _together(one: Trouble, other: Trouble) -> Trouble:
     return dataclasses.replace(worse, words=f"{worse.words.rstrip('.')}. {milder.words}")
 
 
-def _verdict(fleet: glance.FleetGlance, troubles: list[Trouble]) -> tuple[str, str]:
+def _verdict(fleet: summary.FleetSummary, troubles: list[Trouble]) -> tuple[str, str]:
     if not fleet.hosts and not troubles:
         return "No hosts yet", "unknown"
     if not troubles:

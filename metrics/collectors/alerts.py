@@ -27,8 +27,8 @@ class AlertsCollector:
             for status, count in (("pending", rule.pending), ("firing", rule.firing))
         ]
         return {
-            f.ALERTS_FIRED: self._fired.pieces(fired),
-            f.ALERTS: self._alerts.pieces(alerts),
+            f.ALERTS_FIRED: self._fired.fragments(fired),
+            f.ALERTS: self._alerts.fragments(alerts),
         }
 
 
@@ -49,4 +49,4 @@ class ChannelsCollector:
             for channel, *counts in selectors.channel_samples()
             for result, count in zip(("sent", "failed", "dropped"), counts, strict=True)
         ]
-        return {f.NOTIFICATIONS: self._lines.pieces(samples)}
+        return {f.NOTIFICATIONS: self._lines.fragments(samples)}

@@ -37,4 +37,4 @@ class ApiCollector:
             self._counted = set(counts)
             series = sorted({*routes.born(), *counts}, key=_by_path)
             self._series = [(key, (key[0], key[1], str(key[2]))) for key in series]
-        return {f.API_REQUESTS: self._lines.pieces((at, counts.get(key, 0)) for key, at in self._series)}
+        return {f.API_REQUESTS: self._lines.fragments((at, counts.get(key, 0)) for key, at in self._series)}

@@ -20,4 +20,4 @@ class AuditCollector:
     def collect(self, scrape: Scrape) -> Found:
         """Every action that there is, also at 0."""
         samples = (((action,), count) for action, count in selectors.action_counts())
-        return {f.AUDIT_ENTRIES: self._lines.pieces(samples)}
+        return {f.AUDIT_ENTRIES: self._lines.fragments(samples)}

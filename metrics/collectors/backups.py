@@ -9,7 +9,7 @@ from metrics.collectors.base import Found, Scrape
 from metrics.exposition import TextStore, sample_lines
 from metrics.groups import Group
 
-_CHUNK_BITS = 5
+_GROUP_BITS = 5
 _FAMILIES = (
     f.BACKUP_LAST_RUN,
     f.BACKUP_LAST_DURATION,
@@ -32,13 +32,13 @@ class BackupsCollector:
     groups = frozenset({Group.FLEET, Group.OBJECTS})
 
     def __init__(self) -> None:
-        self._texts = TextStore(len(_FAMILIES), chunk_bits=_CHUNK_BITS)
+        self._texts = TextStore(len(_FAMILIES), group_bits=_GROUP_BITS)
 
     def collect(self, scrape: Scrape) -> Found:
         """What a job has not done yet has no sample."""
         rows = selectors.job_rows()
         self._texts.refresh(rows, lambda ids: ((key, _texts(selectors.job_sample(rows[key]))) for key in ids))
-        return {family: self._texts.pieces(column) for column, family in enumerate(_FAMILIES)}
+        return {family: self._texts.fragments(column) for column, family in enumerate(_FAMILIES)}
 
 
 def _texts(job: JobSample) -> Sequence[bytes]:

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Protocol
 
 from dockmesh.fleet import selectors
-from metrics.exposition import Family, Piece
+from metrics.exposition import Family, Fragment
 from metrics.groups import Groups
 
-Found = Mapping[Family, Sequence[Piece]]
+Found = Mapping[Family, Sequence[Fragment]]
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Scrape:
     groups: Groups
 
     @cached_property
-    def pulses(self) -> selectors.PulseColumns:
-        """The pulses of all hosts, read once for all collectors that ask."""
-        return selectors.pulse_columns(self.now)
+    def heartbeats(self) -> selectors.HeartbeatColumns:
+        """The heartbeats of all hosts, read once for all collectors that ask."""
+        return selectors.heartbeat_columns(self.now)
 
 
 class Named(Protocol):

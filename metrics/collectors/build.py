@@ -8,7 +8,7 @@ from django.conf import settings
 from dockmesh import __version__
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
-from metrics.exposition import Piece, sample_lines
+from metrics.exposition import Fragment, sample_lines
 from metrics.groups import Group
 
 
@@ -23,6 +23,8 @@ class BuildCollector:
         """The version, and the setting that makes the page public."""
         info = [((__version__, platform.python_version(), django.get_version()), 1)]
         return {
-            f.BUILD_INFO: [Piece.of(sample_lines(f.BUILD_INFO, info))],
-            f.AUTH_ENABLED: [Piece.of(sample_lines(f.AUTH_ENABLED, [((), settings.DOCKMESH_METRICS_AUTH)]))],
+            f.BUILD_INFO: [Fragment.of(sample_lines(f.BUILD_INFO, info))],
+            f.AUTH_ENABLED: [
+                Fragment.of(sample_lines(f.AUTH_ENABLED, [((), settings.DOCKMESH_METRICS_AUTH)]))
+            ],
         }

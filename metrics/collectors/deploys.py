@@ -7,10 +7,10 @@ from dockmesh.fleet import selectors
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
-from metrics.exposition import KeptLines, StampTexts, TextStore, sample_lines
+from metrics.exposition import KeptLines, TextStore, VersionTexts, sample_lines
 from metrics.groups import Group
 
-_CHUNK_BITS = 8
+_GROUP_BITS = 8
 
 
 class DeploysCollector:
@@ -22,12 +22,12 @@ class DeploysCollector:
 
     def __init__(self) -> None:
         self.texts = StackTexts()
-        self._stamps = StampTexts()
+        self._versions = VersionTexts()
 
     def collect(self, scrape: Scrape) -> Found:
         """The histograms are kept by the transaction that ends a deploy."""
-        stamps = self._stamps.read(*selectors.stack_series_versions())
-        return {f.DEPLOY_DURATION: self.texts.refresh(stamps=stamps, rows=_rows)}
+        versions = self._versions.read(*selectors.stack_series_versions())
+        return {f.DEPLOY_DURATION: self.texts.refresh(versions=versions, rows=_rows)}
 
 
 def _rows(series_ids: Collection[int]) -> Iterable[StackRow]:
@@ -49,24 +49,24 @@ class OpenDeploysCollector:
     def collect(self, scrape: Scrape) -> Found:
         """Both statuses, also at 0."""
         samples = [((status,), count) for status, count in deploys.open_deploys().items()]
-        return {f.DEPLOYS_OPEN: self._lines.pieces(samples)}
+        return {f.DEPLOYS_OPEN: self._lines.fragments(samples)}
 
 
 class LastDeploysCollector:
-    """One query for the stamps of all stacks that were ever deployed, and one for those that changed, if any did."""
+    """One query for the versions of all stacks that were ever deployed, and one for those that changed, if any did."""
 
     name = "last_deploys"
     reads_database = True
     groups = frozenset({Group.OBJECTS})
 
     def __init__(self) -> None:
-        self._texts = TextStore(1, chunk_bits=_CHUNK_BITS)
-        self._stamps = StampTexts()
+        self._texts = TextStore(1, group_bits=_GROUP_BITS)
+        self._versions = VersionTexts()
 
     def collect(self, scrape: Scrape) -> Found:
         """A stack that never was deployed has no sample."""
-        self._texts.refresh(self._stamps.read(*selectors.last_deploy_stamps()), _last_deploys)
-        return {f.STACK_LAST_DEPLOY: self._texts.pieces(0)}
+        self._texts.refresh(self._versions.read(*selectors.last_deploy_versions()), _last_deploys)
+        return {f.STACK_LAST_DEPLOY: self._texts.fragments(0)}
 
 
 def _last_deploys(stack_ids: Collection[int]) -> Iterable[tuple[int, Sequence[bytes]]]:

@@ -1,4 +1,4 @@
-"""Hosts: their statuses, the states of their stacks and containers, their pulse."""
+"""Hosts: their statuses, the states of their stacks and containers, their heartbeat_state."""
 
 from collections.abc import Collection, Iterable
 
@@ -7,12 +7,12 @@ from dockmesh.fleet.states import HostStatus
 from metrics import families as f
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.fleet_text import HostRow, HostTexts
-from metrics.exposition import Piece, StampTexts, sample_lines
+from metrics.exposition import Fragment, VersionTexts, sample_lines
 from metrics.groups import Group
 
 
 class FleetCollector:
-    """One query for those hosts whose text changed, if any did, beside that for the pulses of all."""
+    """One query for those hosts whose text changed, if any did, beside that for the heartbeats of all."""
 
     name = "fleet"
     reads_database = True
@@ -20,22 +20,22 @@ class FleetCollector:
 
     def __init__(self) -> None:
         self.texts = HostTexts()
-        self._stamps = StampTexts()
+        self._versions = VersionTexts()
 
     def collect(self, scrape: Scrape) -> Found:
         """Offline is a matter of the scrape's moment: nobody has to notice it for it to be shown."""
-        pulses = scrape.pulses
-        stamps = self._stamps.read(pulses.host_ids, pulses.stamps)
+        heartbeats = scrape.heartbeats
+        versions = self._versions.read(heartbeats.host_ids, heartbeats.versions)
         found = self.texts.refresh(
-            stamps=stamps,
-            rows=lambda ids: _rows(ids, {key for key in ids if int(stamps[key]) % 2}),
-            ages=pulses.ages,
-            skews=pulses.clock_skews,
-            rtt_counts=pulses.rtt_counts,
-            rtt_sums=pulses.rtt_sums,
+            versions=versions,
+            rows=lambda ids: _rows(ids, {key for key in ids if int(versions[key]) % 2}),
+            ages=heartbeats.ages,
+            skews=heartbeats.clock_skews,
+            rtt_counts=heartbeats.rtt_counts,
+            rtt_sums=heartbeats.rtt_sums,
         )
         return {
-            f.HOSTS: [_statuses(pulses.online, pulses.offline, pulses.degraded)],
+            f.HOSTS: [_statuses(heartbeats.online, heartbeats.offline, heartbeats.degraded)],
             f.STACKS: found.stacks,
             f.CONTAINERS: found.containers,
             f.LAST_SEEN: found.last_seen,
@@ -45,9 +45,9 @@ class FleetCollector:
         }
 
 
-def _statuses(online: int, offline: int, degraded: int) -> Piece:
+def _statuses(online: int, offline: int, degraded: int) -> Fragment:
     counts = {HostStatus.ONLINE: online, HostStatus.OFFLINE: offline, HostStatus.DEGRADED: degraded}
-    return Piece.of(sample_lines(f.HOSTS, [((status,), counts[status]) for status in f.HOST_STATUSES]))
+    return Fragment.of(sample_lines(f.HOSTS, [((status,), counts[status]) for status in f.HOST_STATUSES]))
 
 
 def _rows(host_ids: Collection[int], offline: Collection[int]) -> Iterable[HostRow]:

@@ -1,6 +1,6 @@
 """The text of hosts and of stacks: which lines each has, and when they are made again.
 
-No database here: ``fleet.py`` reads the rows, this file turns them into pieces.
+No database here: ``fleet.py`` reads the rows, this file turns them into fragments.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,7 @@ from dockmesh.fleet.histograms import DEPLOY_BUCKETS, RTT_BUCKETS, Exemplar
 from metrics import families as f
 from metrics.exposition import (
     FilledLines,
-    Piece,
+    Fragment,
     TextStore,
     escape,
     histogram_template,
@@ -24,11 +24,11 @@ from metrics.exposition import (
     thousandths,
 )
 
-# A chunk of stacks is about 40 kB of text and a chunk of hosts about 30 kB: large enough to compress
+# A group of stacks is about 40 kB of text and a group of hosts about 30 kB: large enough to compress
 # well, small enough that one changed host costs a thirtieth of a millisecond.
-_HOST_CHUNK_BITS = 5
-_STACK_CHUNK_BITS = 4
-_PULSE_GROUP_BITS = 8
+_HOST_GROUP_BITS = 5
+_STACK_GROUP_BITS = 4
+_HEARD_GROUP_BITS = 8
 
 _STACKS = state_template(f.STACKS, f.STACK_STATES)
 _CONTAINERS = state_template(f.CONTAINERS, f.CONTAINER_STATES)
@@ -69,50 +69,50 @@ class StackRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetPieces:
+class FleetFragments:
     """The samples of the families that have a line for each host."""
 
-    stacks: Sequence[Piece]
-    containers: Sequence[Piece]
-    last_seen: Sequence[Piece]
-    rtt: Sequence[Piece]
-    info: Sequence[Piece]
-    skew: Sequence[Piece]
+    stacks: Sequence[Fragment]
+    containers: Sequence[Fragment]
+    last_seen: Sequence[Fragment]
+    rtt: Sequence[Fragment]
+    info: Sequence[Fragment]
+    skew: Sequence[Fragment]
 
 
 class HostTexts:
     """Kept lines of all hosts. One instance for each process."""
 
     def __init__(self) -> None:
-        self.store = TextStore(3, chunk_bits=_HOST_CHUNK_BITS)
+        self.store = TextStore(3, group_bits=_HOST_GROUP_BITS)
         self._names: dict[int, str] = {}
         self._is_laid_out = False
-        self._last_seen = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
-        self._skew = FilledLines(1, group_bits=_PULSE_GROUP_BITS)
-        self._rtt = FilledLines(_RTT_LINES, group_bits=_PULSE_GROUP_BITS)
+        self._last_seen = FilledLines(1, group_bits=_HEARD_GROUP_BITS)
+        self._skew = FilledLines(1, group_bits=_HEARD_GROUP_BITS)
+        self._rtt = FilledLines(_RTT_LINES, group_bits=_HEARD_GROUP_BITS)
 
     def refresh(
         self,
         *,
-        stamps: Mapping[int, Hashable],
+        versions: Mapping[int, Hashable],
         rows: Callable[[Collection[int]], Iterable[HostRow]],
         ages: str,
         skews: str,
         rtt_counts: str,
         rtt_sums: str,
-    ) -> FleetPieces:
+    ) -> FleetFragments:
         """Bring the lines up to date.
 
-        ``stamps`` are in ascending order of the hosts' ids, and the four columns are in that order too, as
-        ``PulseColumns`` has them. ``rows`` gives the rows of the hosts whose stamp is new; it must know all of
+        ``versions`` are in ascending order of the hosts' ids, and the four columns are in that order too, as
+        ``HeartbeatColumns`` has them. ``rows`` gives the rows of the hosts whose version is new; it must know all of
         them.
         """
-        if self.store.refresh(stamps, lambda ids: self._render(rows(ids))):
-            self._lay_out(stamps)
-        return FleetPieces(
-            stacks=self.store.pieces(0),
-            containers=self.store.pieces(1),
-            info=self.store.pieces(2),
+        if self.store.refresh(versions, lambda ids: self._render(rows(ids))):
+            self._lay_out(versions)
+        return FleetFragments(
+            stacks=self.store.fragments(0),
+            containers=self.store.fragments(1),
+            info=self.store.fragments(2),
             last_seen=self._last_seen.fill(ages, lambda: thousandths(ages)),
             skew=self._skew.fill(skews, lambda: thousandths(skews)),
             rtt=self._rtt.fill((rtt_counts, rtt_sums), lambda: _rtt_values(rtt_counts, rtt_sums)),
@@ -133,12 +133,12 @@ class HostTexts:
                 ),
             )
 
-    def _lay_out(self, stamps: Mapping[int, Hashable]) -> None:
-        if len(self._names) != len(stamps):
-            self._names = {key: self._names[key] for key in stamps}
+    def _lay_out(self, versions: Mapping[int, Hashable]) -> None:
+        if len(self._names) != len(versions):
+            self._names = {key: self._names[key] for key in versions}
         elif self._is_laid_out:
             return
-        keys, names = list(stamps), [self._names[key] for key in stamps]
+        keys, names = list(versions), [self._names[key] for key in versions]
         self._last_seen.lay_out(keys, [[_LAST_SEEN % name] for name in names])
         self._skew.lay_out(keys, [[_SKEW % name] for name in names])
         self._rtt.lay_out(keys, [_RTT.prefixes(name) for name in names])
@@ -149,14 +149,14 @@ class StackTexts:
     """Kept lines of all stack series. One instance for each process."""
 
     def __init__(self) -> None:
-        self.store = TextStore(1, chunk_bits=_STACK_CHUNK_BITS)
+        self.store = TextStore(1, group_bits=_STACK_GROUP_BITS)
 
     def refresh(
-        self, *, stamps: Mapping[int, Hashable], rows: Callable[[Collection[int]], Iterable[StackRow]]
-    ) -> Sequence[Piece]:
-        """The pieces of the deploy histograms; ``stamps`` and ``rows`` as for hosts."""
-        self.store.refresh(stamps, lambda ids: map(_render_stack, rows(ids)))
-        return self.store.pieces(0)
+        self, *, versions: Mapping[int, Hashable], rows: Callable[[Collection[int]], Iterable[StackRow]]
+    ) -> Sequence[Fragment]:
+        """The fragments of the deploy histograms; ``versions`` and ``rows`` as for hosts."""
+        self.store.refresh(versions, lambda ids: map(_render_stack, rows(ids)))
+        return self.store.fragments(0)
 
 
 def _render_stack(row: StackRow) -> tuple[int, Sequence[bytes]]:

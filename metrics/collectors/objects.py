@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable
 from dockmesh.fleet import objects
 from metrics.collectors.base import Found, Scrape
 from metrics.collectors.objects_text import HostRow, ObjectTexts
-from metrics.exposition import StampTexts
+from metrics.exposition import VersionTexts
 from metrics.groups import Group
 
 
 class ObjectsCollector:
-    """Three queries for the hosts of which anything changed, if any did, beside that for the pulses of all."""
+    """Three queries for the hosts of which anything changed, if any did, beside that for the heartbeats of all."""
 
     name = "objects"
     reads_database = True
@@ -18,13 +18,13 @@ class ObjectsCollector:
 
     def __init__(self) -> None:
         self.texts = ObjectTexts()
-        self._stamps = StampTexts()
+        self._versions = VersionTexts()
 
     def collect(self, scrape: Scrape) -> Found:
-        """A host's stamp rises with every change of what it runs, and when it goes offline or comes back."""
-        stamps = self._stamps.read(scrape.pulses.host_ids, scrape.pulses.stamps)
+        """A host's version rises with every change of what it runs, and when it goes offline or comes back."""
+        versions = self._versions.read(scrape.heartbeats.host_ids, scrape.heartbeats.versions)
         return self.texts.refresh(
-            stamps=stamps, rows=lambda ids: _rows(ids, {key for key in ids if int(stamps[key]) % 2})
+            versions=versions, rows=lambda ids: _rows(ids, {key for key in ids if int(versions[key]) % 2})
         )
 
 

@@ -1,6 +1,6 @@
 """The lines of each host, of its stacks and of its containers; kept until anything of the host changes.
 
-No database here: ``objects.py`` reads the rows, this file turns them into pieces.
+No database here: ``objects.py`` reads the rows, this file turns them into fragments.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from metrics.collectors.base import Found
 from metrics.exposition import Family, TextStore, escape, label_text, number
 
 # A host of a hundred containers has some 15 kB in each family of containers.
-_CHUNK_BITS = 1
+_GROUP_BITS = 1
 
 _ENDED = frozenset(
     {ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING, ContainerState.REMOVING}
@@ -58,14 +58,14 @@ class ObjectTexts:
     """Kept lines of all hosts, stacks and containers. One instance for each process."""
 
     def __init__(self) -> None:
-        self.store = TextStore(len(FAMILIES), chunk_bits=_CHUNK_BITS)
+        self.store = TextStore(len(FAMILIES), group_bits=_GROUP_BITS)
 
     def refresh(
-        self, *, stamps: Mapping[int, Hashable], rows: Callable[[Collection[int]], Iterable[HostRow]]
+        self, *, versions: Mapping[int, Hashable], rows: Callable[[Collection[int]], Iterable[HostRow]]
     ) -> Found:
-        """The pieces of each family; ``stamps`` and ``rows`` are of the hosts, as for ``HostTexts``."""
-        self.store.refresh(stamps, lambda ids: map(_render, rows(ids)))
-        return {family: self.store.pieces(column) for column, family in enumerate(FAMILIES)}
+        """The fragments of each family; ``versions`` and ``rows`` are of the hosts, as for ``HostTexts``."""
+        self.store.refresh(versions, lambda ids: map(_render, rows(ids)))
+        return {family: self.store.fragments(column) for column, family in enumerate(FAMILIES)}
 
 
 def host_label_names(labels: Iterable[str]) -> dict[str, str]:

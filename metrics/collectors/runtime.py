@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from metrics import multiprocess
-from metrics.exposition import Family, Kind, Piece, Section, escape, number
+from metrics.exposition import Family, Fragment, Kind, Section, escape, number
 from metrics.groups import Group
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class _MetricLines:
         self._series: list[tuple[str, dict[str, str]]] = []
         self._format = ""
 
-    def piece(self, samples: Sequence[Sample]) -> Piece:
+    def fragment(self, samples: Sequence[Sample]) -> Fragment:
         """The text of these samples."""
         # `_created` is OpenMetrics's time of birth; text 0.0.4 would need a family of its own for it.
         shown = [sample for sample in samples if not sample.name.endswith("_created")]
@@ -43,7 +43,7 @@ class _MetricLines:
         if series != self._series:
             lines = (_prefix(name, labels).replace("%", "%%") + " %s\n" for name, labels in series)
             self._series, self._format = series, "".join(lines)
-        return Piece.of(self._format % tuple([number(sample.value) for sample in shown]))
+        return Fragment.of(self._format % tuple([number(sample.value) for sample in shown]))
 
 
 class RuntimeCollector:
@@ -68,7 +68,7 @@ class RuntimeCollector:
 
     def _section(self, metric: Metric) -> Section:
         family = _family(metric.name, metric.type, metric.documentation)
-        return Section(family, [self._lines[family.name].piece(metric.samples)])
+        return Section(family, [self._lines[family.name].fragment(metric.samples)])
 
 
 @lru_cache(maxsize=1024)

@@ -47,4 +47,4 @@ class ServerCollector:
         }
         for event, family in _EVENTS.items():
             samples[family] = [((result,), count) for (at, result), count in counts.items() if at == event]
-        return {family: self._lines[family].pieces(of_family) for family, of_family in samples.items()}
+        return {family: self._lines[family].fragments(of_family) for family, of_family in samples.items()}

@@ -24,6 +24,6 @@ class TasksCollector:
         successes = (((task.name,), task.last_success_timestamp) for task in found)
         failures = (((task.name,), task.failures) for task in found)
         return {
-            f.PERIODIC_TASK_LAST_SUCCESS: self._successes.pieces(successes),
-            f.PERIODIC_TASK_FAILURES: self._failures.pieces(failures),
+            f.PERIODIC_TASK_LAST_SUCCESS: self._successes.fragments(successes),
+            f.PERIODIC_TASK_FAILURES: self._failures.fragments(failures),
         }

@@ -20,4 +20,4 @@ class TokensCollector:
     def collect(self, scrape: Scrape) -> Found:
         """Tokens that never expire have no sample."""
         samples = (((name,), expires) for name, expires in selectors.token_expiries())
-        return {f.TOKEN_EXPIRES: self._lines.pieces(samples)}
+        return {f.TOKEN_EXPIRES: self._lines.fragments(samples)}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from metrics.exposition.pieces import Piece
+from metrics.exposition.fragments import Fragment
 
 Kind = Literal["counter", "gauge", "histogram", "summary", "info", "unknown"]
 
@@ -48,13 +48,13 @@ class Family:
         return frozenset({self.name, self.openmetrics_name, *(self.name + s for s in suffixes)})
 
     @cached_property
-    def text_head(self) -> Piece:
+    def text_head(self) -> Fragment:
         kind = {"unknown": "untyped", "info": "gauge"}.get(self.kind, self.kind)
         help_text = self.help.replace("\\", r"\\").replace("\n", r"\n")
-        return Piece.of(f"# HELP {self.name} {help_text}\n# TYPE {self.name} {kind}\n")
+        return Fragment.of(f"# HELP {self.name} {help_text}\n# TYPE {self.name} {kind}\n")
 
     @cached_property
-    def openmetrics_head(self) -> Piece:
+    def openmetrics_head(self) -> Fragment:
         name = self.openmetrics_name
         help_text = self.help.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-        return Piece.of(f"# HELP {name} {help_text}\n# TYPE {name} {self.kind}\n")
+        return Fragment.of(f"# HELP {name} {help_text}\n# TYPE {name} {self.kind}\n")

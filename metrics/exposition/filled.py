@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metrics.exposition.pieces import Piece
+from metrics.exposition.fragments import Fragment
 
 
 @dataclass(slots=True)
@@ -14,7 +14,7 @@ class _Group:
     end: int
     lines: bytes
     values: tuple[bytes, ...]
-    piece: Piece | None
+    fragment: Fragment | None
 
 
 class FilledLines:
@@ -47,8 +47,8 @@ class FilledLines:
             )
             start = end
 
-    def fill(self, source: object, read: Callable[[], Sequence[bytes]]) -> list[Piece]:
-        """The pieces with the values that ``read`` makes of ``source``: all of the first object, of the second, …
+    def fill(self, source: object, read: Callable[[], Sequence[bytes]]) -> list[Fragment]:
+        """The fragments with the values that ``read`` makes of ``source``: all of the first object, of the second, …
 
         While the source is equal to the last one, nothing is read.
         """
@@ -57,11 +57,11 @@ class FilledLines:
             for group in self._groups:
                 _fill(group, tuple(values[group.start : group.end]))
             self._source = source
-        return [group.piece for group in self._groups if group.piece is not None]
+        return [group.fragment for group in self._groups if group.fragment is not None]
 
 
 def _fill(group: _Group, values: tuple[bytes, ...]) -> None:
     # Scrapes that follow each other closely (several Prometheus servers) find most groups unchanged.
-    if group.piece is None or values != group.values:
+    if group.fragment is None or values != group.values:
         group.values = values
-        group.piece = Piece(group.lines % values)
+        group.fragment = Fragment(group.lines % values)

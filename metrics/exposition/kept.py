@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from metrics.exposition.family import Family
-from metrics.exposition.pieces import Piece
+from metrics.exposition.fragments import Fragment
 from metrics.exposition.text import label_text, number
 
 
@@ -15,10 +15,10 @@ class KeptLines:
         self._labels: list[Sequence[str]] = []
         self._shown = ""
         self._format = ""
-        self._pieces = [Piece(b"")]
+        self._fragments = [Fragment(b"")]
 
-    def pieces(self, samples: Iterable[tuple[Sequence[str], float]]) -> Sequence[Piece]:
-        """The text of these samples (label values, value); the very same piece while nothing has changed."""
+    def fragments(self, samples: Iterable[tuple[Sequence[str], float]]) -> Sequence[Fragment]:
+        """The text of these samples (label values, value); the very same fragment while nothing has changed."""
         labels, values = [], []
         for of_sample, value in samples:
             labels.append(of_sample)
@@ -29,7 +29,7 @@ class KeptLines:
             lines = [f"{name}{label_text(names, each)}".replace("%", "%%") + " %s\n" for each in labels]
             self._labels, self._format = labels, "".join(lines)
         elif shown == self._shown:
-            return self._pieces
+            return self._fragments
         self._shown = shown
-        self._pieces = [Piece.of(self._format % tuple(map(number, values)))]
-        return self._pieces
+        self._fragments = [Fragment.of(self._format % tuple(map(number, values)))]
+        return self._fragments

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from metrics.exposition.family import Family
-from metrics.exposition.pieces import Piece, gzip_stream
+from metrics.exposition.fragments import Fragment, gzip_stream
 
-_END = Piece.of("# EOF\n")
-# A body up to this size is joined once, for all who share it: each segment would be a call to the kernel for
+_END = Fragment.of("# EOF\n")
+# A body up to this size is joined once, for all who share it: each chunk would be a call to the kernel for
 # each of them. A larger one would be in memory twice.
 _JOINED_BYTES = 1 << 22
 
@@ -18,14 +18,14 @@ class Section:
     """A family and the text of its samples."""
 
     family: Family
-    pieces: Sequence[Piece]
+    fragments: Sequence[Fragment]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What goes over the wire; one segment unless it is large."""
+    """What goes over the wire; one chunk unless it is large."""
 
-    segments: Sequence[bytes]
+    chunks: Sequence[bytes]
     length: int
 
 
@@ -42,25 +42,27 @@ class Page:
         key = (openmetrics, gzip, names)
         with self._lock:
             if key not in self._bodies:
-                pieces = list(self._pieces(openmetrics, names))
-                self._bodies[key] = _body(gzip_stream(pieces) if gzip else [piece.text for piece in pieces])
+                fragments = list(self._fragments(openmetrics, names))
+                self._bodies[key] = _body(
+                    gzip_stream(fragments) if gzip else [fragment.text for fragment in fragments]
+                )
             return self._bodies[key]
 
-    def _pieces(self, openmetrics: bool, names: frozenset[str] | None) -> Iterator[Piece]:
+    def _fragments(self, openmetrics: bool, names: frozenset[str] | None) -> Iterator[Fragment]:
         for section in self.sections:
             if names is not None and names.isdisjoint(section.family.names):
                 continue
             yield section.family.openmetrics_head if openmetrics else section.family.text_head
             if section.family.has_exemplars and not openmetrics:
-                yield from (piece.without_exemplars() for piece in section.pieces)
+                yield from (fragment.without_exemplars() for fragment in section.fragments)
             else:
-                yield from section.pieces
+                yield from section.fragments
         if openmetrics:
             yield _END
 
 
-def _body(segments: Sequence[bytes]) -> Body:
-    length = sum(map(len, segments))
+def _body(chunks: Sequence[bytes]) -> Body:
+    length = sum(map(len, chunks))
     if length <= _JOINED_BYTES:
-        return Body([b"".join(segments)], length)
-    return Body([segment for segment in segments if segment], length)
+        return Body([b"".join(chunks)], length)
+    return Body([chunk for chunk in chunks if chunk], length)

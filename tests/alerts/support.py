@@ -5,7 +5,7 @@ from typing import Any
 
 from dockmesh.alerts import deliveries
 from dockmesh.core import clock
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from tokens import secret
 
 
@@ -19,12 +19,12 @@ def make_host(name: str, *, seen_seconds_ago: float = 0, is_degraded: bool = Fal
         **columns,
     )
     seen = clock.now() - datetime.timedelta(seconds=seen_seconds_ago)
-    HostPulse.objects.create(host=host, last_seen_at=seen, is_degraded=is_degraded)
+    HeartbeatState.objects.create(host=host, last_seen_at=seen, is_degraded=is_degraded)
     return host
 
 
 def see(host: Host) -> None:
-    HostPulse.objects.filter(host=host).update(last_seen_at=clock.now())
+    HeartbeatState.objects.filter(host=host).update(last_seen_at=clock.now())
 
 
 def make_stack(host: Host, name: str, state: str = "running", **columns: Any) -> Stack:

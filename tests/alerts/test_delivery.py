@@ -273,9 +273,9 @@ class TestAlertmanager:
 
 
 def silent(host: Host) -> None:
-    host.pulse.refresh_from_db()
-    host.pulse.last_seen_at = host.enrolled_at.replace(year=2020)
-    host.pulse.save()
+    host.heartbeat_state.refresh_from_db()
+    host.heartbeat_state.last_seen_at = host.enrolled_at.replace(year=2020)
+    host.heartbeat_state.save()
     services.evaluate()
 
 
@@ -384,7 +384,7 @@ def test_why_it_was_not_sent_is_kept_without_the_secret(
     made = channel(url, kind=kind)
     if path:
         # Past the check of an address, as if it were a redirect or a name that leads elsewhere.
-        made.sealed_url = services.seal(f"{url}/{path}?x=", purpose=receivers.URL_PURPOSE)
+        made.encrypted_url = services.encrypt(f"{url}/{path}?x=", purpose=receivers.URL_PURPOSE)
         made.save()
     services.request_test(actor=SYSTEM, channel_id=made.pk)
     deliver_due()

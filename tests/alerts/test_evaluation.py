@@ -14,7 +14,7 @@ from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob
 from dockmesh.core.schedule import Failed
-from dockmesh.fleet.models import Container, HostPulse, ListeningSpan, Stack
+from dockmesh.fleet.models import Container, HeartbeatState, ListeningSpan, Stack
 from tests.alerts.conftest import Time
 from tests.alerts.support import deliver_due, make_container, make_host, make_stack, see
 from tests.tokens.support import token_with
@@ -77,7 +77,7 @@ def test_the_cause_tells_a_host_that_fell_silent_from_one_that_never_spoke(
 ) -> None:
     rule("host_offline")
     host = make_host("web-1", seen_seconds_ago=61)
-    HostPulse.objects.filter(host=host).update(sequence=sequence)
+    HeartbeatState.objects.filter(host=host).update(sequence=sequence)
     services.evaluate()
     assert expected in Alert.objects.get().cause
 
@@ -88,10 +88,10 @@ def test_a_cause_must_hold_before_it_fires(time: Time) -> None:
     services.evaluate()
     assert Alert.objects.get().status == "pending"
     time.passes(15)
-    HostPulse.objects.filter(host=host).update(is_degraded=False, last_seen_at=time.now)
+    HeartbeatState.objects.filter(host=host).update(is_degraded=False, last_seen_at=time.now)
     services.evaluate()
     assert not Alert.objects.exists()
-    HostPulse.objects.filter(host=host).update(is_degraded=True)
+    HeartbeatState.objects.filter(host=host).update(is_degraded=True)
     services.evaluate()
     time.passes(30)
     see(host)
@@ -373,7 +373,7 @@ def test_the_servers_absence_fires_nothing(time: Time) -> None:
 def test_restarts_while_nobody_looked_are_of_nobody_knows_when(time: Time) -> None:
     rule("container_restarts", parameters={"restarts": 3, "window_seconds": 600})
     host = make_host("web-1")
-    HostPulse.objects.update(sequence=1)
+    HeartbeatState.objects.update(sequence=1)
     container = make_container(host, "web")
     other = make_container(host, "other", restart_count=1)
     time.passes(300)

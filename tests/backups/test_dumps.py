@@ -16,7 +16,7 @@ from dockmesh.backups import claims, dumps, reports, services
 from dockmesh.backups.models import BackupRun
 from dockmesh.deploys import services as deploys
 from dockmesh.deploys.models import Deploy
-from dockmesh.fleet.models import AgentCommand, HostPulse
+from dockmesh.fleet.models import AgentCommand, HeartbeatState
 from dockmesh.scheduler.models import LiveMark
 from dockmesh.scheduler.services import mark_live
 from tests.deploys.conftest import ANN
@@ -78,7 +78,7 @@ def test_a_copy_ends_while_others_keep_writing(db: None) -> None:
     def write() -> None:
         try:
             while not stop.is_set():
-                HostPulse.objects.filter(host=host).update(sequence=len(wrote))
+                HeartbeatState.objects.filter(host=host).update(sequence=len(wrote))
                 wrote.append(1)
         finally:
             connection.close()

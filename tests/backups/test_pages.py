@@ -7,7 +7,7 @@ from django.test import Client
 
 from dockmesh.backups import services
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from tests.deploys.conftest import ANN
 from tests.deploys.support import fetch, progress, report
 from tests.deploys.test_pages import text
@@ -143,9 +143,9 @@ def test_what_is_not_there_is_404(db: None, keeper: Client) -> None:
 
 def test_a_queued_run_tells_when_its_host_was_last_seen_if_ever(host: Host, keeper: Client) -> None:
     run = services.run_now(actor=ANN, job_id=make(host).pk)
-    HostPulse.objects.update(sequence=-1)
+    HeartbeatState.objects.update(sequence=-1)
     assert "that host is waiting for its first heartbeat." in text(keeper.get(f"/backups/runs/{run.pk}/"))
-    HostPulse.objects.update(sequence=0)
+    HeartbeatState.objects.update(sequence=0)
     assert "that host was last seen just now" in text(keeper.get(f"/backups/runs/{run.pk}/"))
 
 

@@ -12,7 +12,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.schedule import Failed
 from dockmesh.fleet import commands
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse
+from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host
 from tests.deploys.conftest import ANN
 from tests.deploys.support import fetch, progress, report
 from tests.fleet.factories import make_host
@@ -49,7 +49,7 @@ def make_job(host: Host, name: str = "nightly", **values: Any) -> BackupJob:
 
 
 def seen(host: Host, moment: datetime.datetime) -> None:
-    HostPulse.objects.filter(host=host).update(last_seen_at=moment)
+    HeartbeatState.objects.filter(host=host).update(last_seen_at=moment)
 
 
 def finish(host: Host, **how: Any) -> BackupRun:

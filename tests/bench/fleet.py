@@ -102,18 +102,18 @@ def document(member: Member, *, is_whole: bool, rtts: Sequence[float]) -> bytes:
 def pass_time(members: Sequence[Member], *, share: float, dice: random.Random) -> None:
     """What happens between two scrapes: every host is heard, and a share of them has a changed container.
 
-    The pulses are written in one go and not by a heartbeat each: it is the scrape that is measured here.
+    The heartbeats are written in one go and not by a heartbeat each: it is the scrape that is measured here.
     """
     from django.db import connection, transaction
 
     from dockmesh.core import clock
     from dockmesh.fleet.histograms import RTT_BUCKETS, observe
-    from dockmesh.fleet.models import HostPulse
+    from dockmesh.fleet.models import HeartbeatState
 
     now = clock.now()
-    pulses = HostPulse.objects.order_by("host_id").values_list("host_id", "rtt_counts", "rtt_sum")
+    heartbeats = HeartbeatState.objects.order_by("host_id").values_list("host_id", "rtt_counts", "rtt_sum")
     rows = []
-    for host_id, counts, total in pulses:
+    for host_id, counts, total in heartbeats:
         rtt = dice.expovariate(40)
         rows.append(
             (
@@ -169,7 +169,7 @@ def write_history(*, audit_entries: int, deploys: int) -> None:
             last = min(start + HISTORY_BATCH, deploys + 1) - 1
             cursor.execute(
                 "INSERT INTO deploys_deploy (stack_name, host_name, operation, status, compose_file,"
-                " env_file_sealed, timeout_seconds, requested_by, requested_at, output, error)"
+                " encrypted_env_file, timeout_seconds, requested_by, requested_at, output, error)"
                 " SELECT 'app-00001', 'host-00001', 'up', 'success', '', '', 60, 'ann', '2026-01-01 00:00:00',"
                 f" '', '' FROM {series.format(first=start, last=last)}"
             )
@@ -178,12 +178,12 @@ def write_history(*, audit_entries: int, deploys: int) -> None:
 def _enrol(number: int) -> Member:
     from dockmesh.core import clock
     from dockmesh.fleet.agents import new_credential
-    from dockmesh.fleet.models import Host, HostPulse
+    from dockmesh.fleet.models import HeartbeatState, Host
 
     host = Host(name=f"host-{number:05d}.example.net")
     token = new_credential(host)
     host.save()
-    HostPulse.objects.create(host=host, last_seen_at=clock.now())
+    HeartbeatState.objects.create(host=host, last_seen_at=clock.now())
     return Member(number, host.pk, token, str(uuid.UUID(int=number)), 0, [])
 
 

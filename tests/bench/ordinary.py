@@ -45,15 +45,17 @@ class Collector:
         from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
         now = clock.now()
-        hosts = list(Host.objects.select_related("pulse").order_by("id"))
+        hosts = list(Host.objects.select_related("heartbeat_state").order_by("id"))
         statuses = dict.fromkeys(HostStatus, 0)
         offline = set()
         for host in hosts:
-            if (now - host.pulse.last_seen_at).total_seconds() > settings.DOCKMESH_HOST_OFFLINE_AFTER:
+            if (
+                now - host.heartbeat_state.last_seen_at
+            ).total_seconds() > settings.DOCKMESH_HOST_OFFLINE_AFTER:
                 offline.add(host.pk)
                 statuses[HostStatus.OFFLINE] += 1
             else:
-                statuses[HostStatus.DEGRADED if host.pulse.is_degraded else HostStatus.ONLINE] += 1
+                statuses[HostStatus.DEGRADED if host.heartbeat_state.is_degraded else HostStatus.ONLINE] += 1
         family = GaugeMetricFamily("dockmesh_hosts_total", "Hosts by status.", labels=["status"])
         for status, count in statuses.items():
             family.add_metric([status.value], count)
@@ -75,7 +77,9 @@ class Collector:
             yield family
         family = GaugeMetricFamily("dockmesh_agent_last_seen_seconds", "Age.", labels=["host"])
         for host in hosts:
-            family.add_metric([host.name], max(0.0, (now - host.pulse.last_seen_at).total_seconds()))
+            family.add_metric(
+                [host.name], max(0.0, (now - host.heartbeat_state.last_seen_at).total_seconds())
+            )
         yield family
         histogram = HistogramMetricFamily(
             "dockmesh_deploy_duration_seconds", "Durations of deploys.", labels=["stack", "result"]
@@ -91,7 +95,9 @@ class Collector:
         histogram = HistogramMetricFamily("dockmesh_agent_rtt_seconds", "Round trips.", labels=["host"])
         for host in hosts:
             histogram.add_metric(
-                [host.name], _buckets(RTT_BUCKETS, host.pulse.rtt_counts), host.pulse.rtt_sum
+                [host.name],
+                _buckets(RTT_BUCKETS, host.heartbeat_state.rtt_counts),
+                host.heartbeat_state.rtt_sum,
             )
         yield histogram
         labels = ["host", "agent_version", "docker_version", "os", "arch", "kernel"]

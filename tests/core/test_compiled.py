@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from dockmesh.core.compiled import CompiledObjects, CompiledQuery
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from tests.metrics import fleets
 from tests.tokens.support import token_with
 from tokens.models import ApiToken
@@ -49,18 +49,18 @@ def test_it_is_built_once_and_runs_one_query(django_assert_num_queries):
 
 
 def test_objects_are_whole_and_can_be_saved():
-    pulse = HostPulse.objects.get(host__name="a")
+    state = HeartbeatState.objects.get(host__name="a")
     with transaction.atomic():
-        (found,) = CompiledObjects(lambda: HostPulse.objects.select_for_update().filter(host_id=-1)).objects(
-            {-1: pulse.pk}
-        )
-    assert found == pulse
-    assert found.last_seen_at == pulse.last_seen_at
+        (found,) = CompiledObjects(
+            lambda: HeartbeatState.objects.select_for_update().filter(host_id=-1)
+        ).objects({-1: state.pk})
+    assert found == state
+    assert found.last_seen_at == state.last_seen_at
     assert found.is_degraded is True
     found.version += 1
     found.save()
-    pulse.refresh_from_db()
-    assert pulse.version == found.version
+    state.refresh_from_db()
+    assert state.version == found.version
 
 
 def test_json_and_times_of_a_joined_row_are_converted():

@@ -87,21 +87,21 @@ def test_whatever_the_address_holds_a_page_is_shown(params: dict[str, str]) -> N
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("column", ["inventory_at", "pulse__inventory_at", "annotated"])
+@pytest.mark.parametrize("column", ["inventory_at", "heartbeat_state__inventory_at", "annotated"])
 def test_what_has_no_value_comes_first_on_either_database(column: str) -> None:
-    from dockmesh.fleet.models import Host, HostPulse
+    from dockmesh.fleet.models import HeartbeatState, Host
     from tests.fleet.factories import make_host
 
     for name, at in (("a", None), ("b", "2026-11-22T12:00Z"), ("c", "2026-11-21T12:00Z"), ("d", None)):
-        HostPulse.objects.filter(host=make_host(name)[0]).update(inventory_at=at)
-    rows: QuerySet[Any] = HostPulse.objects.all() if column == "inventory_at" else Host.objects.all()
+        HeartbeatState.objects.filter(host=make_host(name)[0]).update(inventory_at=at)
+    rows: QuerySet[Any] = HeartbeatState.objects.all() if column == "inventory_at" else Host.objects.all()
     if column == "annotated":
-        rows = rows.annotate(annotated=F("pulse__inventory_at"))
+        rows = rows.annotate(annotated=F("heartbeat_state__inventory_at"))
 
     def order(sort: str) -> str:
         made = Table(QueryDict(f"sort={sort}"), columns=(Column("at", "At", (column,)),), default_sort="at")
         return "".join(
-            each.host.name if isinstance(each, HostPulse) else each.name for each in made.ordered(rows)
+            each.host.name if isinstance(each, HeartbeatState) else each.name for each in made.ordered(rows)
         )
 
     assert (order("at"), order("-at")) == ("adcb", "bcda")

@@ -15,7 +15,7 @@ from dockmesh.deploys import api, services, surveys
 from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.models import Deploy, StackFiles, Survey
 from dockmesh.deploys.paths import relative_paths, takes_variables
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse, Stack
+from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, Stack
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, report
 from tests.deploys.test_api import Headers, get, post
@@ -58,7 +58,7 @@ def able(host: Host) -> Host:
     """A host whose agent can survey."""
     host.agent_info = {"capabilities": ["deploy", "survey"]}
     host.save()
-    HostPulse.objects.filter(host=host).update(last_seen_at=clock.now(), sequence=1)
+    HeartbeatState.objects.filter(host=host).update(last_seen_at=clock.now(), sequence=1)
     return host
 
 
@@ -220,7 +220,7 @@ def test_an_answer_that_makes_no_sense_is_said_to_be_one(stack: Stack, answer: o
 
 @pytest.mark.django_db
 def test_an_agent_that_can_not_read_files_is_not_asked(host: Host) -> None:
-    HostPulse.objects.filter(host=host).update(last_seen_at=clock.now())
+    HeartbeatState.objects.filter(host=host).update(last_seen_at=clock.now())
     stack = Stack.objects.create(host=host, name="shop", state_changed_at=clock.now())
     with pytest.raises(Conflict, match="can't read the files"):
         surveys.request_survey(actor=ANN, stack_id=stack.pk)
@@ -313,7 +313,7 @@ def test_by_rest(stack: Stack, may_deploy: Headers, may_read: Headers, monkeypat
 
 @pytest.mark.django_db
 def test_an_offline_host_is_not_waited_for(stack: Stack, may_deploy: Headers) -> None:
-    HostPulse.objects.update(last_seen_at=clock.now().replace(year=2020))
+    HeartbeatState.objects.update(last_seen_at=clock.now().replace(year=2020))
     answer = post(f"stacks/{stack.pk}/adopt", may_deploy, {"compose_file": RELATIVE})
     assert answer.status_code == 409
     assert "is offline" in answer.json()["detail"]

@@ -8,7 +8,7 @@ from django.test import Client
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.deploys.models import Deploy
-from dockmesh.fleet.models import Host, HostPulse, Stack
+from dockmesh.fleet.models import HeartbeatState, Host, Stack
 from tests.deploys.conftest import COMPOSE
 from tests.deploys.support import fetch, progress, report
 
@@ -169,7 +169,7 @@ def test_lists_are_filtered(host: Host, may_deploy: Headers, may_read: Headers) 
 
 def test_the_stacks_of_an_offline_host_are_unknown(host: Host, may_deploy: Headers) -> None:
     stack = make(host, may_deploy)
-    HostPulse.objects.update(last_seen_at="2020-01-01T00:00:00Z")
+    HeartbeatState.objects.update(last_seen_at="2020-01-01T00:00:00Z")
     assert get(f"stacks/{stack['id']}", may_deploy).json()["state"] == "unknown"
     assert get("stacks?state=unknown", may_deploy).json()["count"] == 1
     assert get("stacks?state=stopped", may_deploy).json()["count"] == 0

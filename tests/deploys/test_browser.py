@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from dockmesh.backups import services as backups
 from dockmesh.core import clock
-from dockmesh.core.sealed import seal
+from dockmesh.core.encrypted import encrypt
 from dockmesh.deploys import services, surveys
 from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.fleet.models import Host, Stack
@@ -56,7 +56,7 @@ def everything() -> dict[str, str]:
         request_id=uuid.uuid4(),
         asked_at=clock.now(),
         answered_at=clock.now(),
-        found_sealed=seal(json.dumps(SURVEYED), purpose=surveys.PURPOSE),
+        encrypted_answer=encrypt(json.dumps(SURVEYED), purpose=surveys.PURPOSE),
     )
     stack = services.create_stack(
         actor=ANN, host_id=host.pk, name="shop", compose_file=COMPOSE, env_file="DB_PASSWORD=x\nMODE=live\n"

@@ -179,7 +179,7 @@ def test_the_names_are_those_that_compose_has(text: str) -> None:
     assert kept == (text.replace("\r\n", "\n") if text.strip() else "")
     if named is not None:
         # A name alone is a variable of the agent's own environment, which it may have or not.
-        bare = {line.split()[-1] for line in kept.splitlines() if line.split()}
+        bare = {line.split()[-1] for line in kept.lstrip("\ufeff").splitlines() if line.split()}
         names = set(compose.env_names(kept))
         assert set(named) - {""} <= names
         assert names - set(named) <= bare

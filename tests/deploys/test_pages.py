@@ -9,7 +9,7 @@ from django.test import Client
 
 from dockmesh.deploys import services
 from dockmesh.deploys.models import Deploy, StackFiles
-from dockmesh.fleet.models import Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import HeartbeatState, Host, Stack, StackSeries
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, progress, report
 from tests.tokens.support import user_with
@@ -121,14 +121,14 @@ def test_files_are_changed_and_the_env_file_is_kept_unless_replaced(host: Host, 
     page = operator.get(path)
     assert "hunter2" not in page.content.decode()
     assert "Stored now, and not shown: KEY" in text(page)
-    sealed = StackFiles.objects.get().env_file_sealed
+    encrypted = StackFiles.objects.get().encrypted_env_file
     new = {"compose_file": COMPOSE + "# more\n", "env_file": "", "timeout_seconds": "60"}
     assert operator.post(path, new).status_code == 302
     files = StackFiles.objects.get()
-    assert (files.env_file_sealed, files.timeout_seconds) == (sealed, 60)
+    assert (files.encrypted_env_file, files.timeout_seconds) == (encrypted, 60)
     assert files.compose_file.endswith("# more\n")
     assert operator.post(path, {**new, "removes_env_file": "on"}).status_code == 302
-    assert StackFiles.objects.get().env_file_sealed == ""
+    assert StackFiles.objects.get().encrypted_env_file == ""
     assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}))
 
 
@@ -283,7 +283,7 @@ def test_the_admin_shows_no_env_file(host: Host) -> None:
 
 def test_a_queued_deploy_tells_when_its_host_was_last_seen_if_ever(host: Host, viewer: Client) -> None:
     deploy = services.request_deploy(actor=ANN, stack_id=make(host).pk)
-    HostPulse.objects.update(sequence=-1)
+    HeartbeatState.objects.update(sequence=-1)
     assert "that host is waiting for its first heartbeat." in text(viewer.get(f"/deploys/{deploy.pk}/"))
-    HostPulse.objects.update(sequence=0)
+    HeartbeatState.objects.update(sequence=0)
     assert "that host was last seen just now" in text(viewer.get(f"/deploys/{deploy.pk}/"))

@@ -14,7 +14,7 @@ from dockmesh.deploys import reports, services
 from dockmesh.deploys.models import Deploy, StackFiles
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
-from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, Host, Stack, StackSeries
 from tests.deploys.conftest import ANN, COMPOSE
 from tests.deploys.support import fetch, progress, report
 from tests.fleet.factories import make_host
@@ -81,7 +81,7 @@ def test_a_deploy_runs_and_is_counted(host: Host) -> None:
     deploy.refresh_from_db()
     assert deploy.output == "pulling\nstarting\n"
 
-    version = HostPulse.objects.get().version
+    version = HeartbeatState.objects.get().version
     assert report(host, command["id"], seconds=7.5, output="pulling\nstarting\ndone\n")
     deploy.refresh_from_db()
     stack.refresh_from_db()
@@ -90,7 +90,7 @@ def test_a_deploy_runs_and_is_counted(host: Host) -> None:
     assert (deploy.requested_by, deploy.error) == ("ann", "")
     assert (stack.is_deploying, stack.has_failed_deploy) == (False, False)
     assert counts() == (1, 7.5, 0, 0.0)
-    assert HostPulse.objects.get().version > version
+    assert HeartbeatState.objects.get().version > version
     assert list(AuditEntry.objects.order_by("sequence").values_list("action", "actor_name")) == [
         ("stack.created", "ann"),
         ("deploy.requested", "ann"),

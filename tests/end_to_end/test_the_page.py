@@ -188,8 +188,8 @@ def test_the_pages_five_expressions_give_what_the_fleet_implies(
         dockmesh.manage(
             "shell",
             "--command",
-            "import datetime; from dockmesh.core import clock; from dockmesh.fleet.models import HostPulse;"
-            f"HostPulse.objects.filter(host_id={gone.host_id})"
+            "import datetime; from dockmesh.core import clock; from dockmesh.fleet.models import HeartbeatState;"
+            f"HeartbeatState.objects.filter(host_id={gone.host_id})"
             ".update(last_seen_at=clock.now() - datetime.timedelta(seconds=200))",
         )
 

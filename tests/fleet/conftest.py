@@ -1,4 +1,4 @@
-"""An agent of a host, as the tests' client: its heartbeats go to the endpoint, or through the lane."""
+"""An agent of a host, as the tests' client: its heartbeats go to the endpoint, or through the batch_endpoint."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from dockmesh.fleet import heartbeat_lane
-from dockmesh.fleet.models import Host, HostPulse
-from dockmesh.server.lane import Posted
+from dockmesh.fleet import heartbeat_batch
+from dockmesh.fleet.models import HeartbeatState, Host
+from dockmesh.server.batch import Posted
 from tests.fleet.factories import make_host
 from tokens import refusals, throttle
 
@@ -26,7 +26,7 @@ class AgentClient:
 
     host: Host
     token: str
-    is_in_lane: bool = False
+    is_in_batch: bool = False
 
     def post(self, path: str, body: Any, **extra: Any) -> Any:
         raw = raw_of(body)
@@ -40,15 +40,15 @@ class AgentClient:
         )
 
     def beat(self, body: Any, **extra: Any) -> Any:
-        """What the server answers: the lane, or the endpoint where the lane leaves it alone."""
-        if self.is_in_lane and not extra:
-            (answer,) = heartbeat_lane.answer([self.posted(body)])
+        """What the server answers: the batch endpoint, or the endpoint where the batch endpoint leaves it alone."""
+        if self.is_in_batch and not extra:
+            (answer,) = heartbeat_batch.answer([self.posted(body)])
             if answer is not None:
                 return LaneAnswer(answer, content_type="application/json")
         return self.post("heartbeat", body, **extra)
 
     def posted(self, body: Any, **headers: str) -> Posted:
-        """The heartbeat as the HTTP server hands it to the lane."""
+        """The heartbeat as the HTTP server hands it to the batch_endpoint."""
         known = {
             "HOST": "localhost",
             "CONTENT_TYPE": "application/json",
@@ -57,12 +57,12 @@ class AgentClient:
         return Posted("127.0.0.1", {**known, **headers}, raw_of(body), time.monotonic())
 
     @property
-    def pulse(self) -> HostPulse:
-        return HostPulse.objects.get(pk=self.host.pk)
+    def heartbeat_state(self) -> HeartbeatState:
+        return HeartbeatState.objects.get(pk=self.host.pk)
 
 
 class LaneAnswer(HttpResponse):
-    """The lane's body, as the test client would give it."""
+    """The batch endpoint's body, as the test client would give it."""
 
     def json(self) -> Any:
         return json.loads(self.content)
@@ -73,25 +73,25 @@ def raw_of(body: Any) -> bytes:
 
 
 @pytest.fixture
-def is_in_lane() -> bool:
-    """Whether the agents' heartbeats go through the lane."""
+def is_in_batch() -> bool:
+    """Whether the agents' heartbeats go through the batch_endpoint."""
     return False
 
 
-@pytest.fixture(params=[False, True], ids=["endpoint", "lane"])
+@pytest.fixture(params=[False, True], ids=["endpoint", "batch"])
 def both_ways(request: pytest.FixtureRequest) -> bool:
-    """A module that says `is_in_lane = both_ways` has its tests run both ways."""
+    """A module that says `is_in_batch = both_ways` has its tests run both ways."""
     return bool(request.param)
 
 
 @pytest.fixture
-def agent(db: None, is_in_lane: bool) -> AgentClient:
-    return AgentClient(*make_host("web"), is_in_lane)
+def agent(db: None, is_in_batch: bool) -> AgentClient:
+    return AgentClient(*make_host("web"), is_in_batch)
 
 
 @pytest.fixture
-def other_agent(db: None, is_in_lane: bool) -> AgentClient:
-    return AgentClient(*make_host("db"), is_in_lane)
+def other_agent(db: None, is_in_batch: bool) -> AgentClient:
+    return AgentClient(*make_host("db"), is_in_batch)
 
 
 @pytest.fixture(autouse=True)

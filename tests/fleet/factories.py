@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from dockmesh.core import clock
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from tokens import secret
 
 _numbers = itertools.count(1)
@@ -22,7 +22,7 @@ def make_host(name: str | None = None) -> tuple[Host, str]:
         agent_digest=digest.value,
         agent_pepper=digest.pepper,
     )
-    HostPulse.objects.create(host=host, last_seen_at=clock.now())
+    HeartbeatState.objects.create(host=host, last_seen_at=clock.now())
     return host, str(token)
 
 

@@ -13,7 +13,7 @@ from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
-from dockmesh.fleet.models import Container, EnrollmentToken, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import Container, EnrollmentToken, HeartbeatState, Host, Stack, StackSeries
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 from tokens.principals import SYSTEM as ALL
@@ -54,7 +54,9 @@ def viewer() -> Api:
 
 
 def age(host: Host, seconds: int) -> None:
-    HostPulse.objects.filter(host=host).update(last_seen_at=clock.now() - datetime.timedelta(seconds=seconds))
+    HeartbeatState.objects.filter(host=host).update(
+        last_seen_at=clock.now() - datetime.timedelta(seconds=seconds)
+    )
 
 
 def names(answer: Any) -> list[str]:
@@ -107,7 +109,7 @@ def test_hosts_are_filtered(viewer: Api) -> None:
     ):
         host, _ = make_host(name)
         Host.objects.filter(pk=host.pk).update(labels=labels)
-        HostPulse.objects.filter(pk=host.pk).update(is_degraded=is_degraded)
+        HeartbeatState.objects.filter(pk=host.pk).update(is_degraded=is_degraded)
         age(host, seconds)
     for query, found in (
         ("status=online", ["a"]),
@@ -127,20 +129,20 @@ def test_hosts_are_filtered(viewer: Api) -> None:
 
 
 def test_a_host_is_renamed_and_labelled_and_that_is_audited(api: Api, agent: AgentClient) -> None:
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     changes = {"name": "web-new", "labels": {"env": "prod"}, "address": "10.0.0.5", "cadvisor_port": None}
     answer = api("PATCH", f"hosts/{agent.host.pk}", changes)
     assert answer.status_code == 200, answer.content
     assert {key: answer.json()[key] for key in changes} == changes
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
     entry = AuditEntry.objects.get(action="host.changed")
     assert entry.changes["name"] == {"from": "web", "to": "web-new"}
     assert api("PATCH", f"hosts/{agent.host.pk}", changes).status_code == 200
     assert AuditEntry.objects.filter(action="host.changed").count() == 1
     assert api("PATCH", f"hosts/{agent.host.pk}", {"address": "10.0.0.6"}).status_code == 200
-    assert agent.pulse.version == version + 1  # an address is not on /metrics
+    assert agent.heartbeat_state.version == version + 1  # an address is not on /metrics
     assert api("PATCH", f"hosts/{agent.host.pk}", {"labels": {"env": "test"}}).status_code == 200
-    assert agent.pulse.version == version + 2
+    assert agent.heartbeat_state.version == version + 2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_removed_host_leaves_nothing_behind(api: Api, agent: AgentClient, othe
     other_agent.beat(heartbeat(1, containers=[container("a")]))
     assert api("DELETE", f"hosts/{agent.host.pk}").status_code == 204
     assert [host.name for host in Host.objects.all()] == ["db"]
-    assert Container.objects.count() == Stack.objects.count() == HostPulse.objects.count() == 1
+    assert Container.objects.count() == Stack.objects.count() == HeartbeatState.objects.count() == 1
     assert [series.name for series in StackSeries.objects.all()] == ["shop"]
     assert agent.beat(heartbeat(2)).status_code == 401
     assert AuditEntry.objects.get(action="host.removed").target_name == "web"

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from dockmesh.core import busy
 from dockmesh.fleet import budget as budgets
 from dockmesh.fleet.budget import ROWS_A_MINUTE, Budget
-from dockmesh.fleet.models import Container, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import Container, HeartbeatState, Stack, StackSeries
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 
@@ -40,12 +40,12 @@ def test_new_names_each_time_are_taken_within_the_budget_only(
         body = heartbeat(sequence, digest=f"sha256:{sequence}", containers=stacks(500, f"s{sequence}x"))
         answer = agent.beat(body).json()
         taken.append(answer["status"])
-        assert agent.pulse.sequence == sequence  # it is heard all the same
+        assert agent.heartbeat_state.sequence == sequence  # it is heard all the same
     assert taken[:2] == ["accepted"] * 2
     assert taken[-4:] == ["inventory_wanted"] * 4
     assert Stack.objects.count() == StackSeries.objects.count() == 500
     other_host, token = make_host()
-    other = AgentClient(other_host, token, agent.is_in_lane)
+    other = AgentClient(other_host, token, agent.is_in_batch)
     assert other.beat(heartbeat(1, containers=stacks(3))).json()["status"] == "accepted"
     now[0] += 60
     last = heartbeat(11, digest="sha256:11", containers=stacks(500, "last"))
@@ -84,7 +84,7 @@ def test_a_lock_that_is_held_is_not_a_database_that_is_away(
     def hold() -> None:
         try:
             with transaction.atomic():
-                HostPulse.objects.select_for_update().get(host=host)
+                HeartbeatState.objects.select_for_update().get(host=host)
                 began.set()
                 over.wait(60)
         finally:

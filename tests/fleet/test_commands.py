@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
 from dockmesh.fleet import commands
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse, ListeningSpan
+from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, ListeningSpan
 from tests.fleet.factories import make_host
 
 pytestmark = pytest.mark.django_db
@@ -57,7 +57,7 @@ def result(**changes: Any) -> commands.CommandResult:
 def test_a_command_is_offered_until_the_agent_names_it(heard: list[Any]) -> None:
     host, _ = make_host()
     first = enqueue(host)
-    assert HostPulse.objects.get(host=host).has_commands
+    assert HeartbeatState.objects.get(host=host).has_commands
     assert offered(host) == [first]
     assert offered(host) == [first]
     commands.note_progress(host.pk, [(first, commands.CommandProgress("pulling", 1.0))])
@@ -93,7 +93,7 @@ def test_a_report_sent_fifty_times_counts_once(heard: list[Any]) -> None:
     taken = [commands.finish(host_id=host.pk, key=first, result=result()) for _ in range(50)]
     assert taken == [True] + [False] * 49
     assert heard == [("result", first, True)]
-    assert not HostPulse.objects.get(host=host).has_commands
+    assert not HeartbeatState.objects.get(host=host).has_commands
     with pytest.raises(Conflict):
         commands.finish(host_id=host.pk, key=first, result=result(result="failure"))
 
@@ -141,7 +141,7 @@ def test_what_outlives_its_time_or_its_host_expires(
     then = now - datetime.timedelta(seconds=age)
     AgentCommand.objects.filter(handed_out_at=None).update(created_at=then)
     AgentCommand.objects.exclude(handed_out_at=None).update(created_at=then, handed_out_at=then)
-    HostPulse.objects.update(last_seen_at=now - datetime.timedelta(seconds=silent_for))
+    HeartbeatState.objects.update(last_seen_at=now - datetime.timedelta(seconds=silent_for))
     commands.expire_overdue()
     assert heard == ([("timeout", first, reason)] if reason else [])
     if reason:
@@ -156,7 +156,7 @@ def test_a_server_that_was_down_does_not_blame_the_hosts(
     enqueue(host)
     old = clock.now() - datetime.timedelta(hours=2)
     AgentCommand.objects.update(created_at=old)
-    HostPulse.objects.update(last_seen_at=old)
+    HeartbeatState.objects.update(last_seen_at=old)
     ListeningSpan.objects.create(since=old, until=old)
     commands.expire_overdue()
     assert heard == []

@@ -11,8 +11,8 @@ import pytest
 from django.db import connection, transaction
 
 from dockmesh.audit.services import SYSTEM
-from dockmesh.fleet import commands, heartbeat_lane, services
-from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet import commands, heartbeat_batch, services
+from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, Host, Stack, StackSeries
 from dockmesh.fleet.states import container_counts, stack_counts
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
@@ -90,7 +90,7 @@ def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
     def together(members: Sequence[AgentClient], names: Sequence[str]) -> Callable[[], None]:
         def run() -> None:
             for sequence, each in enumerate(names * 4, 2):
-                answers = heartbeat_lane.answer(
+                answers = heartbeat_batch.answer(
                     [client.posted(beat(client, sequence, each)) for client in members]
                 )
                 assert None not in answers
@@ -109,7 +109,7 @@ def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
         lambda: alone(clients[8]),
     )
     assert_summaries_are_true()
-    assert set(HostPulse.objects.values_list("sequence", flat=True)) == {9}
+    assert set(HeartbeatState.objects.values_list("sequence", flat=True)) == {9}
 
 
 def test_a_host_that_is_locked_does_not_hold_up_the_others() -> None:
@@ -129,7 +129,7 @@ def test_a_host_that_is_locked_does_not_hold_up_the_others() -> None:
     def others() -> list[bool]:
         assert is_held.wait(30)
         try:
-            answers = heartbeat_lane.answer([held.posted(heartbeat(2)), free.posted(heartbeat(2))])
+            answers = heartbeat_batch.answer([held.posted(heartbeat(2)), free.posted(heartbeat(2))])
         finally:
             is_over.set()
         return [answer is None for answer in answers]
@@ -149,10 +149,10 @@ def test_heartbeats_of_one_host_at_once_leave_the_newest() -> None:
 
     answers = at_once(*[beat(sequence) for sequence in range(1, 17)])
     taken = sum(answer != "stale" for answer in answers)
-    pulse = HostPulse.objects.get()
-    assert pulse.sequence == 16
+    state = HeartbeatState.objects.get()
+    assert state.sequence == 16
     # Each heartbeat that was taken counts its round trip once.
-    assert int(pulse.rtt_counts.split(",")[-1]) == taken + 1
+    assert int(state.rtt_counts.split(",")[-1]) == taken + 1
     assert_summaries_are_true()
 
 
@@ -204,7 +204,7 @@ def test_commands_asked_for_while_agents_report_are_each_done_once(monkeypatch: 
 
     at_once(ask, ask, report)
     sequence = 100
-    while HostPulse.objects.get().has_commands and sequence < 120:
+    while HeartbeatState.objects.get().has_commands and sequence < 120:
         sequence += 1
         for command in client.beat(heartbeat(sequence)).json()["commands"]:
             client.post(f"commands/{command['id']}/result", {"result": "success", "duration_seconds": 1.0})

@@ -16,7 +16,7 @@ from tests.fleet.factories import container, heartbeat
 
 
 @pytest.fixture
-def is_in_lane(both_ways: bool) -> bool:
+def is_in_batch(both_ways: bool) -> bool:
     return both_ways
 
 

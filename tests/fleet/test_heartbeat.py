@@ -13,11 +13,11 @@ import pytest
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock, strictjson
 from dockmesh.fleet import commands, documents, services
-from dockmesh.fleet.models import AgentCommand, Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, Host, Stack, StackSeries
 from tests.fleet.conftest import AgentClient, both_ways, statements
 from tests.fleet.factories import container, heartbeat
 
-is_in_lane = both_ways
+is_in_batch = both_ways
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -158,14 +158,14 @@ def test_the_first_inventory_fills_the_host(agent: AgentClient) -> None:
     assert (host.agent_version, host.docker_version, host.os) == ("0.1.0", "24.0.7", "linux")
     assert Stack.objects.get().state == "error"
     assert StackSeries.objects.get().name == "shop"
-    assert agent.pulse.rtt_counts.startswith("0,0,1,1")
-    assert agent.pulse.rtt_sum == 0.012
+    assert agent.heartbeat_state.rtt_counts.startswith("0,0,1,1")
+    assert agent.heartbeat_state.rtt_sum == 0.012
 
 
 def test_a_digest_that_nobody_knows_is_asked_for(agent: AgentClient) -> None:
-    before = agent.pulse.last_seen_at
+    before = agent.heartbeat_state.last_seen_at
     assert status(agent.beat(heartbeat(1))) == "inventory_wanted"
-    assert agent.pulse.last_seen_at > before
+    assert agent.heartbeat_state.last_seen_at > before
     assert status(agent.beat(whole(2, container()))) == "accepted"
     assert status(agent.beat(heartbeat(3))) == "accepted"
     assert status(agent.beat(heartbeat(4, digest="sha256:two"))) == "inventory_wanted"
@@ -181,7 +181,7 @@ def test_two_inventories_under_one_digest_do_not_stay_apart(
     later = clock.now() + datetime.timedelta(hours=1, seconds=1)
     monkeypatch.setattr(clock, "now", lambda: later)
     assert status(agent.beat(heartbeat(3))) == "inventory_wanted"
-    assert agent.pulse.last_seen_at == later
+    assert agent.heartbeat_state.last_seen_at == later
     assert status(agent.beat(whole(4, container("c")))) == "accepted"
     assert Container.objects.get().container_id == "c"
 
@@ -189,10 +189,10 @@ def test_two_inventories_under_one_digest_do_not_stay_apart(
 @pytest.mark.parametrize("sequence", [7, 6, 0])
 def test_an_older_or_repeated_sequence_changes_nothing(agent: AgentClient, sequence: int) -> None:
     agent.beat(whole(7, container("a")))
-    before = HostPulse.objects.values().get()
+    before = HeartbeatState.objects.values().get()
     assert status(agent.beat(whole(sequence, container("b"), digest="sha256:two"))) == "stale"
     assert status(agent.beat(heartbeat(sequence))) == "stale"
-    assert HostPulse.objects.values().get() == before
+    assert HeartbeatState.objects.values().get() == before
     assert Container.objects.get().container_id == "a"
 
 
@@ -209,7 +209,7 @@ def test_changes_are_written_and_nothing_else(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a"), container("b"), container("c")))
     ids = dict(Container.objects.values_list("container_id", "pk"))
     changed = dict(Container.objects.values_list("container_id", "changed_at"))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     answer = agent.beat(
         whole(2, container("a"), container("b", state="paused"), container("d"), digest="sha256:2")
     )
@@ -220,20 +220,20 @@ def test_changes_are_written_and_nothing_else(agent: AgentClient) -> None:
     assert after["b"].state == "paused"
     assert after["a"].changed_at == changed["a"]
     assert after["b"].changed_at > changed["b"]
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
     assert Host.objects.get().container_counts == "0,2,1,0,0,0,0,0"
 
 
 def test_the_version_rises_only_with_the_text(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     agent.beat(whole(2, container("a"), digest="sha256:2"))
     agent.beat(
         heartbeat(3, digest="sha256:2", docker={"reachable": True, "version": "24.0.7", "error": "slow"})
     )
-    assert agent.pulse.version == version
+    assert agent.heartbeat_state.version == version
     agent.beat(heartbeat(4, digest="sha256:2", agent={"version": "0.2.0"}))
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
 
 
 @pytest.mark.parametrize(
@@ -249,25 +249,25 @@ def test_the_version_rises_only_with_the_text(agent: AgentClient) -> None:
 )
 def test_the_version_rises_with_what_no_count_tells(agent: AgentClient, changed: dict[str, Any]) -> None:
     agent.beat(whole(1, container("a")))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     agent.beat(whole(2, container("a", **changed), digest="sha256:2"))
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
 
 
 def test_the_version_rises_with_what_the_machine_is(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     machine = heartbeat(2)["system"]
     agent.beat(heartbeat(2, system=machine | {"cpus": 8}))
     agent.beat(heartbeat(3, system=machine | {"cpus": 8, "memory_bytes": 1}))
-    assert agent.pulse.version == version + 2
+    assert agent.heartbeat_state.version == version + 2
 
 
 def test_the_version_rises_when_a_stack_is_kept_here(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     services.adopt_stack(stack_id=Stack.objects.get().pk)
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
 
 
 def test_stacks_come_and_go_with_their_containers(agent: AgentClient) -> None:
@@ -302,10 +302,10 @@ def test_a_managed_stack_stays_without_containers(agent: AgentClient) -> None:
 def test_a_deploy_and_its_end_show_at_once(agent: AgentClient) -> None:
     agent.beat(whole(1, container("a")))
     stack = Stack.objects.get()
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     services.set_deploy_state(stack_id=stack.pk, is_deploying=True)
     assert Host.objects.get().stack_counts == "0,0,0,0,1,0"
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.version == version + 1
     agent.beat(whole(2, container("a", state="exited", exit_code=1), digest="sha256:2"))
     assert Stack.objects.get().state == "deploying"
     services.set_deploy_state(stack_id=stack.pk, is_deploying=False, has_failed_deploy=True)
@@ -327,16 +327,16 @@ def test_a_docker_that_does_not_answer_degrades_the_host_and_keeps_its_container
     agent: AgentClient, changes: dict[str, Any]
 ) -> None:
     agent.beat(whole(1, container("a")))
-    version = agent.pulse.version
+    version = agent.heartbeat_state.version
     assert status(agent.beat(heartbeat(2, **changes))) == "accepted"
-    assert agent.pulse.is_degraded
-    assert agent.pulse.version == version + 1
+    assert agent.heartbeat_state.is_degraded
+    assert agent.heartbeat_state.version == version + 1
     assert Container.objects.count() == 1
     assert Host.objects.get().docker_version == "24.0.7"
     assert status(agent.beat(heartbeat(3, **changes))) == "accepted"
     assert status(agent.beat(heartbeat(4))) == "accepted"
-    assert not agent.pulse.is_degraded
-    assert agent.pulse.version == version + 2
+    assert not agent.heartbeat_state.is_degraded
+    assert agent.heartbeat_state.version == version + 2
 
 
 @pytest.mark.parametrize(
@@ -344,16 +344,16 @@ def test_a_docker_that_does_not_answer_degrades_the_host_and_keeps_its_container
 )
 def test_the_agents_clock_is_only_compared(agent: AgentClient, sent_at: str) -> None:
     assert status(agent.beat(whole(1, container("a", created_at=sent_at), sent_at=sent_at))) == "accepted"
-    assert abs((clock.now() - agent.pulse.last_seen_at).total_seconds()) < 60
-    assert abs(agent.pulse.clock_skew_seconds) > 9 * 365 * 86400
+    assert abs((clock.now() - agent.heartbeat_state.last_seen_at).total_seconds()) < 60
+    assert abs(agent.heartbeat_state.clock_skew_seconds) > 9 * 365 * 86400
 
 
 def test_round_trips_add_up(agent: AgentClient) -> None:
     agent.beat(whole(1, rtt_seconds=[0.001, 0.2]))
     agent.beat(heartbeat(2, rtt_seconds=[11]))
     agent.beat(heartbeat(3, rtt_seconds=[]))
-    assert agent.pulse.rtt_counts == "1,1,1,1,1,2,2,2,2,2,2,3"
-    assert agent.pulse.rtt_sum == pytest.approx(11.201)
+    assert agent.heartbeat_state.rtt_counts == "1,1,1,1,1,2,2,2,2,2,2,3"
+    assert agent.heartbeat_state.rtt_sum == pytest.approx(11.201)
 
 
 def test_a_command_comes_with_the_next_heartbeat_and_its_result_ends_the_hurry(agent: AgentClient) -> None:
@@ -438,12 +438,12 @@ def test_an_agent_that_reports_as_another_host_is_refused_and_audited(
     from tokens import refusals
 
     refusals.forget()
-    before = other_agent.pulse
+    before = other_agent.heartbeat_state
     answer = agent.beat(whole(1, container(), **claims[claim]))
     assert answer.status_code == 403
     assert not Container.objects.exists()
-    assert other_agent.pulse.__dict__.keys() == before.__dict__.keys()
-    assert other_agent.pulse.last_seen_at == before.last_seen_at
+    assert other_agent.heartbeat_state.__dict__.keys() == before.__dict__.keys()
+    assert other_agent.heartbeat_state.last_seen_at == before.last_seen_at
     assert AuditEntry.objects.filter(action="permission.refused", actor_id=str(agent.host.pk)).exists()
     own = {"host": {"id": agent.host.pk, "name": agent.host.name}, "host_id": agent.host.pk}
     assert status(agent.beat(whole(1, container(), **own))) == "accepted"

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from dockmesh.core.errors import DomainError
 from dockmesh.fleet.documents import read_heartbeat
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from tests.fleet.conftest import AgentClient, both_ways
 from tests.fleet.factories import container, heartbeat
 from tokens import secret
 
-is_in_lane = both_ways
+is_in_batch = both_ways
 
 
 def everything() -> Any:
-    return [list(model.objects.order_by("pk").values()) for model in (Host, HostPulse, Stack, Container)]
+    return [list(model.objects.order_by("pk").values()) for model in (Host, HeartbeatState, Stack, Container)]
 
 
 def text(changes: dict[str, Any] | None = None, **fields: Any) -> str:

@@ -13,11 +13,11 @@ import pytest
 import requests
 
 from dockmesh.core import clock
-from dockmesh.fleet import commands, glance, listening, watch
+from dockmesh.fleet import commands, listening, summary, watch
 from dockmesh.fleet.discovery import target_groups
 from dockmesh.fleet.listening import Listener, Record
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse, ListeningSpan
-from dockmesh.fleet.selectors import hosts_in_status, pulse_columns
+from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, ListeningSpan
+from dockmesh.fleet.selectors import heartbeat_columns, hosts_in_status
 from dockmesh.fleet.states import HostStatus
 from tests.fleet.factories import heartbeat, make_host
 from tests.integration.api import Api, until
@@ -137,9 +137,9 @@ class TestStatus:
         listener.note()
         atlas, borealis = (make_host(name)[0] for name in ("atlas", "borealis"))
         Host.objects.update(address="10.0.0.1")
-        HostPulse.objects.update(last_seen_at=clock.now(), sequence=1)
+        HeartbeatState.objects.update(last_seen_at=clock.now(), sequence=1)
         listen(passes, 120, listener)
-        HostPulse.objects.filter(host=atlas).update(last_seen_at=clock.now())
+        HeartbeatState.objects.filter(host=atlas).update(last_seen_at=clock.now())
         passes(600)
         return atlas, borealis
 
@@ -147,8 +147,8 @@ class TestStatus:
         """What each place says of (atlas, borealis); they must agree."""
         now = clock.now()
         facts = watch.host_facts(now)
-        marks = glance.fleet_glance(now).hosts
-        columns = pulse_columns(now)
+        marks = summary.fleet_summary(now).hosts
+        columns = heartbeat_columns(now)
         groups = target_groups("node")
         found = {
             "alerts": [fact.status for fact in facts.values()],
@@ -162,7 +162,9 @@ class TestStatus:
                 )
                 for host in Host.objects.order_by("id")
             ],
-            "metrics": ["offline" if int(stamp) % 2 else "online" for stamp in columns.stamps.split(",")],
+            "metrics": [
+                "offline" if int(version) % 2 else "online" for version in columns.versions.split(",")
+            ],
         }
         return {f"{' '.join(statuses)}" for statuses in found.values()}
 
@@ -180,7 +182,7 @@ class TestStatus:
         assert self.statuses() == {"offline offline"}
 
     def test_the_age_on_metrics_stays_the_plain_one(self, hosts: tuple[Host, Host]) -> None:
-        assert pulse_columns(clock.now()).ages == "600000,720000"
+        assert heartbeat_columns(clock.now()).ages == "600000,720000"
 
     def test_no_command_expires_for_the_servers_absence(self, hosts: tuple[Host, Host], passes: Any) -> None:
         ids = [commands.enqueue(host_id=host.pk, kind="test.wait", payload={}) for host in hosts]

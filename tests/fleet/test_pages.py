@@ -13,7 +13,7 @@ from django.test import Client
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock
-from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
+from dockmesh.fleet.models import EnrollmentToken, HeartbeatState, Host
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 from tokens.models import Role, User
@@ -97,7 +97,7 @@ def test_a_host_shows_its_compose_and_its_restic(
 
 def test_what_an_offline_host_has_is_unknown(browser: Client, agent: AgentClient) -> None:
     agent.beat(heartbeat(1, containers=[container("a")]))
-    HostPulse.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
+    HeartbeatState.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
     assert "web Offline 1 unknown 1 unknown" in words(text(browser, "/hosts/"))
     page = words(text(browser, f"/hosts/{agent.host.pk}/"))
     assert "The agent was last heard" in page
@@ -116,7 +116,7 @@ def test_a_host_that_never_reported_is_not_given_a_time_at_which_it_did(
     assert "Last seen never reported" in page
     assert "Containers show here with the first heartbeat." in page
     assert "never reported" in text(browser, "/")
-    HostPulse.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
+    HeartbeatState.objects.update(last_seen_at=clock.now() - datetime.timedelta(minutes=5))
     assert "has not reported since" in words(text(browser, path))
     assert "its agent has not reported yet" in words(text(browser, "/"))
     agent.beat(heartbeat(1))
@@ -156,7 +156,7 @@ def test_hosts_are_found_by_name_label_and_status(browser: Client) -> None:
     for name, labels, is_degraded in (("alpha", {"env": "prod"}, False), ("beta", {"env": "test"}, True)):
         host, _ = make_host(name)
         Host.objects.filter(pk=host.pk).update(labels=labels)
-        HostPulse.objects.filter(pk=host.pk).update(is_degraded=is_degraded)
+        HeartbeatState.objects.filter(pk=host.pk).update(is_degraded=is_degraded)
     for query, found in (
         ("q=ALP", ["alpha"]),
         ("q=env%3Dtest", ["beta"]),

@@ -13,7 +13,7 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob
 from dockmesh.core import clock
 from dockmesh.fleet import commands, services
-from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, Host, HostPulse, Stack
+from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, HeartbeatState, Host, Stack
 from dockmesh.fleet.simulation.agent import Client, Refused
 from dockmesh.fleet.simulation.world import make_hosts, services_of
 from tests.fleet.factories import make_host
@@ -113,7 +113,7 @@ def test_a_real_host_is_not_touched(live_server: Any, monkeypatch: pytest.Monkey
     now = clock.now()
     for name in ("shop", "blog", "analytics"):
         Stack.objects.create(host=real, name=name, state="running", state_changed_at=now)
-    HostPulse.objects.filter(host=real).update(last_seen_at=now + datetime.timedelta(hours=1))
+    HeartbeatState.objects.filter(host=real).update(last_seen_at=now + datetime.timedelta(hours=1))
     options = {"server": live_server.url, "hosts": 1, "containers": 3, "seed": 1, "interval": 1}
     token = services.create_enrollment_token(actor=SYSTEM)[1]
     call_command("simulatefleet", enrollment_token=token, duration=6, stdout=io.StringIO(), **options)

@@ -9,8 +9,8 @@ from dockmesh.fleet.models import (
     AgentCommand,
     Container,
     ContainerCounts,
+    HeartbeatState,
     Host,
-    HostPulse,
     Stack,
     StackSeries,
 )
@@ -23,7 +23,9 @@ def ago(seconds):
     return NOW - datetime.timedelta(seconds=seconds)
 
 
-def host(name, *, seen=5.0, containers="0,0,0,0,0,0,0,0", stacks="0,0,0,0,0,0", degraded=False, **pulse):
+def host(
+    name, *, seen=5.0, containers="0,0,0,0,0,0,0,0", stacks="0,0,0,0,0,0", degraded=False, **heartbeat_state
+):
     row = Host.objects.create(
         name=name,
         agent_token_id=f"{Host.objects.count():012d}",
@@ -36,15 +38,15 @@ def host(name, *, seen=5.0, containers="0,0,0,0,0,0,0,0", stacks="0,0,0,0,0,0", 
         arch="x86_64",
         kernel="6.1.0-18-amd64",
     )
-    HostPulse.objects.create(host=row, last_seen_at=ago(seen), is_degraded=degraded, **pulse)
+    HeartbeatState.objects.create(host=row, last_seen_at=ago(seen), is_degraded=degraded, **heartbeat_state)
     return row
 
 
 def change(row, **columns):
     """Change a host's columns as every service does: with a new version."""
     Host.objects.filter(pk=row.pk).update(**columns)
-    pulse = HostPulse.objects.get(pk=row.pk)
-    HostPulse.objects.filter(pk=row.pk).update(version=pulse.version + 1)
+    heartbeat_state = HeartbeatState.objects.get(pk=row.pk)
+    HeartbeatState.objects.filter(pk=row.pk).update(version=heartbeat_state.version + 1)
 
 
 def stack(host, name, state="running", **columns):

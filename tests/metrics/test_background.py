@@ -24,7 +24,7 @@ def test_whatever_goes_wrong_is_logged_and_the_thread_goes_on(db, caplog, monkey
 def test_the_text_is_made_ahead(db):
     background._warm_up()
     collector = rendering.renderer.collectors[0]
-    assert collector.texts.store.pieces(0) == []
+    assert collector.texts.store.fragments(0) == []
 
 
 def test_counts_are_written(db):

@@ -34,7 +34,7 @@ class Fleet:
         self.dice = random.Random(1)
         self.hosts, self.stacks = HostTexts(), StackTexts()
         self.host_rows = {key: self.host_row(key) for key in range(1, HOSTS + 1)}
-        self.stamps = dict.fromkeys(self.host_rows, 1)
+        self.versions = dict.fromkeys(self.host_rows, 1)
         self.stack_rows = {
             key: StackRow(
                 key, f"app-{key:05d}", cumulative(self.dice, 13), 1.5, cumulative(self.dice, 13), 2.5
@@ -57,14 +57,14 @@ class Fleet:
         self.skews = ",".join(str(self.dice.randrange(1_000)) for _ in range(HOSTS))
 
     def change(self, count):
-        self.stamps = dict(self.stamps)
-        for key in self.dice.sample(sorted(self.stamps), count):
+        self.versions = dict(self.versions)
+        for key in self.dice.sample(sorted(self.versions), count):
             self.host_rows[key] = self.host_row(key)
-            self.stamps[key] += 1
+            self.versions[key] += 1
 
     def render(self):
         found = self.hosts.refresh(
-            stamps=self.stamps,
+            versions=self.versions,
             rows=lambda ids: [self.host_rows[key] for key in ids],
             ages=self.ages,
             rtt_counts=self.counts,
@@ -72,7 +72,7 @@ class Fleet:
             skews=self.skews,
         )
         deploys = self.stacks.refresh(
-            stamps=self.stack_stamps, rows=lambda ids: [self.stack_rows[key] for key in ids]
+            versions=self.stack_stamps, rows=lambda ids: [self.stack_rows[key] for key in ids]
         )
         sections = [
             Section(f.STACKS, found.stacks),
@@ -112,8 +112,8 @@ def test_a_scrape_of_ten_megabytes_allocates_few_of_them(fleet):
 def test_a_scrape_right_after_another_makes_no_text_again(fleet):
     fleet.render()
     before = fleet.hosts.store.rendered_bytes + fleet.stacks.store.rendered_bytes
-    pieces = fleet.hosts.refresh(
-        stamps=fleet.stamps,
+    fragments = fleet.hosts.refresh(
+        versions=fleet.versions,
         rows=list,
         ages=fleet.ages,
         rtt_counts=fleet.counts,
@@ -121,12 +121,12 @@ def test_a_scrape_right_after_another_makes_no_text_again(fleet):
         skews=fleet.skews,
     )
     again = fleet.hosts.refresh(
-        stamps=fleet.stamps,
+        versions=fleet.versions,
         rows=list,
         ages=fleet.ages,
         rtt_counts=fleet.counts,
         rtt_sums=fleet.sums,
         skews=fleet.skews,
     )
-    assert [id(piece) for piece in pieces.rtt] == [id(piece) for piece in again.rtt]
+    assert [id(fragment) for fragment in fragments.rtt] == [id(fragment) for fragment in again.rtt]
     assert fleet.hosts.store.rendered_bytes + fleet.stacks.store.rendered_bytes == before

@@ -18,21 +18,21 @@ from dockmesh.fleet.histograms import Exemplar
 from metrics import families as f
 from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
 from metrics.exposition import (
+    ChunkFile,
     Family,
     FilledLines,
+    Fragment,
     KeptLines,
     Page,
-    Piece,
     Section,
-    SegmentFile,
-    StampTexts,
     TextStore,
+    VersionTexts,
     number,
     numbers,
     sample_lines,
     thousandths,
 )
-from metrics.exposition.pieces import gzip_stream
+from metrics.exposition.fragments import gzip_stream
 from tests.metrics import twin
 
 # Any text that UTF-8 can carry; the text formats are lines, so a carriage return alone would be read
@@ -108,8 +108,8 @@ class Rendered:
         self.hosts, self.stacks = HostTexts(), StackTexts()
 
     def page(self, hosts, stacks):
-        pieces = self.hosts.refresh(
-            stamps={key: repr({**row, "rtt": 0, "rtt_sum": 0, "age": 0}) for key, row in hosts.items()},
+        fragments = self.hosts.refresh(
+            versions={key: repr({**row, "rtt": 0, "rtt_sum": 0, "age": 0}) for key, row in hosts.items()},
             rows=lambda ids: [self._host(key, hosts[key]) for key in ids],
             ages=",".join(str(row["age"]) for row in hosts.values()),
             rtt_counts=";".join(cumulative(row["rtt"]) for row in hosts.values()),
@@ -117,17 +117,17 @@ class Rendered:
             skews=",".join("0" for _ in hosts),
         )
         deploys = self.stacks.refresh(
-            stamps={key: repr(row) for key, row in stacks.items()},
+            versions={key: repr(row) for key, row in stacks.items()},
             rows=lambda ids: [self._stack(key, stacks[key]) for key in ids],
         )
         return Page(
             [
-                Section(f.STACKS, pieces.stacks),
-                Section(f.CONTAINERS, pieces.containers),
-                Section(f.LAST_SEEN, pieces.last_seen),
+                Section(f.STACKS, fragments.stacks),
+                Section(f.CONTAINERS, fragments.containers),
+                Section(f.LAST_SEEN, fragments.last_seen),
                 Section(f.DEPLOY_DURATION, deploys),
-                Section(f.AGENT_RTT, pieces.rtt),
-                Section(f.HOST_INFO, pieces.info),
+                Section(f.AGENT_RTT, fragments.rtt),
+                Section(f.HOST_INFO, fragments.info),
             ]
         )
 
@@ -220,14 +220,14 @@ def twin_families(hosts, stacks):
 
 def plain(page, *, openmetrics):
     body = page.body(openmetrics=openmetrics, gzip=False)
-    text = b"".join(body.segments)
+    text = b"".join(body.chunks)
     assert len(text) == body.length
     return text
 
 
 def packed(page, *, openmetrics):
     body = page.body(openmetrics=openmetrics, gzip=True)
-    stream = b"".join(body.segments)
+    stream = b"".join(body.chunks)
     assert len(stream) == body.length
     return stream
 
@@ -296,7 +296,7 @@ class _Oracle:
 @given(st.lists(st.tuples(st.tuples(names, names), st.floats() | st.integers(0, 2**63)), max_size=5))
 def test_small_families_with_any_number_read_back_as_written(samples):
     family = Family("things_total", "counter", 'Things, "quoted" and \\ with a\nline break.', ("a", "b"))
-    page = Page([Section(family, [Piece.of(sample_lines(family, samples))])])
+    page = Page([Section(family, [Fragment.of(sample_lines(family, samples))])])
     (found,) = parse_text(plain(page, openmetrics=False).decode())
     assert found.documentation == family.help
     wanted = [("things_total", {"a": a, "b": b}, value) for (a, b), value in samples]
@@ -313,14 +313,14 @@ def test_kept_lines_are_those_of_the_samples_whatever_was_kept(history):
     family = Family("things", "gauge", "Things.", ("a", "b"))
     kept = KeptLines(family)
     for samples in history:
-        (piece,) = kept.pieces(samples)
-        assert piece.text == sample_lines(family, samples).encode()
+        (fragment,) = kept.fragments(samples)
+        assert fragment.text == sample_lines(family, samples).encode()
 
 
 def test_kept_lines_stay_the_same_piece_and_notice_numbers_that_are_only_equal():
     kept = KeptLines(Family("things", "gauge", "Things.", ("a",)))
-    assert kept.pieces([(("x",), 0.0)]) is kept.pieces([(("x",), 0.0)])
-    texts = [kept.pieces([(("x",), value)])[0].text for value in (0.0, -0.0, 0, False, 1, True, 1.0)]
+    assert kept.fragments([(("x",), 0.0)]) is kept.fragments([(("x",), 0.0)])
+    texts = [kept.fragments([(("x",), value)])[0].text for value in (0.0, -0.0, 0, False, 1, True, 1.0)]
     assert [text.split()[1] for text in texts] == [b"0.0", b"-0.0", b"0", b"0", b"1", b"1", b"1.0"]
 
 
@@ -347,11 +347,13 @@ def test_numbers_are_written_as_prometheus_reads_them(value, text):
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.randoms())
 def test_fragments_can_be_put_together_in_any_order(texts, shuffler):
-    pieces = [Piece(text) for text in texts]
-    for piece in pieces:
-        piece.packed()
-    shuffler.shuffle(pieces)
-    assert gzip.decompress(b"".join(gzip_stream(pieces))) == b"".join(piece.text for piece in pieces)
+    fragments = [Fragment(text) for text in texts]
+    for fragment in fragments:
+        fragment.packed()
+    shuffler.shuffle(fragments)
+    assert gzip.decompress(b"".join(gzip_stream(fragments))) == b"".join(
+        fragment.text for fragment in fragments
+    )
 
 
 def test_an_empty_page_is_a_valid_gzip_stream():
@@ -374,9 +376,7 @@ def test_a_gauge_called_total_keeps_its_name_in_both_formats():
 def test_a_family_is_found_by_its_name_and_by_its_samples_names(name):
     page = Page([Section(family, []) for family in f.PAGE])
     body = page.body(openmetrics=True, gzip=False, names=frozenset({name}))
-    assert [family.name for family in parse_openmetrics(b"".join(body.segments).decode())] == [
-        f.AGENT_RTT.name
-    ]
+    assert [family.name for family in parse_openmetrics(b"".join(body.chunks).decode())] == [f.AGENT_RTT.name]
 
 
 def test_a_name_that_nobody_has_gives_an_empty_page():
@@ -423,7 +423,7 @@ def test_an_unchanged_fleet_renders_nothing_again():
     second = product.page(hosts, stacks)
     assert product.hosts.store.rendered_bytes + product.stacks.store.rendered_bytes == before
     for old, new in zip(first.sections, second.sections, strict=True):
-        assert [id(piece) for piece in old.pieces] == [id(piece) for piece in new.pieces]
+        assert [id(fragment) for fragment in old.fragments] == [id(fragment) for fragment in new.fragments]
 
 
 def test_one_changed_host_renders_only_its_chunk_of_one_family():
@@ -448,7 +448,7 @@ def test_one_changed_stack_renders_only_its_chunk():
 
 
 def test_a_failed_read_leaves_the_store_as_it_was():
-    store = TextStore(1, chunk_bits=2)
+    store = TextStore(1, group_bits=2)
     store.refresh({1: 1}, lambda ids: [(key, (b"a 1\n",)) for key in ids])
 
     def fails(_ids):
@@ -456,15 +456,15 @@ def test_a_failed_read_leaves_the_store_as_it_was():
 
     with pytest.raises(OSError):
         store.refresh({1: 2, 2: 1}, fails)
-    assert [piece.text for piece in store.pieces(0)] == [b"a 1\n"]
+    assert [fragment.text for fragment in store.fragments(0)] == [b"a 1\n"]
     assert store.refresh({1: 2}, lambda ids: [(key, (b"a 2\n",)) for key in ids])
-    assert [piece.text for piece in store.pieces(0)] == [b"a 2\n"]
+    assert [fragment.text for fragment in store.fragments(0)] == [b"a 2\n"]
 
 
 def test_an_object_that_vanished_between_two_reads_has_no_text():
-    store = TextStore(1, chunk_bits=2)
+    store = TextStore(1, group_bits=2)
     store.refresh({1: 1, 9: 1}, lambda ids: [(1, (b"a 1\n",))])
-    assert [piece.text for piece in store.pieces(0)] == [b"a 1\n"]
+    assert [fragment.text for fragment in store.fragments(0)] == [b"a 1\n"]
 
 
 def test_filled_lines_without_objects_are_empty():
@@ -478,7 +478,7 @@ def test_a_group_whose_values_stay_keeps_its_piece():
     lines.lay_out([2, 3, 4], [["a "], ["b "], ["c "]])
     first = lines.fill("1", lambda: [b"1", b"2", b"3"])
     second = lines.fill("2", lambda: [b"1", b"2", b"4"])
-    assert [piece.text for piece in second] == [b"a 1\nb 2\n", b"c 4\n"]
+    assert [fragment.text for fragment in second] == [b"a 1\nb 2\n", b"c 4\n"]
     assert second[0] is first[0]
 
 
@@ -487,7 +487,7 @@ def test_lines_that_are_laid_out_anew_are_filled_from_the_same_source():
     lines.lay_out([2], [["a "]])
     lines.fill("1", lambda: [b"1"])
     lines.lay_out([2], [["b "]])
-    assert [piece.text for piece in lines.fill("1", lambda: [b"1"])] == [b"b 1\n"]
+    assert [fragment.text for fragment in lines.fill("1", lambda: [b"1"])] == [b"b 1\n"]
 
 
 def test_a_round_trip_histogram_with_a_missing_count_is_refused():
@@ -511,7 +511,7 @@ def test_thousandths_are_written_as_decimals(text, wanted):
 
 
 def test_stamps_stay_the_same_object_while_their_texts_stay():
-    texts = StampTexts()
+    texts = VersionTexts()
     assert texts.read("", "") == {}
     first = texts.read("1,2", "5,6")
     assert first == {1: "5", 2: "6"}
@@ -526,10 +526,10 @@ def test_stamps_stay_the_same_object_while_their_texts_stay():
     st.lists(st.integers(1, 700_000), min_size=1, max_size=6),
     st.randoms(),
 )
-def test_a_body_reads_as_a_file_whatever_the_server_asks_for(segments, sizes, dice):
+def test_a_body_reads_as_a_file_whatever_the_server_asks_for(chunks, sizes, dice):
     """As waitress does: read, go back, and skip what the socket took."""
-    file = SegmentFile(segments)
-    wanted = b"".join(segments)
+    file = ChunkFile(chunks)
+    wanted = b"".join(chunks)
     assert file.seek(0, 2) == len(wanted)
     assert file.seek(0) == 0
     out = b""

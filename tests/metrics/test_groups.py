@@ -139,13 +139,13 @@ def test_a_scrape_that_asks_for_less_takes_fewer_queries(settings, django_assert
     settings.DOCKMESH_METRICS_AUTH = False
     fleets.small_fleet()
     scrape()
-    # Begin; listening, pulses, stack versions, backups, api, audit, alerts, tokens; end.
+    # Begin; listening, heartbeats, stack versions, backups, api, audit, alerts, tokens; end.
     with django_assert_num_queries(10):
         scrape(collect=["fleet"])
     # Begin; tasks, events, commands, leader, size, head; end.
     with django_assert_num_queries(8):
         scrape(collect=["server"])
-    # Begin; listening, pulses, last deploys, open deploys, backups, alerts, channels; end.
+    # Begin; listening, heartbeats, last deploys, open deploys, backups, alerts, channels; end.
     with django_assert_num_queries(9):
         scrape(collect=["objects"])
     # Begin; end.
@@ -159,7 +159,7 @@ def test_a_page_of_more_serves_who_asked_for_less_as_if_it_were_alone(monkeypatc
     renderer = rendering.renderer
     shared = renderer._render(ALL).page(frozenset({Group.FLEET}))
     alone = renderer._render(frozenset({Group.FLEET})).page(frozenset({Group.FLEET}))
-    text, other = (page.body(openmetrics=False, gzip=False).segments[0].decode() for page in (shared, alone))
+    text, other = (page.body(openmetrics=False, gzip=False).chunks[0].decode() for page in (shared, alone))
     assert heads(text) == heads(other)
     assert collectors(text) == collectors(other)
 

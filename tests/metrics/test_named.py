@@ -11,12 +11,12 @@ from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.backups.models import BackupJob
 from dockmesh.core import clock, tally
 from dockmesh.deploys.models import Deploy
-from dockmesh.fleet.models import AgentCommand, Host, HostPulse, Stack
+from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, Stack
 from dockmesh.scheduler import selectors as scheduler
 from dockmesh.scheduler import services as leases
 from dockmesh.scheduler.models import LEASE
 from metrics import elsewhere, events, rendering
-from metrics.exposition import Piece
+from metrics.exposition import Fragment
 from metrics.models import EventCount
 from tests.fleet.factories import heartbeat, make_host
 from tests.metrics import fleets
@@ -46,8 +46,8 @@ def by(label, name):
 
 def rename(row, name):
     Host.objects.filter(pk=row.pk).update(name=name)
-    pulse = HostPulse.objects.get(pk=row.pk)
-    HostPulse.objects.filter(pk=row.pk).update(version=pulse.version + 1)
+    heartbeat_state = HeartbeatState.objects.get(pk=row.pk)
+    HeartbeatState.objects.filter(pk=row.pk).update(version=heartbeat_state.version + 1)
 
 
 # Backups.
@@ -115,12 +115,12 @@ def test_only_deploys_that_wait_or_run_are_open():
 
 def test_plain_text_has_no_exemplar_whatever_a_stack_is_called():
     name = ' # {deploy_id="1"} 1 1'
-    piece = Piece.of(
+    fragment = Fragment.of(
         f'a{{stack="{name}"}} 1 # {{deploy_id="17"}} 4.25 1763800000.125\nb 2\n'.replace('="1"', '=\\"1\\"')
     )
-    assert piece.without_exemplars().text.decode().splitlines()[0].endswith('"} 1')
-    assert piece.without_exemplars().text.endswith(b'} 1 1"} 1\nb 2\n')
-    assert Piece.of("b 2\n").without_exemplars().text == b"b 2\n"
+    assert fragment.without_exemplars().text.decode().splitlines()[0].endswith('"} 1')
+    assert fragment.without_exemplars().text.endswith(b'} 1 1"} 1\nb 2\n')
+    assert Fragment.of("b 2\n").without_exemplars().text == b"b 2\n"
 
 
 # Alerts.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from dockmesh.fleet.objects import ContainerObject, HostObject, StackObject
 from dockmesh.fleet.states import ContainerState, StackState
 from metrics import families as f
@@ -130,7 +130,7 @@ def test_every_scrape_of_any_history_equals_the_slow_twin(history):
     for number, rows in enumerate(history):
         by_id = {row.host.id: row for row in sorted(rows, key=lambda row: row.host.id)}
         found = texts.refresh(
-            stamps=dict.fromkeys(by_id, number), rows=lambda ids, rows=by_id: [rows[key] for key in ids]
+            versions=dict.fromkeys(by_id, number), rows=lambda ids, rows=by_id: [rows[key] for key in ids]
         )
         page = Page([Section(family, found[family]) for family in FAMILIES])
         for openmetrics in (False, True):
@@ -229,7 +229,7 @@ def test_what_an_offline_host_runs_is_unknown_and_known_again_when_it_is_heard(p
     fleets.container(host, "web", stack=stack, service="web", health="healthy")
     fleets.container(host, "job", "exited", stack=stack, service="job", exit_code=3)
     before = page()
-    HostPulse.objects.update(last_seen_at=fleets.ago(600))
+    HeartbeatState.objects.update(last_seen_at=fleets.ago(600))
     samples = page()
     assert labels_of(samples, "dockmesh_container_state", "state") == ["unknown"] * 2
     assert labels_of(samples, "dockmesh_stack_state", "state") == ["unknown"]
@@ -238,7 +238,7 @@ def test_what_an_offline_host_runs_is_unknown_and_known_again_when_it_is_heard(p
         key for key in samples if key[0] in (f.CONTAINER_HEALTH.name, f.CONTAINER_LAST_EXIT_CODE.name)
     ]
     assert [key[-1] for key in samples if key[0] == "dockmesh_host_up"] == [0]
-    HostPulse.objects.update(last_seen_at=fleets.ago(5))
+    HeartbeatState.objects.update(last_seen_at=fleets.ago(5))
     assert page() == before
 
 
@@ -291,13 +291,13 @@ def test_a_host_that_did_not_change_is_not_rendered_again():
         )
         for key in range(1, 41)
     }
-    texts, stamps = ObjectTexts(), dict.fromkeys(rows, 1)
-    before = texts.refresh(stamps=stamps, rows=lambda ids: [rows[key] for key in ids])
+    texts, versions = ObjectTexts(), dict.fromkeys(rows, 1)
+    before = texts.refresh(versions=versions, rows=lambda ids: [rows[key] for key in ids])
     (container,) = rows[7].host.containers
     rows[7].host.containers[:] = [dataclasses.replace(container, state="paused")]
     asked = []
     after = texts.refresh(
-        stamps=stamps | {7: 2}, rows=lambda ids: asked.extend(ids) or [rows[key] for key in ids]
+        versions=versions | {7: 2}, rows=lambda ids: asked.extend(ids) or [rows[key] for key in ids]
     )
     assert asked == [7]
     made = {

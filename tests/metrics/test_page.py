@@ -10,7 +10,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dockmesh.core.schedule import PeriodicJob
-from dockmesh.fleet.models import Host, HostPulse, StackSeries
+from dockmesh.fleet.models import HeartbeatState, Host, StackSeries
 from dockmesh.scheduler.services import note_run
 from metrics import families as f
 from metrics import routes
@@ -127,12 +127,12 @@ def test_a_degraded_host_that_falls_silent_is_offline_only():
 def test_what_an_offline_host_runs_is_unknown_and_known_again_when_it_is_heard():
     row = fleets.host("a", seen=5, containers="0,4,0,0,0,1,0,0", stacks="2,0,0,1,0,0")
     assert value("dockmesh_containers_total", host="a", state="running") == 4
-    HostPulse.objects.filter(pk=row.pk).update(last_seen_at=fleets.ago(600))
+    HeartbeatState.objects.filter(pk=row.pk).update(last_seen_at=fleets.ago(600))
     assert value("dockmesh_containers_total", host="a", state="running") == 0
     assert value("dockmesh_containers_total", host="a", state="unknown") == 5
     assert value("dockmesh_stacks_total", host="a", state="unknown") == 3
     assert value("dockmesh_stacks_total", host="a", state="error") == 0
-    HostPulse.objects.filter(pk=row.pk).update(last_seen_at=fleets.ago(1))
+    HeartbeatState.objects.filter(pk=row.pk).update(last_seen_at=fleets.ago(1))
     assert value("dockmesh_containers_total", host="a", state="running") == 4
 
 
@@ -157,14 +157,17 @@ def test_hosts_and_stacks_stand_in_the_order_of_their_ids_whatever_was_written_l
     stacks = [StackSeries.objects.create(name=f"stack-{number}") for number in range(40)]
     for row in (*hosts[:7], hosts[30]):
         fleets.change(row, container_counts="0,5,0,0,0,0,0,0")
-        HostPulse.objects.filter(pk=row.pk).update(rtt_sum=1000 + row.pk / 3)
+        HeartbeatState.objects.filter(pk=row.pk).update(rtt_sum=1000 + row.pk / 3)
     for series in stacks[:7]:
         StackSeries.objects.filter(pk=series.pk).update(version=2, success_sum=4.5)
     found = values()
     sums = {
         dict(key[1:])["host"]: at for key, at in found.items() if key[0] == "dockmesh_agent_rtt_seconds_sum"
     }
-    assert sums == {pulse.host.name: pulse.rtt_sum for pulse in HostPulse.objects.order_by("pk")}
+    assert sums == {
+        heartbeat_state.host.name: heartbeat_state.rtt_sum
+        for heartbeat_state in HeartbeatState.objects.order_by("pk")
+    }
     assert list(sums) == [row.name for row in hosts]
     shown = [dict(key[1:])["stack"] for key in found if key[0] == "dockmesh_deploy_duration_seconds_sum"]
     assert list(dict.fromkeys(shown)) == [series.name for series in stacks]

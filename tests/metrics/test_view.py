@@ -244,7 +244,7 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
 @pytest.mark.parametrize(
     ("broken", "collector", "gone"),
     [
-        ("dockmesh.fleet.selectors.pulse_columns", "fleet", f.CONTAINERS),
+        ("dockmesh.fleet.selectors.heartbeat_columns", "fleet", f.CONTAINERS),
         ("dockmesh.fleet.objects.host_objects", "objects", f.CONTAINER_STATE),
         ("dockmesh.fleet.selectors.stack_series_versions", "deploys", f.DEPLOY_DURATION),
         ("dockmesh.backups.selectors.job_rows", "backups", f.BACKUP_LAST_RUN),
@@ -253,7 +253,7 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
         ("tokens.selectors.token_expiries", "tokens", f.TOKEN_EXPIRES),
         ("dockmesh.alerts.selectors.channel_samples", "channels", f.NOTIFICATIONS),
         ("dockmesh.deploys.selectors.open_deploys", "open_deploys", f.DEPLOYS_OPEN),
-        ("dockmesh.fleet.selectors.last_deploy_stamps", "last_deploys", f.STACK_LAST_DEPLOY),
+        ("dockmesh.fleet.selectors.last_deploy_versions", "last_deploys", f.STACK_LAST_DEPLOY),
         ("metrics.events.counts", "server", f.HEARTBEATS),
         ("dockmesh.scheduler.selectors.task_samples", "tasks", f.PERIODIC_TASK_FAILURES),
     ],
@@ -284,7 +284,7 @@ def test_a_failed_query_leaves_the_other_collectors_a_working_transaction(settin
         with connection.cursor() as cursor:
             cursor.execute("SELECT no_such_column FROM fleet_hostpulse")
 
-    monkeypatch.setattr("dockmesh.fleet.selectors.pulse_columns", ask_for_nonsense)
+    monkeypatch.setattr("dockmesh.fleet.selectors.heartbeat_columns", ask_for_nonsense)
     text = scrape({}).content.decode()
     assert 'dockmesh_collector_success{collector="fleet"} 0\n' in text
     assert text.count("} 1\n", text.index("dockmesh_collector_success{")) >= 8
@@ -340,7 +340,7 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; listening, pulses, stack versions, last deploys, open deploys, backups, api, audit, alerts, channels,
+    # Token; begin; listening, heartbeats, stack versions, last deploys, open deploys, backups, api, audit, alerts, channels,
     # tokens, tasks, events, commands, leader, size, head; end.
     with django_assert_num_queries(20):
         scrape(headers)

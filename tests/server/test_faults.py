@@ -28,8 +28,8 @@ from tests.fleet.factories import make_host
 print("\\n".join(make_host()[1] for _ in range({HOSTS})))
 """
 SHOW_SEQUENCES = """
-from dockmesh.fleet.models import HostPulse
-print(*HostPulse.objects.order_by("host_id").values_list("sequence", flat=True))
+from dockmesh.fleet.models import HeartbeatState
+print(*HeartbeatState.objects.order_by("host_id").values_list("sequence", flat=True))
 """
 
 

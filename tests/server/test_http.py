@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dockmesh.server import http
+from dockmesh.server.batch import MOST_AT_ONCE, MOST_BODY_BYTES, BatchEndpoint, Posted
 from dockmesh.server.http import HTTPServer
-from dockmesh.server.lane import MOST_AT_ONCE, MOST_BODY_BYTES, Lane, Posted
 from tests.support import PATIENCE
 
 LIMIT = 200_000
@@ -35,8 +35,8 @@ class Running:
             self.application,
             threads=threads,
             max_body_bytes=LIMIT,
-            probe_paths=("/lane",),
-            lane=Lane("/quick", self.quickly, {"X-Quick": "yes"}),
+            probe_paths=("/batch",),
+            batch_endpoint=BatchEndpoint("/quick", self.quickly, {"X-Quick": "yes"}),
             secret_paths=("/secret/",),
             on_drain=self.drain,
             log=self.lines.append,
@@ -48,7 +48,7 @@ class Running:
         self.is_drained = True
 
     def quickly(self, requests: Sequence[Posted]) -> Sequence[bytes | None]:
-        """The lane's application; the body says what is to happen."""
+        """The batch endpoint's application; the body says what is to happen."""
         self.batches.append(len(requests))
         if any(request.body == b"wait" for request in requests):
             self.gate.wait(10)
@@ -306,11 +306,11 @@ def test_a_thousand_idle_connections_do_not_slow_down_the_others(running: Runnin
         sock.close()
 
 
-def test_a_lane_answers_while_all_workers_are_busy(running: Running) -> None:
+def test_a_batch_endpoint_answers_while_all_workers_are_busy(running: Running) -> None:
     busy = [running.connect() for _ in range(4)]
     for sock in busy:
         sock.sendall(b"GET /wait HTTP/1.1\r\n" + CLOSE + b"\r\n")
-    assert split_answer(running.ask(b"GET /lane HTTP/1.1\r\n" + CLOSE + b"\r\n"))[0] == 200
+    assert split_answer(running.ask(b"GET /batch HTTP/1.1\r\n" + CLOSE + b"\r\n"))[0] == 200
     running.gate.set()
     for sock in busy:
         assert split_answer(read_all(sock))[0] == 200
@@ -336,7 +336,7 @@ def is_by_worker(answer: tuple[int, dict[str, str], bytes]) -> bool:
     return "X-Quick" not in answer[1]
 
 
-def test_the_lane_answers_with_its_headers_and_keeps_the_connection(running: Running) -> None:
+def test_the_batch_answers_with_its_headers_and_keeps_the_connection(running: Running) -> None:
     with running.connect() as sock:
         for body in (b"one", b"", b"three"):
             sock.sendall(quick(body))
@@ -359,16 +359,16 @@ def test_requests_that_wait_are_answered_together(running: Running) -> None:
         others = [stack.enter_context(running.connect()) for _ in range(MOST_AT_ONCE + 10)]
         for number, sock in enumerate(others):
             sock.sendall(quick(b"%d" % number))
-        lane = running.server._dispatcher._lane
-        assert lane is not None
-        wait_for(lambda: len(lane._waiting) == len(others))
+        batch_endpoint = running.server._dispatcher._batch_endpoint
+        assert batch_endpoint is not None
+        wait_for(lambda: len(batch_endpoint._waiting) == len(others))
         running.gate.set()
         for number, sock in enumerate(others):
             assert read_answer(sock)[2] == b"<%d>" % number
     assert running.batches == [1, MOST_AT_ONCE, 10]
 
 
-def test_what_the_lane_leaves_alone_goes_to_a_worker_whole(running: Running) -> None:
+def test_what_the_batch_leaves_alone_goes_to_a_worker_whole(running: Running) -> None:
     with running.connect() as sock:
         for body in (b"leave", b"fail"):
             sock.sendall(quick(body))
@@ -396,7 +396,7 @@ def test_what_is_not_ordinary_goes_to_a_worker(running: Running, wire: bytes) ->
     assert not running.batches
 
 
-def test_requests_of_lane_and_workers_on_one_connection_are_answered_in_order(running: Running) -> None:
+def test_requests_of_batch_and_workers_on_one_connection_are_answered_in_order(running: Running) -> None:
     wire = quick(b"1") + b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n" + quick(b"3") + quick(b"leave") + quick(b"5")
     raw = running.ask(wire, b"GET /6 HTTP/1.1\r\n" + CLOSE + b"\r\n")
     marks = [b"<1>", b'"PATH_INFO": "/2"', b"<3>", b'"body": "leave"', b"<5>", b'"PATH_INFO": "/6"']
@@ -405,16 +405,16 @@ def test_requests_of_lane_and_workers_on_one_connection_are_answered_in_order(ru
     assert places == sorted(places)
 
 
-def test_a_client_of_the_lane_that_leaves_harms_nobody(running: Running) -> None:
+def test_a_client_of_the_batch_that_leaves_harms_nobody(running: Running) -> None:
     first = running.connect()
     first.sendall(quick(b"wait"))
     wait_for(lambda: running.batches == [1])
     gone = running.connect()
     gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     gone.sendall(quick(b"gone"))
-    lane = running.server._dispatcher._lane
-    assert lane is not None
-    wait_for(lambda: len(lane._waiting) == 1)
+    batch_endpoint = running.server._dispatcher._batch_endpoint
+    assert batch_endpoint is not None
+    wait_for(lambda: len(batch_endpoint._waiting) == 1)
     gone.close()
     running.gate.set()
     assert read_answer(first)[2] == b"<wait>"
@@ -423,7 +423,7 @@ def test_a_client_of_the_lane_that_leaves_harms_nobody(running: Running) -> None
     first.close()
 
 
-def test_a_lane_that_fails_badly_closes_the_connection_and_goes_on(running: Running) -> None:
+def test_a_batch_endpoint_that_fails_badly_closes_the_connection_and_goes_on(running: Running) -> None:
     with running.connect() as sock:
         sock.sendall(quick(b"too few"))
         assert sock.recv(1) == b""
@@ -443,7 +443,7 @@ def test_a_connection_is_closed_by_the_loop_whoever_wants_it(running: Running) -
         wait_for(lambda: not channels)
 
 
-def test_stopping_finishes_what_the_lane_has(running: Running) -> None:
+def test_stopping_finishes_what_the_batch_has(running: Running) -> None:
     with running.connect() as sock:
         sock.sendall(quick(b"wait"))
         wait_for(lambda: running.batches == [1])

@@ -114,7 +114,7 @@ def test_a_heartbeat_of_the_lane_is_answered_and_logged_as_by_the_endpoint(serve
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
     headers = {"Authorization": f"Bearer {agent.token}", "Content-Type": "application/json"}
     heads = []
-    # A query is nothing that agents send, so the lane leaves the second to the endpoint.
+    # A query is nothing that agents send, so the batch endpoint leaves the second to the endpoint.
     for query in ("", "?by=endpoint"):
         body = json.dumps(agent.document([]))
         connection.request("POST", f"/api/v1/agents/heartbeat{query}", body, headers)

@@ -197,8 +197,8 @@ def test_pages_of_what_is_not_there_are_404(admin: Client) -> None:
         "fleet/host/?agent_digest__startswith=a",
         "fleet/enrollmenttoken/?digest__startswith=a",
         "fleet/agentcommand/?payload__icontains=a",
-        "deploys/stackfiles/?env_file_sealed__startswith=a",
-        "alerts/channel/?sealed_url__startswith=a",
+        "deploys/stackfiles/?encrypted_env_file__startswith=a",
+        "alerts/channel/?encrypted_url__startswith=a",
         "backups/backupjob/?host__agent_digest__startswith=a",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dockmesh.core import clock
-from dockmesh.fleet.models import HostPulse
+from dockmesh.fleet.models import HeartbeatState
 from dockmesh.web.services import setup_link
 from tests.fleetdata import make_fleet
 from tests.integration.browser import PHONE, Visit, check_page, session_cookie
@@ -107,7 +107,7 @@ def test_the_overview_refreshes_itself_without_a_jump(visit: Visit) -> None:
     before = page.evaluate("scrollY")
     link = page.get_by_role("link", name="All hosts")
     link.focus()
-    HostPulse.objects.filter(pk=HostPulse.objects.earliest("pk").pk).update(
+    HeartbeatState.objects.filter(pk=HeartbeatState.objects.earliest("pk").pk).update(
         last_seen_at=clock.now() - datetime.timedelta(hours=1)
     )
     expect(page.get_by_role("heading", name="1 thing is wrong")).to_be_visible(timeout=PATIENCE * 8000)

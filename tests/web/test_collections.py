@@ -9,7 +9,7 @@ from django.test import Client
 
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from dockmesh.fleet.services import create_enrollment_token
 from dockmesh.web.apidocs import openapi
 from tests.fleet.factories import make_host
@@ -96,8 +96,8 @@ def test_of_more_rows_than_the_maximum_a_page_has_the_maximum(headers: dict[str,
     Host.objects.bulk_create(
         Host(name=f"h{number}", agent_token_id=f"t{number}", agent_pepper=1) for number in range(510)
     )
-    HostPulse.objects.bulk_create(
-        HostPulse(host=host, last_seen_at=clock.now()) for host in Host.objects.all()
+    HeartbeatState.objects.bulk_create(
+        HeartbeatState(host=host, last_seen_at=clock.now()) for host in Host.objects.all()
     )
     first = Client().get("/api/v1/hosts?page_size=10000", headers=headers).json()
     assert (first["count"], len(first["results"])) == (510, 500)

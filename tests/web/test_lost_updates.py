@@ -18,7 +18,7 @@ from dockmesh.backups import services as backups
 from dockmesh.backups.models import BackupJob
 from dockmesh.deploys import services as deploys
 from dockmesh.deploys.models import StackFiles
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from tests.fleet.factories import make_host
 from tests.tokens.support import role_with, token_with, user_with
 from tokens.permissions import Permission
@@ -229,6 +229,6 @@ def test_two_patches_of_different_fields_both_hold(make: Callable[[], Thing]) ->
 
 
 def hosts_first(thing: Thing) -> None:
-    """Hosts' pulses are locked before anything else."""
+    """Hosts' heartbeat states are locked before anything else."""
     if isinstance(thing.row, Host | BackupJob | StackFiles):
-        list(HostPulse.objects.select_for_update().order_by("host_id"))
+        list(HeartbeatState.objects.select_for_update().order_by("host_id"))

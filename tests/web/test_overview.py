@@ -11,7 +11,7 @@ from dockmesh.alerts import services as alerts
 from dockmesh.alerts.models import Alert, AlertRule
 from dockmesh.audit.services import SYSTEM as AUDIT_SYSTEM
 from dockmesh.core import clock
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from tests.fleetdata import make_fleet
 from tokens.models import ApiToken, Role, User
 
@@ -68,7 +68,7 @@ def test_a_fleet_that_is_well_says_so(client: Client, ada: User) -> None:
 
 def test_what_is_wrong_comes_first_and_leads_there(client: Client, ada: User) -> None:
     make_fleet(8, offline=1, degraded=1, broken=1)
-    offline = Host.objects.get(pk=HostPulse.objects.earliest("last_seen_at").pk)
+    offline = Host.objects.get(pk=HeartbeatState.objects.earliest("last_seen_at").pk)
     text = text_of(client)
     assert "3 things are wrong" in text
     assert f"<strong>Host {offline.name}</strong> is offline" in text
@@ -90,7 +90,7 @@ def test_a_firing_alert_stands_for_what_it_tells_of(client: Client, ada: User) -
     alerts.create_recommended_rules(actor=AUDIT_SYSTEM)
     AlertRule.objects.update(for_seconds=0)
     alerts.evaluate()
-    offline = Host.objects.get(pk=HostPulse.objects.earliest("last_seen_at").pk)
+    offline = Host.objects.get(pk=HeartbeatState.objects.earliest("last_seen_at").pk)
     alert = Alert.objects.get(key=f"host:{offline.pk}")
     text = text_of(client)
     assert text.count(f"<strong>Host {offline.name}</strong>") == 1
@@ -135,12 +135,12 @@ def test_the_overview_asks_the_database_a_fixed_number_of_questions(
 
 def test_a_thousand_hosts_fit_on_a_small_page(client: Client, ada: User) -> None:
     make_fleet(2)
-    pulses = []
+    hosts = []
     for number in range(1000):
         host = Host(name=f"host-{number:04d}", agent_token_id=f"x{number}", agent_digest="", agent_pepper=0)
-        pulses.append(host)
-    Host.objects.bulk_create(pulses)
-    HostPulse.objects.bulk_create(HostPulse(host=host, last_seen_at=clock.now()) for host in pulses)
+        hosts.append(host)
+    Host.objects.bulk_create(hosts)
+    HeartbeatState.objects.bulk_create(HeartbeatState(host=host, last_seen_at=clock.now()) for host in hosts)
     answer = client.get("/", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
     assert len(answer.content) < 40_000

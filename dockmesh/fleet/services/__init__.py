@@ -1,10 +1,11 @@
-"""Writing the fleet. Every transaction that writes a host's rows locks its pulse first.
+"""Writing the fleet. Every transaction that writes a host's rows locks its heartbeat state first.
 
-The order of locks, the same everywhere: pulses by host id, then rows of those hosts, then `StackSeries` by name,
+The order of locks, the same everywhere: heartbeat states by host id, then rows of those hosts, then `StackSeries` by name,
 then the audit log's head.
 """
 
-from dockmesh.fleet.commands import lock_pulse as lock_host
+from dockmesh.fleet.commands import lock_host as lock_host
+from dockmesh.fleet.services.batch import Beat, record_batch
 from dockmesh.fleet.services.counts import forget_counts
 from dockmesh.fleet.services.enrollment import (
     authenticate_enrollment,
@@ -22,7 +23,6 @@ from dockmesh.fleet.services.stacks import (
     remove_stack,
     set_deploy_state,
 )
-from dockmesh.fleet.services.together import Beat, record_together
 
 __all__ = [
     "Answer",
@@ -39,8 +39,8 @@ __all__ = [
     "label_host",
     "lock_host",
     "observe_deploy",
+    "record_batch",
     "record_heartbeat",
-    "record_together",
     "remove_host",
     "remove_stack",
     "rename_host",

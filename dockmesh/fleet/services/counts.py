@@ -159,6 +159,6 @@ def _has_ended(entry: ContainerEntry, state: str | None, stored_at: Any) -> bool
         return False
     finished_at = sql.kept_moment(entry.finished_at)
     if finished_at is not None and stored_at is not None:
-        return finished_at != sql.moment(stored_at)
+        return finished_at != sql.as_datetime(stored_at)
     # One that waited to be restarted has ended before, and that was counted with its restart.
     return state not in _ENDED and state != "restarting"

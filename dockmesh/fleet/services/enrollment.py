@@ -16,8 +16,8 @@ from dockmesh.core import clock
 from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.core.text import MAX_NAME, clean_labels, clean_name
 from dockmesh.fleet.agents import new_credential
-from dockmesh.fleet.commands import lock_pulse
-from dockmesh.fleet.models import EnrollmentToken, Host, HostPulse
+from dockmesh.fleet.commands import lock_host
+from dockmesh.fleet.models import EnrollmentToken, HeartbeatState, Host
 from tokens import bearer, secret
 
 DEFAULT_LIFETIME = datetime.timedelta(hours=1)
@@ -118,7 +118,7 @@ def enroll(
     host, agent_token = _insert(name, labels, address)
     EnrollmentToken.objects.filter(pk=token.pk).update(host=host)
     # Until its first heartbeat the host counts as last seen when it was enrolled.
-    HostPulse.objects.create(host=host, last_seen_at=now)
+    HeartbeatState.objects.create(host=host, last_seen_at=now)
     _record(Action.HOST_ENROLLED, host, token, address, {"hostname": name, "labels": labels})
     return host, agent_token
 
@@ -132,11 +132,11 @@ def _use(token: EnrollmentToken, now: datetime.datetime, address: str) -> None:
 def _renew(token: EnrollmentToken, hostname: str, address: str) -> tuple[Host, str]:
     """The host is locked before its token, as by whoever removes a host."""
     try:
-        pulse = lock_pulse(token.host_id or 0)
+        state = lock_host(token.host_id or 0)
     except NotFound:
         raise bearer.bad_token(bearer.Reason.REVOKED, address=address) from None
     _use(token, clock.now(), address)
-    host = Host.objects.get(pk=pulse.host_id)
+    host = Host.objects.get(pk=state.host_id)
     agent_token = new_credential(host)
     host.save(update_fields=["agent_token_id", "agent_digest", "agent_pepper"])
     _record(Action.HOST_REENROLLED, host, token, address, {"hostname": hostname})
@@ -146,7 +146,7 @@ def _renew(token: EnrollmentToken, hostname: str, address: str) -> tuple[Host, s
 def _known(host_id: int) -> Host:
     """The host, which can't be removed before the transaction ends."""
     try:
-        lock_pulse(host_id)
+        lock_host(host_id)
     except NotFound:
         raise InvalidInput("host", "there is no such host.") from None
     return Host.objects.get(pk=host_id)

@@ -1,8 +1,8 @@
 """Taking a heartbeat: contract section 7.
 
 Almost every heartbeat changes nothing but when the host was last seen. Such a one is one UPDATE that finds its
-row only if all of the pulse is still as the agent's authentication read it; what is more than that, and what
-lost a race, goes the long way, with the pulse locked.
+row only if all of the state is still as the agent's authentication read it; what is more than that, and what
+lost a race, goes the long way, with the heartbeat state locked.
 
 The inventory's digest is the agent's own word for it. A digest alone is taken to stand for the last whole
 inventory under that digest; a whole inventory is compared with what is stored whatever its digest says; and
@@ -29,7 +29,7 @@ from dockmesh.fleet.agents import Agent
 from dockmesh.fleet.budget import budget
 from dockmesh.fleet.documents import Heartbeat, Inventory
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
-from dockmesh.fleet.models import Host, HostPulse
+from dockmesh.fleet.models import HeartbeatState, Host
 from dockmesh.fleet.services.inventory import Summary, apply_inventories, write_summaries
 
 ACCEPTED, STALE, INVENTORY_WANTED = "accepted", "stale", "inventory_wanted"
@@ -112,7 +112,7 @@ UPDATE fleet_hostpulse
 
 
 def _touch(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> bool:
-    """The short way; False if anything has changed since the pulse was read."""
+    """The short way; False if anything has changed since the heartbeat state was read."""
     values = [
         now,
         heartbeat.sequence,
@@ -134,8 +134,8 @@ def with_round_trips(counts: str, total: float, heartbeat: Heartbeat) -> tuple[s
 
 
 @dataclass(slots=True)
-class _Pulse:
-    """The host's pulse, locked."""
+class _State:
+    """The host's state, locked."""
 
     host_id: int
     boot_id: str
@@ -156,7 +156,7 @@ SELECT p.host_id, p.boot_id, p.sequence, p.inventory_digest, p.inventory_at, p.f
   FROM fleet_hostpulse p
  WHERE p.host_id = %s
 """
-_WRITE_PULSE = """
+_WRITE_STATE = """
 UPDATE fleet_hostpulse
    SET last_seen_at = %s, clock_skew_seconds = %s, boot_id = %s, sequence = %s, inventory_digest = %s,
        inventory_at = %s, facts_digest = %s, rtt_counts = %s, rtt_sum = %s, is_degraded = %s, version = %s
@@ -168,66 +168,66 @@ UPDATE fleet_hostpulse
 def _record_change(
     agent: Agent, heartbeat: Heartbeat, facts: str, now: datetime.datetime, is_numbered: bool
 ) -> Answer:
-    """The long way, with the pulse locked."""
-    pulse = _lock(agent.host_id)
-    if _is_stale(pulse, heartbeat):
+    """The long way, with the heartbeat state locked."""
+    state = _lock(agent.host_id)
+    if _is_stale(state, heartbeat):
         return Answer(STALE, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
-    if pulse.boot_id != heartbeat.boot_id:
-        _take_boot(pulse, heartbeat)
-    is_rendered_anew = pulse.facts_digest != facts and _take_facts(pulse, heartbeat, facts)
-    status, summary = _take_inventory(agent, pulse, heartbeat, now)
+    if state.boot_id != heartbeat.boot_id:
+        _take_boot(state, heartbeat)
+    is_rendered_anew = state.facts_digest != facts and _take_facts(state, heartbeat, facts)
+    status, summary = _take_inventory(agent, state, heartbeat, now)
     if summary is not None:
-        write_summaries({pulse.host_id: summary})
+        write_summaries({state.host_id: summary})
         is_rendered_anew |= summary.written > 0
-    # Handlers of commands change the pulse too, so it is written before they are called.
-    _write(pulse, heartbeat, now, pulse.version + is_rendered_anew)
-    work = _take_commands(pulse, heartbeat, now, is_numbered)
+    # Handlers of commands change the heartbeat state too, so it is written before they are called.
+    _write(state, heartbeat, now, state.version + is_rendered_anew)
+    work = _take_commands(state, heartbeat, now, is_numbered)
     if not work.is_any_open:
         return Answer(status, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
     return Answer(status, BUSY_INTERVAL_SECONDS, now, work.offers, work.asked or UNSET)
 
 
-def _lock(host_id: int) -> _Pulse:
+def _lock(host_id: int) -> _State:
     rows = sql.fetch(_LOCK + sql.for_update("p"), [host_id])
     if not rows:
         raise NotFound("There is no such host.")
-    pulse = _Pulse(*rows[0])
-    pulse.inventory_at = sql.moment(pulse.inventory_at)
-    return pulse
+    state = _State(*rows[0])
+    state.inventory_at = sql.as_datetime(state.inventory_at)
+    return state
 
 
-def _write(pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, version: int) -> None:
+def _write(state: _State, heartbeat: Heartbeat, now: datetime.datetime, version: int) -> None:
     values = [
         now,
         (heartbeat.sent_at - now).total_seconds(),
-        pulse.boot_id,
+        state.boot_id,
         heartbeat.sequence,
-        pulse.inventory_digest,
-        pulse.inventory_at,
-        pulse.facts_digest,
-        *with_round_trips(pulse.rtt_counts, pulse.rtt_sum, heartbeat),
-        pulse.is_degraded,
+        state.inventory_digest,
+        state.inventory_at,
+        state.facts_digest,
+        *with_round_trips(state.rtt_counts, state.rtt_sum, heartbeat),
+        state.is_degraded,
         version,
-        pulse.host_id,
+        state.host_id,
     ]
-    sql.run(_WRITE_PULSE, values)
+    sql.run(_WRITE_STATE, values)
 
 
-def _is_stale(pulse: _Pulse, heartbeat: Heartbeat) -> bool:
+def _is_stale(state: _State, heartbeat: Heartbeat) -> bool:
     """Older than what is known, or of a boot that has been followed by another: nothing may regress."""
-    if pulse.boot_id == heartbeat.boot_id:
-        return heartbeat.sequence <= pulse.sequence
-    past_boots = Host.objects.values_list("past_boots", flat=True).get(pk=pulse.host_id)
+    if state.boot_id == heartbeat.boot_id:
+        return heartbeat.sequence <= state.sequence
+    past_boots = Host.objects.values_list("past_boots", flat=True).get(pk=state.host_id)
     return heartbeat.boot_id in past_boots
 
 
-def _take_boot(pulse: _Pulse, heartbeat: Heartbeat) -> None:
+def _take_boot(state: _State, heartbeat: Heartbeat) -> None:
     """A new boot counts its heartbeats from the start; the one before is over for good."""
-    if pulse.boot_id:
-        host = Host.objects.get(pk=pulse.host_id)
-        host.past_boots = [*host.past_boots, pulse.boot_id][-REMEMBERED_BOOTS:]
+    if state.boot_id:
+        host = Host.objects.get(pk=state.host_id)
+        host.past_boots = [*host.past_boots, state.boot_id][-REMEMBERED_BOOTS:]
         host.save(update_fields=["past_boots"])
-    pulse.boot_id = heartbeat.boot_id
+    state.boot_id = heartbeat.boot_id
 
 
 def _is_degraded(heartbeat: Heartbeat) -> bool:
@@ -242,12 +242,12 @@ def facts_digest(heartbeat: Heartbeat) -> str:
     return hashlib.blake2b(facts, digest_size=16).hexdigest()
 
 
-def _take_facts(pulse: _Pulse, heartbeat: Heartbeat, digest: str) -> bool:
+def _take_facts(state: _State, heartbeat: Heartbeat, digest: str) -> bool:
     """What the agent says of itself, of Docker and of the machine; whether /metrics shows anything of it."""
-    host = Host.objects.get(pk=pulse.host_id)
+    host = Host.objects.get(pk=state.host_id)
     is_degraded = _is_degraded(heartbeat)
-    changed = {"is_degraded"} if is_degraded != pulse.is_degraded else set()
-    pulse.facts_digest, pulse.is_degraded = digest, is_degraded
+    changed = {"is_degraded"} if is_degraded != state.is_degraded else set()
+    state.facts_digest, state.is_degraded = digest, is_degraded
     agent, docker, system = heartbeat.agent, heartbeat.docker, heartbeat.system
     new = {
         "agent_version": agent.version,
@@ -276,7 +276,7 @@ def _agent_info(agent: documents.Agent) -> dict[str, Any]:
 
 
 def _take_inventory(
-    agent: Agent, pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime
+    agent: Agent, state: _State, heartbeat: Heartbeat, now: datetime.datetime
 ) -> tuple[str, Summary | None]:
     """(the answer's status, the host's counts if the containers were looked at).
 
@@ -287,36 +287,36 @@ def _take_inventory(
     if inventory is None or not heartbeat.docker.reachable:
         return ACCEPTED, None
     if inventory.containers is UNSET:
-        known = _is_known(inventory, digest=pulse.inventory_digest, taken_at=pulse.inventory_at, now=now)
+        known = _is_known(inventory, digest=state.inventory_digest, taken_at=state.inventory_at, now=now)
         return (ACCEPTED if known else INVENTORY_WANTED), None
     if not budget.has_any(agent.token_id):
         return INVENTORY_WANTED, None
-    host_id = pulse.host_id
-    is_first = {host_id: pulse.inventory_at is None}
+    host_id = state.host_id
+    is_first = {host_id: state.inventory_at is None}
     summary = apply_inventories({host_id: inventory.containers}, now, is_first=is_first)[host_id]
     budget.charge(agent.token_id, written=summary.written, compared=len(inventory.containers))
-    pulse.inventory_digest = inventory.digest
-    pulse.inventory_at = now
+    state.inventory_digest = inventory.digest
+    state.inventory_at = now
     return ACCEPTED, summary
 
 
 def _take_commands(
-    pulse: _Pulse, heartbeat: Heartbeat, now: datetime.datetime, is_numbered: bool
+    state: _State, heartbeat: Heartbeat, now: datetime.datetime, is_numbered: bool
 ) -> commands.Work:
     """Pass the progress on, and take what the agent has to do."""
     progress = () if heartbeat.progress is UNSET else heartbeat.progress
     if progress:
         commands.note_progress(
-            pulse.host_id,
+            state.host_id,
             [
                 (each.command_id, commands.CommandProgress(each.output, each.elapsed_seconds))
                 for each in progress
             ],
         )
-    if not pulse.has_commands:
+    if not state.has_commands:
         return commands.Work((), (), False)
     named = {each.command_id for each in progress}
-    work = commands.hand_out(pulse.host_id, now=now, named=named, is_numbered=is_numbered)
+    work = commands.hand_out(state.host_id, now=now, named=named, is_numbered=is_numbered)
     if not work.is_any_open:
-        HostPulse.objects.filter(pk=pulse.host_id).update(has_commands=False)
+        HeartbeatState.objects.filter(pk=state.host_id).update(has_commands=False)
     return work

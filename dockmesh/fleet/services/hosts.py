@@ -13,8 +13,8 @@ from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor
 from dockmesh.core.errors import Conflict, InvalidInput
 from dockmesh.core.text import clean_labels, clean_name
-from dockmesh.fleet.commands import lock_pulse
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet.commands import lock_host
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from dockmesh.fleet.services.stacks import drop_orphaned_series, lock_series
 
 ADDRESS_TEXT = re.compile(r"[0-9A-Za-z_.:%-]{2,64}\Z", re.ASCII)
@@ -27,7 +27,7 @@ def change_host(*, actor: Actor, host_id: int, **changes: Any) -> Host:
 
     Raises `NotFound`, `InvalidInput`, or `Conflict` for a name that another host has.
     """
-    pulse = lock_pulse(host_id)
+    state = lock_host(host_id)
     host = Host.objects.get(pk=host_id)
     cleaned = {field: _CLEANERS[field](field, value) for field, value in changes.items()}
     changed = {field: value for field, value in cleaned.items() if getattr(host, field) != value}
@@ -40,7 +40,7 @@ def change_host(*, actor: Actor, host_id: int, **changes: Any) -> Host:
         setattr(host, field, value)
     host.save(update_fields=list(changed))
     if changed.keys() & {"name", "labels"}:
-        HostPulse.objects.filter(pk=pulse.pk).update(version=F("version") + 1)
+        HeartbeatState.objects.filter(pk=state.pk).update(version=F("version") + 1)
     audit.record(
         actor=actor,
         action=Action.HOST_CHANGED,
@@ -65,7 +65,7 @@ def label_host(*, actor: Actor, host_id: int, labels: Mapping[str, str]) -> Host
 @transaction.atomic
 def remove_host(*, actor: Actor, host_id: int) -> None:
     """Forget the host and all that is known of it; its agent's token is worth nothing from now on."""
-    lock_pulse(host_id)
+    lock_host(host_id)
     host = Host.objects.get(pk=host_id)
     names = set(Stack.objects.filter(host_id=host_id).values_list("name", flat=True))
     lock_series(names)

@@ -8,9 +8,9 @@ from django.db.models import Exists, F, OuterRef
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.core.text import clean_name
-from dockmesh.fleet.commands import lock_pulse
+from dockmesh.fleet.commands import lock_host
 from dockmesh.fleet.histograms import DEPLOY_BUCKETS, Exemplar, observe
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack, StackSeries
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack, StackSeries
 from dockmesh.fleet.states import stack_counts, stack_state
 
 
@@ -42,7 +42,7 @@ def observe_deploy(
 def add_managed_stack(*, host_id: int, name: str) -> Stack:
     """A stack whose Compose file is kept here, with no containers yet; raises `Conflict` if its name is taken."""
     name = clean_name("name", name)
-    lock_pulse(host_id)
+    lock_host(host_id)
     if Stack.objects.filter(host_id=host_id, name=name).exists():
         raise Conflict(f"There is a stack {name} on this host already.")
     stack = Stack.objects.create(
@@ -157,7 +157,7 @@ def keep_stack_summary(host_id: int) -> None:
     """After a change of the host's stacks: count them anew, and give its text on /metrics a new version."""
     counts = stack_counts(Stack.objects.filter(host_id=host_id).values_list("state", flat=True))
     Host.objects.filter(pk=host_id).exclude(stack_counts=counts).update(stack_counts=counts)
-    HostPulse.objects.filter(host_id=host_id).update(version=F("version") + 1)
+    HeartbeatState.objects.filter(host_id=host_id).update(version=F("version") + 1)
 
 
 def _locked(stack_id: int) -> Stack:
@@ -165,7 +165,7 @@ def _locked(stack_id: int) -> Stack:
     host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
     if host_id is None:
         raise NotFound("There is no such stack.")
-    lock_pulse(host_id)
+    lock_host(host_id)
     stack = Stack.objects.select_for_update().filter(pk=stack_id).first()
     if stack is None:
         raise NotFound("There is no such stack.")

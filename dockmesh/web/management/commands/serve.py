@@ -19,11 +19,11 @@ from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.text import in_one_line
-from dockmesh.fleet import heartbeat_lane, listening
+from dockmesh.fleet import heartbeat_batch, listening
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
+from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.http import BACKLOG
-from dockmesh.server.lane import Lane
 from dockmesh.web.middleware import HEADERS
 from dockmesh.web.services import setup_link
 from tokens.services import create_first_administrator, has_administrator
@@ -90,7 +90,7 @@ class Command(BaseCommand):
                 application,
                 threads=options["threads"],
                 max_body_bytes=settings.DOCKMESH_MAX_BODY_BYTES,
-                lane=_heartbeat_lane(),
+                batch_endpoint=_heartbeats(),
             )
 
         def close() -> None:
@@ -127,11 +127,11 @@ class Command(BaseCommand):
         return setup_link("")
 
 
-def _heartbeat_lane() -> Lane:
+def _heartbeats() -> BatchEndpoint:
     """On PostgreSQL one thread reads heartbeats while another waits for the database; on SQLite one writes at a time."""
     threads = 2 if connection.vendor == "postgresql" else 1
     headers = {**HEADERS, "Cache-Control": "no-store"}
-    return Lane(heartbeat_lane.PATH, heartbeat_lane.application, headers, threads=threads)
+    return BatchEndpoint(heartbeat_batch.PATH, heartbeat_batch.application, headers, threads=threads)
 
 
 def _named_by_variable(error: InvalidInput) -> str:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from metrics import flight as flight_module
-from metrics.flight import Flight, TimedOut
+from metrics import singleflight as flight_module
+from metrics.singleflight import SingleFlight, TimedOut
 from tests.support import PATIENCE
 
 
@@ -31,8 +31,8 @@ ONE = frozenset({"one"})
 OTHER = frozenset({"other"})
 
 
-def ask(flight, since=None, parts=ONE):
-    return flight.result(parts, since=time.monotonic() if since is None else since, timeout_seconds=10)
+def ask(singleflight, since=None, parts=ONE):
+    return singleflight.result(parts, since=time.monotonic() if since is None else since, timeout_seconds=10)
 
 
 def until(holds):
@@ -42,20 +42,20 @@ def until(holds):
         time.sleep(0.001)
 
 
-def start(flight, results, parts=ONE):
+def start(singleflight, results, parts=ONE):
     since = time.monotonic()
-    thread = threading.Thread(target=lambda: results.append(ask(flight, since, parts)))
+    thread = threading.Thread(target=lambda: results.append(ask(singleflight, since, parts)))
     thread.start()
     return thread
 
 
 def test_those_who_come_while_one_is_under_way_share_the_next_one():
     slow = Slow()
-    flight = Flight(slow)
+    singleflight = SingleFlight(slow)
     first, later = [], []
-    threads = [start(flight, first)]
+    threads = [start(singleflight, first)]
     assert slow.began.acquire(timeout=PATIENCE * 10)
-    threads += [start(flight, later) for _ in range(19)]
+    threads += [start(singleflight, later) for _ in range(19)]
     slow.go.release()
     slow.go.release()
     for thread in threads:
@@ -67,17 +67,17 @@ def test_those_who_come_while_one_is_under_way_share_the_next_one():
 
 def test_whoever_arrived_before_a_rendering_began_takes_it_though_it_is_over():
     calls = iter(range(10))
-    flight = Flight(lambda _parts: next(calls))
+    singleflight = SingleFlight(lambda _parts: next(calls))
     arrived = time.monotonic()
-    assert ask(flight) == 0
-    assert ask(flight, since=arrived) == 0
-    assert ask(flight) == 1
+    assert ask(singleflight) == 0
+    assert ask(singleflight, since=arrived) == 0
+    assert ask(singleflight) == 1
 
 
 def test_one_after_the_other_each_gets_its_own():
     calls = iter(range(10))
-    flight = Flight(lambda _parts: next(calls))
-    assert [ask(flight) for _ in range(3)] == [0, 1, 2]
+    singleflight = SingleFlight(lambda _parts: next(calls))
+    assert [ask(singleflight) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_failure_is_shared_and_the_next_one_starts_anew():
@@ -89,80 +89,80 @@ def test_a_failure_is_shared_and_the_next_one_starts_anew():
             raise answer
         return "second"
 
-    flight = Flight(make)
+    singleflight = SingleFlight(make)
     arrived = time.monotonic()
     for _ in range(2):
         with pytest.raises(ValueError, match="first"):
-            ask(flight, since=arrived)
-    assert ask(flight) == "second"
+            ask(singleflight, since=arrived)
+    assert ask(singleflight) == "second"
 
 
 def test_whoever_cannot_wait_so_long_is_told():
     slow = Slow()
-    flight = Flight(slow)
+    singleflight = SingleFlight(slow)
     first = []
-    thread = start(flight, first)
+    thread = start(singleflight, first)
     assert slow.began.acquire(timeout=PATIENCE * 10)
     with pytest.raises(TimedOut):
-        flight.result(ONE, since=time.monotonic(), timeout_seconds=0.01)
+        singleflight.result(ONE, since=time.monotonic(), timeout_seconds=0.01)
     slow.go.release()
     thread.join(10)
     assert first == [1]
     slow.go.release()
-    assert ask(flight) == 2
+    assert ask(singleflight) == 2
 
 
 def test_an_old_result_is_let_go():
     calls = iter(range(10))
-    flight = Flight(lambda _parts: next(calls))
+    singleflight = SingleFlight(lambda _parts: next(calls))
     arrived = time.monotonic()
-    assert ask(flight) == 0
-    flight.forget(older_than_seconds=60)
-    assert ask(flight, since=arrived) == 0
-    flight.forget(older_than_seconds=0)
-    assert ask(flight, since=arrived) == 1
+    assert ask(singleflight) == 0
+    singleflight.forget(older_than_seconds=60)
+    assert ask(singleflight, since=arrived) == 0
+    singleflight.forget(older_than_seconds=0)
+    assert ask(singleflight, since=arrived) == 1
 
 
-def start_coming(flight, results):
+def start_coming(singleflight, results):
     """Asks as a scrape does; returns when it is there."""
 
     def run():
-        with flight.coming():
-            results.append(ask(flight))
+        with singleflight.coming():
+            results.append(ask(singleflight))
 
     thread = threading.Thread(target=run)
     thread.start()
-    until(lambda: flight._asking)
+    until(lambda: singleflight._asking)
     return thread
 
 
 def test_a_rendering_waits_for_who_is_about_to_ask(monkeypatch):
     monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
     calls = itertools.count(1)
-    flight = Flight(lambda _parts: next(calls))
+    singleflight = SingleFlight(lambda _parts: next(calls))
     results = []
-    with flight.coming():
-        first = start_coming(flight, results)
-        results.append(ask(flight))
+    with singleflight.coming():
+        first = start_coming(singleflight, results)
+        results.append(ask(singleflight))
     first.join(10)
     assert results == [1, 1]
 
 
 def test_it_does_not_wait_for_who_is_turned_away(monkeypatch):
     monkeypatch.setattr(flight_module, "GATHER_SECONDS", 10)
-    flight = Flight(lambda _parts: "made")
+    singleflight = SingleFlight(lambda _parts: "made")
     results = []
-    with flight.coming():
-        first = start_coming(flight, results)
+    with singleflight.coming():
+        first = start_coming(singleflight, results)
         assert results == []
     first.join(5)
     assert results == ["made"]
 
 
 def test_it_waits_for_a_moment_only():
-    flight = Flight(lambda _parts: "made")
-    with flight.coming(), flight.coming():
-        assert ask(flight) == "made"
+    singleflight = SingleFlight(lambda _parts: "made")
+    with singleflight.coming(), singleflight.coming():
+        assert ask(singleflight) == "made"
 
 
 # Some want other parts.
@@ -175,12 +175,12 @@ def test_however_wants_differ_those_who_wait_share_one_rendering_of_all_of_them(
         made.append(parts)
         return slow(parts)
 
-    flight = Flight(make)
+    singleflight = SingleFlight(make)
     first, later = [], []
-    threads = [start(flight, first)]
+    threads = [start(singleflight, first)]
     assert slow.began.acquire(timeout=PATIENCE * 10)
-    threads += [start(flight, later, (ONE, OTHER, ONE | OTHER)[number % 3]) for number in range(18)]
-    until(lambda: len(flight._asking) == 19)
+    threads += [start(singleflight, later, (ONE, OTHER, ONE | OTHER)[number % 3]) for number in range(18)]
+    until(lambda: len(singleflight._asking) == 19)
     slow.go.release()
     slow.go.release()
     for thread in threads:
@@ -191,26 +191,26 @@ def test_however_wants_differ_those_who_wait_share_one_rendering_of_all_of_them(
 
 def test_nobody_makes_more_than_is_asked_for():
     made = []
-    flight = Flight(made.append)
+    singleflight = SingleFlight(made.append)
     for parts in (ONE, ONE | OTHER, OTHER):
-        ask(flight, parts=parts)
+        ask(singleflight, parts=parts)
     assert made == [ONE, ONE | OTHER, OTHER]
 
 
 def test_a_rendering_of_more_serves_who_wants_less_and_not_the_other_way_round():
     calls = itertools.count(1)
-    flight = Flight(lambda _parts: next(calls))
+    singleflight = SingleFlight(lambda _parts: next(calls))
     arrived = time.monotonic()
-    assert ask(flight, arrived, ONE | OTHER) == 1
-    assert ask(flight, arrived, OTHER) == 1
-    assert ask(flight, parts=OTHER) == 2
-    assert ask(flight, arrived, ONE | OTHER) == 1
-    assert ask(flight, arrived, OTHER) == 2
+    assert ask(singleflight, arrived, ONE | OTHER) == 1
+    assert ask(singleflight, arrived, OTHER) == 1
+    assert ask(singleflight, parts=OTHER) == 2
+    assert ask(singleflight, arrived, ONE | OTHER) == 1
+    assert ask(singleflight, arrived, OTHER) == 2
 
 
 def test_what_is_kept_is_bounded():
-    flight = Flight(lambda parts: parts)
+    singleflight = SingleFlight(lambda parts: parts)
     for _ in range(3):
         for parts in (ONE, OTHER, ONE | OTHER, ONE):
-            ask(flight, parts=parts)
-    assert len(flight._flown) == 2
+            ask(singleflight, parts=parts)
+    assert len(singleflight._flown) == 2

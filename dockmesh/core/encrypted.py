@@ -1,7 +1,7 @@
 """Texts that are encrypted at rest: env files, notification addresses.
 
 Fernet (AES-128-CBC with HMAC-SHA256) under a key derived from `DOCKMESH_SECRET_KEY` by HKDF, one key for
-each purpose, so that a text sealed for one can't be passed off as another.
+each purpose, so that a text encrypted for one can't be passed off as another.
 """
 
 import base64
@@ -13,21 +13,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 
-class UnsealError(Exception):
-    """The text was sealed under another key: `DOCKMESH_SECRET_KEY` has changed."""
+class DecryptError(Exception):
+    """The text was encrypted under another key: `DOCKMESH_SECRET_KEY` has changed."""
 
 
-def seal(text: str, *, purpose: str) -> str:
+def encrypt(text: str, *, purpose: str) -> str:
     """The encrypted text, in ASCII."""
     return _fernet(settings.SECRET_KEY, purpose).encrypt(text.encode()).decode("ascii")
 
 
-def unseal(sealed: str, *, purpose: str) -> str:
-    """The text that `seal` got; raises `UnsealError`."""
+def decrypt(encrypted: str, *, purpose: str) -> str:
+    """The text that `encrypt` got; raises `DecryptError`."""
     try:
-        return _fernet(settings.SECRET_KEY, purpose).decrypt(sealed.encode("ascii")).decode()
+        return _fernet(settings.SECRET_KEY, purpose).decrypt(encrypted.encode("ascii")).decode()
     except InvalidToken:
-        raise UnsealError(
+        raise DecryptError(
             "This was encrypted under another DOCKMESH_SECRET_KEY; enter it again, or bring the key back."
         ) from None
 

@@ -105,7 +105,7 @@ def test_a_channels_address_is_never_shown(client: Client, manager: dict[str, st
     form = client.get(f"/alerts/channels/{made.json()['id']}/")
     for shown in (made.content, detail.content, page.content, form.content):
         assert b"s3cret-word" not in shown
-    assert "s3cret-word" not in Channel.objects.get().sealed_url
+    assert "s3cret-word" not in Channel.objects.get().encrypted_url
     assert "s3cret-word" not in json.dumps(list(AuditEntry.objects.values_list("changes", flat=True)))
 
 

@@ -1,4 +1,4 @@
-"""Pieces of a page, and how they become one gzip stream."""
+"""Fragments of a page, and how they become one gzip stream."""
 
 import re
 import struct
@@ -26,7 +26,7 @@ _EXEMPLAR = re.compile(rb' # \{deploy_id="\d+"\} \S+ \S+$', re.MULTILINE)
 
 
 class _Deflater:
-    """One compressor for all pieces. A full flush makes it forget, so nothing leaks into the next."""
+    """One compressor for all fragments. A full flush makes it forget, so nothing leaks into the next."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -40,7 +40,7 @@ class _Deflater:
 _deflater = _Deflater()
 
 
-class Piece:
+class Fragment:
     """Text that is handed out again and again; compressed once, when somebody first asks for it."""
 
     __slots__ = ("_packed", "_plain", "text")
@@ -48,17 +48,17 @@ class Piece:
     def __init__(self, text: bytes) -> None:
         self.text = text
         self._packed: tuple[bytes, int] | None = None
-        self._plain: Piece | None = None
+        self._plain: Fragment | None = None
 
     @classmethod
     def of(cls, text: str) -> Self:
         return cls(text.encode())
 
-    def without_exemplars(self) -> "Piece":
+    def without_exemplars(self) -> "Fragment":
         """The same lines for text 0.0.4; made once, when somebody first asks for it."""
         if self._plain is None:
             text = _EXEMPLAR.sub(b"", self.text)
-            self._plain = self if len(text) == len(self.text) else Piece(text)
+            self._plain = self if len(text) == len(self.text) else Fragment(text)
         return self._plain
 
     def packed(self) -> tuple[bytes, int]:
@@ -68,36 +68,36 @@ class Piece:
         return self._packed
 
 
-def gzip_stream(pieces: Iterable[Piece]) -> list[bytes]:
-    """One gzip member that holds the text of all pieces (RFC 1952), in segments."""
+def gzip_stream(fragments: Iterable[Fragment]) -> list[bytes]:
+    """One gzip member that holds the text of all fragments (RFC 1952), in chunks."""
     out = [_GZIP_HEADER]
     crc = size = 0
     combine = isal_zlib.crc32_combine
-    for piece in _joined(pieces):
-        fragment, piece_crc = piece.packed()
-        out.append(fragment)
-        crc = combine(crc, piece_crc, len(piece.text))
-        size += len(piece.text)
+    for fragment in _joined(fragments):
+        deflated, own_crc = fragment.packed()
+        out.append(deflated)
+        crc = combine(crc, own_crc, len(fragment.text))
+        size += len(fragment.text)
     out += (_FINAL_BLOCK, struct.pack("<II", crc, size & 0xFFFFFFFF))
     return out
 
 
-def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Large pieces as they are; small neighbours as one, which costs less than a flush for each."""
+def _joined(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
+    """Large fragments as they are; small neighbours as one, which costs less than a flush for each."""
     small: list[bytes] = []
-    for piece in pieces:
-        if len(piece.text) < _SMALL_BYTES:
-            small.append(piece.text)
+    for fragment in fragments:
+        if len(fragment.text) < _SMALL_BYTES:
+            small.append(fragment.text)
             continue
         if small:
             yield _one(tuple(small))
             small = []
-        yield piece
+        yield fragment
     if small:
         yield _one(tuple(small))
 
 
 @lru_cache(maxsize=32)
-def _one(texts: tuple[bytes, ...]) -> Piece:
+def _one(texts: tuple[bytes, ...]) -> Fragment:
     """The same neighbours come at every scrape, and are compressed once."""
-    return Piece(b"".join(texts))
+    return Fragment(b"".join(texts))

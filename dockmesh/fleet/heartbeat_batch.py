@@ -19,7 +19,7 @@ from dockmesh.core.http import client
 from dockmesh.fleet import services
 from dockmesh.fleet.documents import read_plain_heartbeat
 from dockmesh.fleet.services.heartbeat import ACCEPTED
-from dockmesh.server.lane import Posted
+from dockmesh.server.batch import Posted
 from tokens import bearer, secret
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def application(requests: Sequence[Posted]) -> Sequence[bytes | None]:
-    """What the server calls, in the lane's thread: `answer` on a database connection that is not too old.
+    """What the server calls, in the batch endpoint's thread: `answer` on a database connection that is not too old.
 
     While the database is away, all requests are left to the endpoint, which says so.
     """
@@ -52,7 +52,7 @@ def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
             beats.setdefault(beat.token.public_id, (at, beat))
     bodies: list[bytes | None] = [None] * len(requests)
     if beats:
-        answers = services.record_together([beat for _, beat in beats.values()])
+        answers = services.record_batch([beat for _, beat in beats.values()])
         for (at, _), taken in zip(beats.values(), answers, strict=True):
             bodies[at] = None if taken is None else _encode(taken)
         _note(requests, bodies)

@@ -1,4 +1,4 @@
-"""What the lane leaves to the endpoint, and that many hosts at once cost few queries."""
+"""What the batch endpoint leaves to the endpoint, and that many hosts at once cost few queries."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from prometheus_client import REGISTRY
 
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock, tally
-from dockmesh.fleet import commands, heartbeat_lane, services
-from dockmesh.fleet.models import Container, Host, HostPulse, Stack
+from dockmesh.fleet import commands, heartbeat_batch, services
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from metrics import requests
 from tests.fleet.conftest import AgentClient, statements
 from tests.fleet.factories import container, heartbeat, make_host
@@ -25,20 +25,20 @@ from tokens import secret
 
 
 def known(agent: AgentClient) -> None:
-    """The host has been heard, so that a plain heartbeat is one that the lane takes."""
+    """The host has been heard, so that a plain heartbeat is one that the batch endpoint takes."""
     assert agent.beat(whole(1, container("a"))).json()["status"] == "accepted"
 
 
 def left_alone(agent: AgentClient, body: Any, **headers: str) -> bool:
-    """Whether the lane leaves it alone, and writes nothing of it."""
+    """Whether the batch endpoint leaves it alone, and writes nothing of it."""
     before = everything()
-    (answer,) = heartbeat_lane.answer([agent.posted(body, **headers)])
+    (answer,) = heartbeat_batch.answer([agent.posted(body, **headers)])
     assert (everything() == before) == (answer is None)
     return answer is None
 
 
 def everything() -> Any:
-    return [list(model.objects.order_by("pk").values()) for model in (Host, HostPulse, Stack, Container)]
+    return [list(model.objects.order_by("pk").values()) for model in (Host, HeartbeatState, Stack, Container)]
 
 
 def test_plain_ones_are_taken(agent: AgentClient) -> None:
@@ -123,9 +123,9 @@ def test_so_is_a_digest_once_the_whole_is_wanted_again(
 
 def test_of_two_at_once_from_one_agent_the_endpoint_gets_the_second(agent: AgentClient) -> None:
     known(agent)
-    answers = heartbeat_lane.answer([agent.posted(heartbeat(2)), agent.posted(heartbeat(3))])
+    answers = heartbeat_batch.answer([agent.posted(heartbeat(2)), agent.posted(heartbeat(3))])
     assert [answer is None for answer in answers] == [False, True]
-    assert agent.pulse.sequence == 2
+    assert agent.heartbeat_state.sequence == 2
 
 
 def test_one_that_is_left_alone_does_not_hold_up_the_others(
@@ -133,9 +133,9 @@ def test_one_that_is_left_alone_does_not_hold_up_the_others(
 ) -> None:
     known(agent)
     known(other_agent)
-    answers = heartbeat_lane.answer([agent.posted(b"{"), other_agent.posted(heartbeat(2))])
+    answers = heartbeat_batch.answer([agent.posted(b"{"), other_agent.posted(heartbeat(2))])
     assert [answer is None for answer in answers] == [True, False]
-    assert other_agent.pulse.sequence == 2
+    assert other_agent.heartbeat_state.sequence == 2
 
 
 def test_an_error_leaves_nothing_behind(agent: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +145,9 @@ def test_an_error_leaves_nothing_behind(agent: AgentClient, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr("dockmesh.fleet.services.together._PULSES_AND_INVENTORIES.update", fail)
+    monkeypatch.setattr("dockmesh.fleet.services.batch._STATES_AND_INVENTORIES.update", fail)
     with pytest.raises(RuntimeError):
-        heartbeat_lane.answer([agent.posted(whole(2, container("b")))])
+        heartbeat_batch.answer([agent.posted(whole(2, container("b")))])
     assert everything() == before
 
 
@@ -159,10 +159,10 @@ def test_a_database_that_is_away_leaves_all_to_the_endpoint(monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OperationalError("away")
 
-    monkeypatch.setattr("dockmesh.fleet.services.together._PULSES.update", fail)
-    assert heartbeat_lane.application([agent.posted(heartbeat(2))]) == [None]
+    monkeypatch.setattr("dockmesh.fleet.services.batch._STATES.update", fail)
+    assert heartbeat_batch.application([agent.posted(heartbeat(2))]) == [None]
     monkeypatch.undo()
-    (answer,) = heartbeat_lane.application([agent.posted(heartbeat(2))])
+    (answer,) = heartbeat_batch.application([agent.posted(heartbeat(2))])
     assert answer is not None
 
 
@@ -183,7 +183,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_hosts(
     for agent in agents:
         agent.beat(whole(1, container("a"), container("b")))
     with connection_queries as queries:
-        answers = heartbeat_lane.answer([agent.posted(document()) for agent in agents])
+        answers = heartbeat_batch.answer([agent.posted(document()) for agent in agents])
     assert None not in answers
     found = statements(queries)
     summaries = [query for query in queries if "container_counts <>" in query["sql"]]
@@ -193,7 +193,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_hosts(
 def test_requests_are_counted_as_those_of_the_endpoint(agent: AgentClient) -> None:
     known(agent)
     agent.beat(heartbeat(2))
-    view = {"view": resolve(heartbeat_lane.PATH).view_name, "method": "POST"}
+    view = {"view": resolve(heartbeat_batch.PATH).view_name, "method": "POST"}
 
     def counted() -> tuple[float | None, ...]:
         return (
@@ -210,10 +210,10 @@ def test_requests_are_counted_as_those_of_the_endpoint(agent: AgentClient) -> No
     start = counted()
     agent.beat(heartbeat(3))
     by_endpoint = counted()
-    heartbeat_lane.answer([agent.posted(heartbeat(4))])
-    by_lane = counted()
+    heartbeat_batch.answer([agent.posted(heartbeat(4))])
+    by_batch = counted()
     differences = [
         tuple(after - before for after, before in zip(later, earlier, strict=True))  # type: ignore[operator]
-        for later, earlier in ((by_endpoint, start), (by_lane, by_endpoint))
+        for later, earlier in ((by_endpoint, start), (by_batch, by_endpoint))
     ]
     assert differences[0] == differences[1] == (1, 1, 1, 1, 1, 1)

@@ -36,8 +36,8 @@ _HEARD = {
     "rtt_counts": "text",
     "rtt_sum": "double precision",
 }
-_PULSES = sql.ManyRows("fleet_hostpulse", key={"host_id": "bigint"}, values=_HEARD)
-_PULSES_AND_INVENTORIES = sql.ManyRows(
+_STATES = sql.ManyRows("fleet_hostpulse", key={"host_id": "bigint"}, values=_HEARD)
+_STATES_AND_INVENTORIES = sql.ManyRows(
     "fleet_hostpulse",
     key={"host_id": "bigint"},
     values={**_HEARD, "inventory_digest": "text", "inventory_at": "timestamptz", "version": "bigint"},
@@ -63,7 +63,7 @@ class _Taken:
 
 
 @transaction.atomic
-def record_together(beats: Sequence[Beat]) -> list[Answer | None]:
+def record_batch(beats: Sequence[Beat]) -> list[Answer | None]:
     """Take the plain ones of these heartbeats of different hosts; None for one that is left alone."""
     now = clock.now()
     agents = lock_agents([beat.token for beat in beats])
@@ -100,8 +100,8 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
             written = summaries[each.agent.host_id].written
             budget.charge(each.agent.token_id, written=written, compared=len(each.containers))
     write_summaries(summaries)
-    _PULSES.update([_heard(each, now) for each in taken if each.containers is None])
-    _PULSES_AND_INVENTORIES.update(
+    _STATES.update([_heard(each, now) for each in taken if each.containers is None])
+    _STATES_AND_INVENTORIES.update(
         [
             (
                 *_heard(each, now),

@@ -11,7 +11,7 @@ from dockmesh.core.errors import InvalidInput
 _LOST_PLUS = re.compile(r" (\d\d:?\d\d)\Z", re.ASCII)
 
 
-def parse_moment(field: str, text: object) -> datetime.datetime:
+def read_datetime(field: str, text: object) -> datetime.datetime:
     """An ISO 8601 date or date and time; one without an offset is UTC. Raises `InvalidInput`."""
     moment = None
     if isinstance(text, str) and text.isascii() and len(text) < 64:

@@ -47,7 +47,7 @@ class _Flown(Generic[Result]):
     error: BaseException | None
 
 
-class Flight(Generic[Result]):
+class SingleFlight(Generic[Result]):
     """Runs `make` by one thread at a time."""
 
     def __init__(self, make: Callable[[frozenset[str]], Result]) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dockmesh.fleet.listening import offline_before
-from dockmesh.fleet.models import HostPulse, Stack
+from dockmesh.fleet.models import HeartbeatState, Stack
 from dockmesh.fleet.selectors import status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
@@ -26,7 +26,7 @@ class HostMark:
 
 
 @dataclass(frozen=True)
-class FleetGlance:
+class FleetSummary:
     """Counts are (state, count) for every state, in the states' order. `hosts` are sorted by name."""
 
     hosts: tuple[HostMark, ...]
@@ -46,9 +46,9 @@ class StackMark:
     state_changed_at: datetime.datetime
 
 
-def fleet_glance(now: datetime.datetime) -> FleetGlance:
+def fleet_summary(now: datetime.datetime) -> FleetSummary:
     """Everything about all hosts, in two queries. What an offline host has counts as unknown."""
-    rows = HostPulse.objects.order_by("host__name").values_list(
+    rows = HeartbeatState.objects.order_by("host__name").values_list(
         "host_id",
         "host__name",
         "last_seen_at",
@@ -73,7 +73,7 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
                 for index, count in enumerate(counts):
                     totals[index] += count
     by_status = Counter(mark.status for mark in marks)
-    return FleetGlance(
+    return FleetSummary(
         hosts=tuple(marks),
         host_counts=tuple((status.value, by_status[status]) for status in HostStatus),
         stack_counts=tuple((state.value, count) for state, count in zip(StackState, stacks, strict=True)),
@@ -86,7 +86,9 @@ def fleet_glance(now: datetime.datetime) -> FleetGlance:
 def stacks_in_error(now: datetime.datetime, *, most: int) -> list[StackMark]:
     """The stacks in error on hosts that are heard, the newest trouble first; two queries."""
     rows = (
-        Stack.objects.filter(state=StackState.ERROR, host__pulse__last_seen_at__gte=offline_before(now))
+        Stack.objects.filter(
+            state=StackState.ERROR, host__heartbeat_state__last_seen_at__gte=offline_before(now)
+        )
         .order_by("-state_changed_at", "-id")
         .values_list("id", "name", "host_id", "host__name", "state_changed_at")[:most]
     )

@@ -1,8 +1,8 @@
-"""A lane of its own for one path whose small requests come by the thousand: all that wait are answered at once.
+"""One path whose small requests come by the thousand: all that wait are answered at once.
 
 Handing a request to a worker thread, the WSGI protocol and a database transaction cost several times what such a
-request is about. So the lane has a thread or two, which take all requests that are there whole when they get to
-them, ask the lane's application for the bodies of all answers in one call, and send them. While they work, the next
+request is about. So the batch endpoint has a thread or two, which take all requests that are there whole when they get to
+them, ask the batch endpoint's application for the bodies of all answers in one call, and send them. While they work, the next
 ones gather. A request that is not quite ordinary, and any that the application leaves alone, goes to a worker and
 the WSGI application like all others: there is the one place that says what is wrong with it.
 """
@@ -41,7 +41,7 @@ Application = Callable[[Sequence[Posted]], Sequence[bytes | None]]
 """From requests to the bodies of their answers (200, JSON), in the same order; None for one left alone."""
 
 
-class Lane:
+class BatchEndpoint:
     """Answers POST requests of `path` by `application`, called by `threads` threads; `headers` are on each answer."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Lane:
         self._changed = threading.Condition()
         self._is_ending = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+            threading.Thread(target=self._run, name=f"batch-{number}", daemon=True)
             for number in range(threads)
         ]
 
@@ -79,7 +79,7 @@ class Lane:
         )
 
     def add(self, channel: Any) -> None:
-        """Queue a channel whose first request is one that the lane takes."""
+        """Queue a channel whose first request is one that the batch endpoint takes."""
         with self._changed:
             self._waiting.append(channel)
             self._changed.notify()
@@ -105,7 +105,7 @@ class Lane:
                 self._answer(channels)
             except Exception:
                 # Whatever it was, the thread goes on: without it nobody would be answered any more.
-                logger.exception("The lane of %s failed", self.path)
+                logger.exception("The batch endpoint of %s failed", self.path)
                 for channel in channels:
                     if channel.requests:
                         channel.cancel()
@@ -115,7 +115,7 @@ class Lane:
         try:
             bodies = self._application(posted)
         except Exception:
-            logger.exception("The lane of %s failed; its requests go to the workers.", self.path)
+            logger.exception("The batch endpoint of %s failed; its requests go to the workers.", self.path)
             bodies = [None] * len(channels)
         now, date = time.monotonic(), build_http_date(time.time())
         lines = []
