@@ -1,14 +1,6 @@
 """The addresses of the REST API of tokens and roles."""
 
-from django.urls import path
-
+from dockmesh.core.viewsets import Router
 from tokens import api
 
-urlpatterns = [
-    path("tokens", api.TokenCollection.as_view()),
-    path("tokens/<int:id>", api.TokenDetail.as_view()),
-    path("tokens/<int:id>/rotate", api.TokenRotation.as_view()),
-    path("tokens/<int:id>/revoke", api.TokenRevocation.as_view()),
-    path("roles", api.RoleCollection.as_view()),
-    path("roles/<int:id>", api.RoleDetail.as_view()),
-]
+urlpatterns = Router({"tokens": api.TokenViewSet, "roles": api.RoleViewSet}).urls

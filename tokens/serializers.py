@@ -10,8 +10,6 @@ from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from tokens.models import ApiToken, Role, TokenState
 from tokens.permissions import Permission
 
-EXAMPLE = "dmt_<id>_<secret>_<checksum>"
-
 
 @extend_schema_field(
     {"oneOf": [{"type": "string"}, {"type": "integer"}], "description": "Its name or its id."}
@@ -24,7 +22,7 @@ class RoleReference(serializers.Field[Any, Any, Any, Any]):
         return data
 
 
-class TokenInput(StrictSerializer):
+class TokenCreateSerializer(StrictSerializer):
     """A token to be made."""
 
     name = Text(max_length=200, help_text="What the token is for; no two live tokens share a name.")
@@ -40,7 +38,7 @@ class TokenInput(StrictSerializer):
     )
 
 
-class TokenChange(StrictSerializer):
+class TokenChangeSerializer(StrictSerializer):
     """What of a token can be changed; what is left out stays."""
 
     name = Text(max_length=200, required=False)
@@ -50,7 +48,7 @@ class TokenChange(StrictSerializer):
     is_enabled = Flag(required=False)
 
 
-class RotationInput(StrictSerializer):
+class RotateSerializer(StrictSerializer):
     """How a token is rotated."""
 
     overlap_seconds = Whole(
@@ -60,7 +58,7 @@ class RotationInput(StrictSerializer):
     )
 
 
-class TokenOutput(serializers.ModelSerializer[ApiToken]):
+class TokenSerializer(serializers.ModelSerializer[ApiToken]):
     """A token without its secret."""
 
     id = serializers.IntegerField(read_only=True)
@@ -112,13 +110,26 @@ class TokenOutput(serializers.ModelSerializer[ApiToken]):
         return token.state_at(clock.now()).value
 
 
-class IssuedOutput(TokenOutput):
+class IssuedMixin(serializers.Serializer[Any]):
+    """For the one answer that has a token's text: shows a pair of `token` and `text`."""
+
+    token = serializers.SerializerMethodField(help_text="The whole token, shown this once.")
+
+    def to_representation(self, instance: Any) -> Any:
+        """The token's own fields, and its text."""
+        self._text = instance.text
+        return super().to_representation(instance.token)
+
+    def get_token(self, token: Any) -> str:
+        """It is stored nowhere."""
+        return str(self._text)
+
+
+class TokenIssuedSerializer(IssuedMixin, TokenSerializer):
     """A token that was just made or rotated, with its text: it is never shown again."""
 
-    token = serializers.CharField(read_only=True, help_text=f"The whole token, `{EXAMPLE}`, shown this once.")
-
-    class Meta(TokenOutput.Meta):
-        fields = (*TokenOutput.Meta.fields, "token")  # type: ignore[assignment]
+    class Meta(TokenSerializer.Meta):
+        fields = (*TokenSerializer.Meta.fields, "token")  # type: ignore[assignment]
         read_only_fields = fields  # type: ignore[assignment]
 
 
@@ -127,7 +138,7 @@ class PermissionList(serializers.ListField):
     """Names of permissions."""
 
 
-class RoleInput(StrictSerializer):
+class RoleCreateSerializer(StrictSerializer):
     """A role to be made."""
 
     name = Text(max_length=200)
@@ -135,7 +146,7 @@ class RoleInput(StrictSerializer):
     permissions = PermissionList(child=Text(), help_text="Any set; nobody hands out what they don't hold.")
 
 
-class RoleChange(StrictSerializer):
+class RoleChangeSerializer(StrictSerializer):
     """What of a role can be changed; what is left out stays."""
 
     name = Text(max_length=200, required=False)
@@ -143,7 +154,7 @@ class RoleChange(StrictSerializer):
     permissions = PermissionList(child=Text(), required=False)
 
 
-class RoleOutput(serializers.ModelSerializer[Role]):
+class RoleSerializer(serializers.ModelSerializer[Role]):
     """A role."""
 
     id = serializers.IntegerField(read_only=True)

@@ -1,0 +1,117 @@
+"""Filters of a collection: declared once in a `FilterSet`, which narrows its list and makes its OpenAPI parameters."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import django_filters
+from django import forms
+from django.db.models import Model, Q, QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.drainage import set_override
+
+from dockmesh.core import strictjson
+from dockmesh.core.errors import InvalidInput
+
+M = TypeVar("M", bound=Model)
+
+
+class TextFilter(django_filters.Filter):
+    """Rows with this value, or with any of the values where the parameter is given several times.
+
+    `field_name` is what is compared (the parameter's name if left out), `choices` all values that there are,
+    `condition` what to ask of a row instead; it may raise `InvalidInput`.
+    """
+
+    schema: Mapping[str, Any] = {"type": "string"}
+    # The parameter's name, which the filter set sets; and what is compared, set where it is left out.
+    parameter: str
+    field_name: str
+
+    def __init__(
+        self,
+        field_name: str | None = None,
+        *,
+        choices: Sequence[str] = (),
+        condition: Callable[[str], Q] | None = None,
+        help_text: str = "",
+    ) -> None:
+        super().__init__(field_name, label="", widget=forms.MultipleHiddenInput)
+        self._choices = [str(each) for each in choices]
+        self._condition = condition
+        told = {"enum": self._choices, "description": help_text}
+        set_override(self, "field", {**self.schema, **{name: value for name, value in told.items() if value}})
+
+    def condition(self, value: str) -> Q:
+        """What a row has to fulfil; raises `InvalidInput`."""
+        if self._choices and value not in self._choices:
+            raise InvalidInput(self.parameter, f"must be one of {', '.join(self._choices)}.")
+        return self._condition(value) if self._condition else Q(**{self.field_name: value})
+
+    def filter(self, qs: QuerySet[M], value: Sequence[str]) -> QuerySet[M]:
+        """Those that match one of the values at least."""
+        wanted = Q()
+        for each in value:
+            strictjson.check_values(each, path=self.parameter, allow_line_ends=False)
+            wanted |= self.condition(each)
+        return qs.filter(wanted)
+
+
+class BooleanFilter(TextFilter):
+    """`true` or `false`."""
+
+    schema = {"type": "boolean"}
+    WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+    def condition(self, value: str) -> Q:
+        """The field is so."""
+        if value.lower() not in self.WORDS:
+            raise InvalidInput(self.parameter, "must be true or false.")
+        return Q(**{self.field_name: self.WORDS[value.lower()]})
+
+
+class ReferenceFilter(TextFilter):
+    """Another object, by its id or its name."""
+
+    def __init__(self, id_field: str, name_field: str, *, help_text: str) -> None:
+        super().__init__(id_field, help_text=help_text)
+        self._name_field = name_field
+
+    def condition(self, value: str) -> Q:
+        """Of this name; or of this id, if it can be one."""
+        named = Q(**{self._name_field: value})
+        is_number = value.isascii() and value.isdigit() and len(value) < 19
+        return named | Q(**{self.field_name: int(value)}) if is_number else named
+
+
+class FilterSet(django_filters.FilterSet):
+    """The filters of a collection: each attribute is one, its name the parameter's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, each in self.filters.items():
+            vars(each)["parameter"] = name
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrowed by the parameters that are given; raises `InvalidInput`."""
+        for name, values in self.form.cleaned_data.items():
+            if values:
+                queryset = self.filters[name].filter(queryset, values)
+        return queryset
+
+
+class Filters(DjangoFilterBackend):
+    """Narrows a list by its view's `filterset_class`. What is no filter, or no value of one, is refused by its name."""
+
+    def filter_queryset(self, request: Any, queryset: QuerySet[M], view: Any) -> QuerySet[M]:
+        """The rows that match all parameters; raises `InvalidInput`."""
+        filterset = self.get_filterset(request, queryset, view)
+        refuse_unknown(request.query_params, filterset.filters if filterset else (), "page", "page_size")
+        return filterset.qs if filterset else queryset
+
+
+def refuse_unknown(params: Mapping[str, str], filters: Iterable[str], *more: str) -> None:
+    """Raises `InvalidInput` for a parameter that is neither a filter nor one of the others."""
+    known = list(filters)
+    for name in params:
+        if name not in known and name not in (*more, "format"):
+            raise InvalidInput(name, f"is no filter here; there are: {', '.join(known) or 'none'}.")
