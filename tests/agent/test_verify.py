@@ -9,7 +9,7 @@ import pytest
 
 from dockmesh.agent.commands import CommandError, Run
 from dockmesh.agent.process import Cancellation
-from dockmesh.agent.verify import Files, Stamp, compare, files_of
+from dockmesh.agent.verify import Files, FileVersion, compare, files_of
 
 
 def a_run(seconds: float = 60) -> Run:
@@ -29,9 +29,9 @@ def stream(contents: dict[str, bytes]) -> io.BytesIO:
     return buffer
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(path: Path) -> FileVersion:
     status = path.stat()
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return FileVersion(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @pytest.fixture
@@ -93,4 +93,4 @@ def test_the_list_has_names_and_times_to_the_nanosecond() -> None:
         '{"struct_type":"node","type":"file","path":"/a/\\ufffd","size":3,'
         '"mtime":"1969-12-31T23:59:59.5Z","ctime":"2026-11-26T01:00:00.123456789+01:00"}\n'
     )
-    assert files_of(listed) == {"/a/\ufffd": [Stamp(3, -500_000_000, 1_795_651_200_123_456_789)]}
+    assert files_of(listed) == {"/a/\ufffd": [FileVersion(3, -500_000_000, 1_795_651_200_123_456_789)]}
