@@ -23,6 +23,7 @@ from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
 from dockmesh.agent.survey import Surveyor
 from dockmesh.agent.tally import Tally
+from dockmesh.agent.waiting import Waiting
 from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
@@ -101,11 +102,22 @@ def _work(
         stopping=stopping,
         agent=agent,
     )
+
+    def submit(command: object) -> None:
+        runner.submit(command)
+        # The next heartbeat names it, and so acknowledges it.
+        stopping.wake()
+
+    waiting = Waiting(client, token=lambda: heartbeats.token, submit=submit)
     watcher.start()
     watcher.wait_first(FIRST_READ_SECONDS)
     reporter.start()
+    # An agent that carries out nothing has nothing to wait for.
+    if executors:
+        waiting.start()
     heartbeats.run()
     log.info("Stopping")
+    waiting.stop()
     runner.stop(STOP_RUNNING_SECONDS)
     reporter.stop(STOP_REPORTING_SECONDS)
     watcher.stop()

@@ -49,7 +49,9 @@ class ServerClient:
         self._verify: bool | str = str(ca_file) if ca_file else True
         self._local = threading.local()
 
-    def post(self, path: str, body: dict[str, Any], *, token: str) -> Answer:
+    def post(
+        self, path: str, body: dict[str, Any], *, token: str, read_seconds: float = READ_SECONDS
+    ) -> Answer:
         """POST `body` as JSON; raises ServerError for every outcome but 200 and 201.
 
         The time is that of the whole exchange, by the monotonic clock.
@@ -62,7 +64,7 @@ class ServerClient:
                 data=data,
                 headers={"Content-Type": "application/json"},
                 auth=_Bearer(token),
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(CONNECT_SECONDS, read_seconds),
                 allow_redirects=False,
                 stream=True,
                 # Given here too: else REQUESTS_CA_BUNDLE of the environment would win over --ca-file.

@@ -1,8 +1,8 @@
-"""The agents' three endpoints: plain Django views, since a heartbeat has no time for more."""
+"""The agents' endpoints: plain Django views, since a heartbeat has no time for more."""
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -18,7 +18,13 @@ from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.agents import Agent, authenticate
-from dockmesh.fleet.documents import Heartbeat, read_enrollment, read_heartbeat, read_result
+from dockmesh.fleet.documents import (
+    Heartbeat,
+    read_enrollment,
+    read_heartbeat,
+    read_result,
+    read_wait,
+)
 from tokens import bearer, refusals
 
 logger = logging.getLogger(__name__)
@@ -116,6 +122,24 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
     response = _json(answer)
     setattr(response, "heartbeat_status", answer.status)  # noqa: B010  (read by `_counted`)
     return response
+
+
+@agent_endpoint
+def wait(request: HttpRequest) -> HttpResponse:
+    """`POST /api/v1/agents/wait`: the commands that are queued for the host now.
+
+    Where there are none, `manage.py serve` parks the request before it comes here (`waiting.py`); under another server
+    the answer is there at once, and the agent comes again a little later.
+    """
+    agent = _agent(request)
+    read_wait(_body(request))
+    offers: Sequence[dict[str, Any]] = ()
+    if agent.has_commands:
+        try:
+            offers = commands.fetch(host_id=agent.host_id, is_numbered=_knows_numbers_only(request))
+        except NotFound:
+            raise bearer.bad_token(bearer.Reason.UNKNOWN, address=agent.address) from None
+    return _json({"commands": offers})
 
 
 @agent_endpoint

@@ -65,7 +65,15 @@ def lock_agents(tokens: Sequence[secret.TokenText]) -> list[Agent | None]:
     None for a token that is not right, and where somebody else has locked the heartbeat state: one host must not hold up the
     others.
     """
-    statement = _QUERY + (" ORDER BY h.id" + sql.for_update("p", skip_locked=True))
+    return _agents(_QUERY + (" ORDER BY h.id" + sql.for_update("p", skip_locked=True)), tokens)
+
+
+def known_agents(tokens: Sequence[secret.TokenText]) -> list[Agent | None]:
+    """The agents that have these tokens; None for a token that is not right. One query."""
+    return _agents(_QUERY, tokens)
+
+
+def _agents(statement: str, tokens: Sequence[secret.TokenText]) -> list[Agent | None]:
     rows = {row[0]: row for row in sql.fetch_among(statement, [token.public_id for token in tokens])}
     found = [rows.get(token.public_id) for token in tokens]
     return [

@@ -6,6 +6,7 @@ from dockmesh.fleet import agent_views, api
 
 urlpatterns = [
     path("agents/heartbeat", agent_views.heartbeat),
+    path("agents/wait", agent_views.wait),
     path("agents/enroll", agent_views.enroll),
     path("agents/commands/<str:id>/result", agent_views.command_result),
     path("hosts", api.Hosts.as_view()),

@@ -1,4 +1,4 @@
-"""Work for the agents: a queue for each host, handed out in the answers to its heartbeats.
+"""Work for the agents: a queue for each host, handed out in the answers to its heartbeats and to its waiting request.
 
 *Never lost*: a command is offered again with every answer until the agent says that it has it, by naming it in
 `progress` or by its result. *At most once*: the agent writes a command's id into its journal before it begins
@@ -13,7 +13,11 @@ up to again. A command that the agent has acknowledged and does not name any mor
 answers with its result once more, or with `is_known: false`, and then the command ends here as well.
 
 Of the commands with the same lock only the oldest open one is handed out, and of all at most `MAX_RUNNING` at a
-time, which is what an agent carries out side by side: so a command's time begins when it is handed out.
+time, which is what an agent carries out side by side: so a command's time begins when it is handed out. Kinds that
+somebody waits for before a page run beside those, `MAX_BESIDE` at a time, and what ends another one is never held up.
+
+An agent that waits is handed what is queued, at once (`fetch`), and what it is handed counts like any other offer. What
+was handed out already, and perhaps lost on the way, is offered again in the answers to heartbeats alone.
 
 A room that has commands of a kind registers its handlers in `AppConfig.ready()`. Handlers run in the transaction
 of the heartbeat, the result or the expiry, with the host's heartbeat state locked. Whoever else locks rows of a host and
@@ -33,10 +37,11 @@ from django.db.models import Q, QuerySet
 
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, Forbidden, NotFound
-from dockmesh.fleet import listening
+from dockmesh.fleet import listening, sql
 from dockmesh.fleet.models import AgentCommand, HeartbeatState
 
 MAX_RUNNING = 4
+MAX_BESIDE = 8
 CANCEL, CANCEL_TIMEOUT_SECONDS = "cancel", 60
 # An agent that was told to stop at the timeout still has to say so.
 GRACE = datetime.timedelta(seconds=60)
@@ -114,6 +119,7 @@ class Handlers:
     on_timeout: Callable[[Command, str], None]
     on_progress: Callable[[Command, CommandProgress], None] | None
     prepare: Callable[[Command], Mapping[str, Any]] | None
+    is_beside: bool
 
 
 _handlers: dict[str, Handlers] = {}
@@ -126,14 +132,16 @@ def register_result_handler(
     on_timeout: Callable[[Command, str], None],
     on_progress: Callable[[Command, CommandProgress], None] | None = None,
     prepare: Callable[[Command], Mapping[str, Any]] | None = None,
+    is_beside: bool = False,
 ) -> None:
     """Say what becomes of commands of this kind.
 
     `on_result` is called once for each command that is reported, `on_timeout` once (with a sentence for the
     user) for each that expires; never both. `on_progress` is called with each heartbeat that names it.
     `prepare` gives the payload as the agent gets it, at each offer; for what must not lie in the queue open.
+    One that `is_beside` is carried out at once, whatever else the agent is about.
     """
-    _handlers[kind] = Handlers(on_result, on_timeout, on_progress, prepare)
+    _handlers[kind] = Handlers(on_result, on_timeout, on_progress, prepare, is_beside)
 
 
 def kinds() -> set[str]:
@@ -187,26 +195,71 @@ def ask_to_end(*, host_id: int, command_id: int) -> None:
     )
 
 
+def fetch(*, host_id: int, is_numbered: bool = False) -> Sequence[dict[str, Any]]:
+    """Hand out what is queued for the host and may be carried out now, to its agent that waits for it.
+
+    Raises `NotFound` where there is no such host.
+    """
+    with transaction.atomic():
+        lock_host(host_id)
+        return hand_out(host_id, now=clock.now(), is_numbered=is_numbered, is_new_only=True).offers
+
+
+# The hosts that `fetch` would hand something; a scan of the open commands, of which there are few.
+_WITH_NEWS = """
+SELECT DISTINCT c.host_id FROM fleet_agentcommand c
+ WHERE c.status IN ('queued', 'handed_out') AND c.status = 'queued'
+   AND (c.lock = '' OR NOT EXISTS (
+        SELECT 1 FROM fleet_agentcommand o
+         WHERE o.host_id = c.host_id AND o.id < c.id AND o.lock = c.lock AND o.status IN ('queued', 'handed_out')))
+   AND (c.kind = %s OR {most} > (
+        SELECT count(*) FROM fleet_agentcommand o
+         WHERE o.host_id = c.host_id AND o.status IN ('queued', 'handed_out') AND o.status = 'handed_out'
+           AND o.kind <> %s AND {of_o} = {of_c}))
+"""
+
+
+def hosts_with_news() -> set[int]:
+    """The hosts for which `fetch` has something; one query, which costs as much as there are open commands."""
+    beside = [kind for kind, handlers in _handlers.items() if handlers.is_beside] or [""]
+    is_beside = f"CASE WHEN {{}}.kind IN ({sql.placeholders(len(beside))}) THEN 1 ELSE 0 END"
+    of_c, of_o = is_beside.format("c"), is_beside.format("o")
+    statement = _WITH_NEWS.format(
+        most=f"CASE WHEN {of_c} = 1 THEN {MAX_BESIDE} ELSE {MAX_RUNNING} END", of_o=of_o, of_c=of_c
+    )
+    rows = sql.fetch(statement, [CANCEL, *beside, CANCEL, *beside, *beside])
+    return {row[0] for row in rows}
+
+
 def hand_out(
-    host_id: int, *, now: datetime.datetime, named: Collection[Key] = (), is_numbered: bool = False
+    host_id: int,
+    *,
+    now: datetime.datetime,
+    named: Collection[Key] = (),
+    is_numbered: bool = False,
+    is_new_only: bool = False,
 ) -> Work:
     """What this answer hands out; the caller holds the heartbeat state's lock.
 
-    `named` are the commands that the agent says it has; an agent for which commands `is_numbered` gets numbers.
+    `named` are the commands that the agent says it has; an agent for which commands `is_numbered` gets numbers. With
+    `is_new_only` what was handed out before is not offered again.
     """
     rows = list(_open().filter(host_id=host_id).order_by("id"))
     offered: list[AgentCommand] = []
     asked: list[uuid.UUID] = []
     held: set[str] = set()
-    running = sum(row.status == AgentCommand.Status.HANDED_OUT and row.kind != CANCEL for row in rows)
+    free = {False: MAX_RUNNING, True: MAX_BESIDE}  # by whether the kind runs beside the others
+    for row in rows:
+        if row.status == AgentCommand.Status.HANDED_OUT and row.kind != CANCEL:
+            free[_is_beside(row.kind)] -= 1
     for row in rows:
         if row.lock and row.lock in held:
             continue
         # What ends another one doesn't wait until others have ended.
         if row.status == AgentCommand.Status.QUEUED and row.kind != CANCEL:
-            if running >= MAX_RUNNING:
+            if free[_is_beside(row.kind)] <= 0:
                 continue
-            running += 1
+            free[_is_beside(row.kind)] -= 1
         if row.lock:
             held.add(row.lock)
         if row.acknowledged_at is None:
@@ -218,6 +271,8 @@ def hand_out(
         AgentCommand.objects.filter(pk__in=fresh).update(
             status=AgentCommand.Status.HANDED_OUT, handed_out_at=now
         )
+    if is_new_only:
+        offered = [row for row in offered if row.status == AgentCommand.Status.QUEUED]
     return Work([_offer(row, is_numbered) for row in offered], () if is_numbered else asked, bool(rows))
 
 
@@ -329,6 +384,11 @@ def lock_host(host_id: int) -> HeartbeatState:
     if state is None:
         raise NotFound("There is no such host.")
     return state
+
+
+def _is_beside(kind: str) -> bool:
+    handlers = _handlers.get(kind)
+    return handlers is not None and handlers.is_beside
 
 
 def _settle(host_id: int) -> None:

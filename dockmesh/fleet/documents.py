@@ -215,6 +215,12 @@ def read_result(raw: bytes) -> tuple[Result, dict[str, Any]]:
     return _typed(raw, _result_decoder), document
 
 
+def read_wait(raw: bytes) -> None:
+    """The body of a waiting request, which says nothing: empty, or an object. Raises `InvalidInput`."""
+    if raw and not isinstance(strictjson.loads(raw), dict):
+        raise InvalidInput(strictjson.BODY, "must be a JSON object.")
+
+
 def _read_slowly(raw: bytes) -> None:
     document = _object(strictjson.loads(raw))
     progress = document.get("progress")

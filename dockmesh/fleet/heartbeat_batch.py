@@ -55,21 +55,32 @@ def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
         answers = services.record_batch([beat for _, beat in beats.values()])
         for (at, _), taken in zip(beats.values(), answers, strict=True):
             bodies[at] = None if taken is None else _encode(taken)
-        _note(requests, bodies)
+        taken_sizes = [
+            (request, len(body)) for request, body in zip(requests, bodies, strict=True) if body is not None
+        ]
+        note_answers(PATH, taken_sizes)
+        if taken_sizes:
+            tally.events.add((tally.HEARTBEATS, ACCEPTED), len(taken_sizes))
     return bodies
 
 
-def _beat(request: Posted) -> services.Beat | None:
+def plain_token(request: Posted) -> secret.TokenText | None:
+    """The agent's token that the request has; None where it has another one, or anything else is not plain about it."""
     headers = request.headers
     if (
         not is_allowed(headers.get("HOST", ""), tuple(settings.ALLOWED_HOSTS))
-        or headers.get("CONTENT_TYPE", "") != "application/json"
+        or headers.get("CONTENT_TYPE", "application/json") != "application/json"
         or "CONTENT_ENCODING" in headers
     ):
         return None
     credential = bearer.bearer_of(headers.get("AUTHORIZATION"))
     token = secret.parse(credential.text) if credential is not None else None
-    if token is None or token.kind is not secret.Kind.AGENT:
+    return token if token is not None and token.kind is secret.Kind.AGENT else None
+
+
+def _beat(request: Posted) -> services.Beat | None:
+    token = plain_token(request)
+    if token is None:
         return None
     # The quick form only: whose token it is, is not known yet, and nobody else may cost much.
     heartbeat = read_plain_heartbeat(request.body)
@@ -78,18 +89,16 @@ def _beat(request: Posted) -> services.Beat | None:
     return services.Beat(token, heartbeat)
 
 
-def _note(requests: Sequence[Posted], bodies: Sequence[bytes | None]) -> None:
+def note_answers(path: str, answered_sizes: Sequence[tuple[Posted, int]]) -> None:
+    """These requests were answered here with so many bytes: they are counted, and logged under the client's address."""
     now = time.monotonic()
     noted = []
-    for request, body in zip(requests, bodies, strict=True):
-        if body is not None:
-            request.address, scheme = client(
-                request.address,
-                forwarded_for=request.headers.get("X_FORWARDED_FOR", ""),
-                forwarded_proto=request.headers.get("X_FORWARDED_PROTO", ""),
-            )
-            seconds = now - request.arrived
-            noted.append(answered.Answered(scheme or "http", len(request.body), len(body), seconds))
-    answered.note(PATH, noted)
-    if noted:
-        tally.events.add((tally.HEARTBEATS, ACCEPTED), len(noted))
+    for request, size in answered_sizes:
+        request.address, scheme = client(
+            request.address,
+            forwarded_for=request.headers.get("X_FORWARDED_FOR", ""),
+            forwarded_proto=request.headers.get("X_FORWARDED_PROTO", ""),
+        )
+        seconds = now - request.arrived
+        noted.append(answered.Answered(scheme or "http", len(request.body), size, seconds))
+    answered.note(path, noted)

@@ -111,15 +111,15 @@ class BatchEndpoint:
                         channel.cancel()
 
     def _answer(self, channels: Sequence[Any]) -> None:
-        posted = [_posted(channel) for channel in channels]
+        requests = [posted(channel) for channel in channels]
         try:
-            bodies = self._application(posted)
+            bodies = self._application(requests)
         except Exception:
             logger.exception("The batch endpoint of %s failed; its requests go to the workers.", self.path)
             bodies = [None] * len(channels)
         now, date = time.monotonic(), build_http_date(time.time())
         lines = []
-        for channel, request, body in zip(channels, posted, bodies, strict=True):
+        for channel, request, body in zip(channels, requests, bodies, strict=True):
             if body is None:
                 self._leave(channel)
                 continue
@@ -141,7 +141,8 @@ class BatchEndpoint:
             self._log("\n".join(lines))
 
 
-def _posted(channel: Any) -> Posted:
+def posted(channel: Any) -> Posted:
+    """The channel's first request, which is left where it is."""
     request = channel.requests[0]
     received = request.body_rcv
     # Only looked at: a worker may have to read it again.

@@ -25,6 +25,7 @@ from waitress.task import Task as WaitressTask
 from dockmesh.server import accesslog, ledger
 from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.ledger import Ledger
+from dockmesh.server.parking import Parking
 from dockmesh.server.parser import BUSY, Refusal, StrictParser
 from dockmesh.server.poller import Poller
 
@@ -161,6 +162,7 @@ class ReadyTask(WaitressTask):
     def service(self) -> None:
         """Hand it to the connection."""
         self.channel.write_soon(self.request.ready_answer)
+        self.close_on_finish = self.request.is_last
 
 
 class Channel(HTTPChannel):
@@ -188,9 +190,10 @@ class Channel(HTTPChannel):
         """What `service` has done by a worker, or by the batch endpoint."""
         return ReadyTask(channel, request) if request.ready_answer else Task(channel, request)
 
-    def answer(self, answer: bytes) -> None:
-        """The batch endpoint has this answer to the first request: send it, and look for the next request."""
+    def answer(self, answer: bytes, *, is_last: bool = False) -> None:
+        """This is the answer to the first request: send it, and look for the next request unless it is the last."""
         self.requests[0].ready_answer = answer
+        self.requests[0].is_last = is_last
         self.service()
 
     def service(self) -> None:
@@ -319,10 +322,14 @@ class Channel(HTTPChannel):
 
 
 class Dispatcher:
-    """Worker threads; a few of their own for the probes, which must answer while all others wait; and the batch endpoint."""
+    """Worker threads; a few of their own for the probes, which must answer while all others wait; batch endpoint and parking."""
 
     def __init__(
-        self, probe_paths: Sequence[str], batch_endpoint: BatchEndpoint | None, threads: int
+        self,
+        probe_paths: Sequence[str],
+        batch_endpoint: BatchEndpoint | None,
+        parking: Parking | None,
+        threads: int,
     ) -> None:
         self._probe_paths = frozenset(probe_paths)
         self._workers = ThreadedTaskDispatcher()
@@ -330,22 +337,20 @@ class Dispatcher:
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(PROBE_THREADS)
         self._batch_endpoint = batch_endpoint
+        self._parking = parking
 
     def add_task(self, task: Channel) -> None:
         """Queue the channel whose next request is there whole."""
         request = task.requests[0]
         request.arrived = time.monotonic()
-        if (
-            self._batch_endpoint is not None
-            and self._batch_endpoint.takes(request)
-            and not task.server.is_draining
-        ):
-            self._batch_endpoint.add(task)
-        else:
-            self.add_to_workers(task)
+        for aside in () if task.server.is_draining else (self._batch_endpoint, self._parking):
+            if aside is not None and aside.takes(request):
+                aside.add(task)
+                return
+        self.add_to_workers(task)
 
     def add_to_workers(self, task: Channel) -> None:
-        """The same, past the batch endpoint."""
+        """The same, past batch endpoint and parking."""
         if task.requests and getattr(task.requests[0], "path", "") in self._probe_paths:
             self._probes.add_task(task)
         else:
@@ -353,8 +358,9 @@ class Dispatcher:
 
     def shutdown(self, seconds: float) -> None:
         """End the threads."""
-        if self._batch_endpoint is not None:
-            self._batch_endpoint.stop(seconds)
+        for aside in (self._batch_endpoint, self._parking):
+            if aside is not None:
+                aside.stop(seconds)
         self._probes.shutdown(timeout=seconds)
         self._workers.shutdown(timeout=seconds)
 
@@ -420,7 +426,7 @@ class Server(TcpWSGIServer):
 class HTTPServer:
     """Serves `application` on `listeners` until `stop` is called.
 
-    `probe_paths` have threads of their own, and so has `batch_endpoint`. `on_drain` is called when stopping begins. `log` gets one line for
+    `probe_paths` have threads of their own, and so have `batch_endpoint` and `parking`. `on_drain` is called when stopping begins. `log` gets one line for
     each request: without the query, and without what follows one of the `secret_paths`. `on_refused` is called with method,
     path and status of what is answered here because it can't be read; they are empty where they could not be read either.
     `is_proxy` tells addresses that many clients come by.
@@ -435,6 +441,7 @@ class HTTPServer:
         max_body_bytes: int,
         probe_paths: Sequence[str] = (),
         batch_endpoint: BatchEndpoint | None = None,
+        parking: Parking | None = None,
         secret_paths: Sequence[str] = (),
         on_drain: Callable[[], None] = lambda: None,
         on_refused: Callable[[str, str, int], None] = lambda method, path, status: None,
@@ -447,7 +454,7 @@ class HTTPServer:
         self._secret_paths = tuple(secret_paths)
         self._application = application
         self._stop_began = 0.0
-        self._dispatcher = Dispatcher(probe_paths, batch_endpoint, threads)
+        self._dispatcher = Dispatcher(probe_paths, batch_endpoint, parking, threads)
         # It warns of each request that waits for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         most_connections = _files_at_most() - SPARE_FILES
@@ -484,8 +491,10 @@ class HTTPServer:
         self._server.poller = self._poller = Poller(
             self._server._map, self._server.trigger.pull_trigger, settle=_settle
         )
-        if batch_endpoint is not None:
-            batch_endpoint.start(leave=self._dispatcher.add_to_workers, log=log)
+        self._parking = parking
+        for aside in (batch_endpoint, parking):
+            if aside is not None:
+                aside.start(leave=self._dispatcher.add_to_workers, log=log)
         self._next_sweep = self._next_relief = self._next_report = 0.0
         self._cut_off: Counter[str] = Counter()
 
@@ -495,6 +504,8 @@ class HTTPServer:
         while not self._is_finished():
             seconds = STOPPING_LOOP_SECONDS if self._stop_began else LOOP_SECONDS
             self._poller.turn(seconds)
+            if self._stop_began and self._parking is not None:
+                self._parking.drain()
             now = time.monotonic()
             self._relieve(now)
             self._sweep(now)

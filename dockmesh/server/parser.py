@@ -61,7 +61,8 @@ class StrictParser(HTTPRequestParser):
     """Reads one request."""
 
     arrived = 0.0  # when the request was there whole, by `time.monotonic`
-    ready_answer = b""  # what the batch endpoint answers
+    ready_answer = b""  # what is answered without a worker
+    is_last = False  # whether the connection is closed after that
     command = ""
     path = ""
     empty = False

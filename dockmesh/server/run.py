@@ -10,6 +10,7 @@ from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_wa
 from dockmesh.server import accesslog, memory
 from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.http import HTTPServer, WSGIApplication
+from dockmesh.server.parking import Parking
 
 SECRET_PATHS = ("/setup/",)  # what follows is a one-time code: it stays out of the log
 
@@ -21,6 +22,7 @@ def run_web(
     threads: int,
     max_body_bytes: int,
     batch_endpoint: BatchEndpoint | None = None,
+    parking: Parking | None = None,
 ) -> None:
     """Serve until SIGTERM, then finish what was accepted."""
     memory.use_few_arenas()
@@ -34,6 +36,7 @@ def run_web(
         max_body_bytes=max_body_bytes,
         probe_paths=health.PATHS,
         batch_endpoint=batch_endpoint,
+        parking=parking,
         secret_paths=SECRET_PATHS,
         on_drain=health.begin_draining,
         on_refused=answered.note_refused,

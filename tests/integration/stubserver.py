@@ -50,6 +50,9 @@ class StubServer:
     def __init__(self, *, port: int = 0, tls: tuple[Path, Path] | None = None) -> None:
         self.requests: list[Request] = []
         self.commands: list[dict[str, Any]] = []
+        # Handed to the request that waits.
+        self.waited_for: list[dict[str, Any]] = []
+        self._is_closed = False
         self.interval = 60.0
         self.known_digests: set[str] = set()
         self.enrollment_tokens = {ENROLLMENT_TOKEN}
@@ -106,6 +109,9 @@ class StubServer:
         return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
+        with self._guard:
+            self._is_closed = True
+            self._guard.notify_all()
         self._server.shutdown()
         self._server.server_close()
 
@@ -152,7 +158,21 @@ class StubServer:
             return 401, {"title": "Unauthorized", "detail": "invalid token"}, {}
         if request.path == "heartbeat":
             return 200, self._heartbeat(request.body), {}
+        if request.path == "wait":
+            return 200, {"commands": _with_uuids(self._wait())}, {}
         return 200, {}, {}
+
+    def hand(self, *commands: dict[str, Any]) -> None:
+        """Give the agent that waits these commands."""
+        with self._guard:
+            self.waited_for += commands
+            self._guard.notify_all()
+
+    def _wait(self) -> list[dict[str, Any]]:
+        with self._guard:
+            self._guard.wait_for(lambda: self.waited_for or self._is_closed, 25)
+            found, self.waited_for = self.waited_for, []
+            return found
 
     def _heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
         inventory = body["inventory"]

@@ -19,11 +19,12 @@ from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.text import in_one_line
-from dockmesh.fleet import heartbeat_batch, listening
+from dockmesh.fleet import heartbeat_batch, listening, waiting
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
 from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.http import BACKLOG
+from dockmesh.server.parking import Parking
 from dockmesh.web.middleware import HEADERS
 from dockmesh.web.services import setup_link
 from tokens.services import create_first_administrator, has_administrator
@@ -91,6 +92,7 @@ class Command(BaseCommand):
                 threads=options["threads"],
                 max_body_bytes=settings.DOCKMESH_MAX_BODY_BYTES,
                 batch_endpoint=_heartbeats(),
+                parking=Parking(waiting.PATH, waiting.APPLICATION, _headers(), nothing=waiting.NOTHING),
             )
 
         def close() -> None:
@@ -130,8 +132,12 @@ class Command(BaseCommand):
 def _heartbeats() -> BatchEndpoint:
     """On PostgreSQL one thread reads heartbeats while another waits for the database; on SQLite one writes at a time."""
     threads = 2 if connection.vendor == "postgresql" else 1
-    headers = {**HEADERS, "Cache-Control": "no-store"}
-    return BatchEndpoint(heartbeat_batch.PATH, heartbeat_batch.application, headers, threads=threads)
+    return BatchEndpoint(heartbeat_batch.PATH, heartbeat_batch.application, _headers(), threads=threads)
+
+
+def _headers() -> dict[str, str]:
+    """What is on every answer that is given without Django's middleware."""
+    return {**HEADERS, "Cache-Control": "no-store"}
 
 
 def _named_by_variable(error: InvalidInput) -> str:
