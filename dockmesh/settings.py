@@ -158,6 +158,9 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
+# Asked by each page of `dockmesh.core.pages`, which knows nothing of users.
+PAGE_AUTHORISATION = "tokens.pages.authorise"
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "tokens.authentication.BearerAuthentication",

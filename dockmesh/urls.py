@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("dockmesh.fleet.urls")),
     path("", include("tokens.urls")),
     path("api/v1/", include("tokens.api_urls")),
+    path("", include("dockmesh.audit.urls")),
     path("api/v1/", include("dockmesh.audit.api_urls")),
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),

@@ -74,9 +74,10 @@ def unguarded(path: Path) -> list[str]:
             for part in (*node.handlers, *node.orelse, *node.finalbody):
                 look(part, is_guarded)
             return
-        # A function that says so, and one that is called later by what catches it.
-        says = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
-        is_guarded |= isinstance(node, ast.Lambda) or "raises `DomainError`" in (says or "")
+        if isinstance(node, ast.FunctionDef):
+            # One that says so, and what `FormPage` and `Action` call.
+            says = ast.get_docstring(node) or ""
+            is_guarded |= "raises `DomainError`" in says or node.name in ("save", "act")
         if isinstance(node, ast.Call) and not is_guarded:
             named = {keyword.arg for keyword in node.keywords}
             if "services" in ast.unparse(node.func).split(".") and named & {"actor", "principal"}:

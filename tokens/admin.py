@@ -25,7 +25,6 @@ from tokens.models import ApiToken, Role, User
 from tokens.permissions import Permission
 from tokens.principals import Principal, principal_of
 from tokens.user_forms import NewUserForm, RoleForm
-from tokens.views import make_token
 
 # What users may do comes from their role; Django's groups would be a second, unseen way.
 admin.site.unregister(Group)
@@ -217,7 +216,7 @@ class TokenAdmin(ServiceAdmin):
         return TokenForm(request.POST or None, principal=self._principal(request), token=obj)
 
     def add(self, request: HttpRequest, form: NewTokenForm) -> HttpResponse:
-        issued = make_token(self._principal(request), form)
+        issued = form.issue(self._principal(request))
         context = {
             **self.admin_site.each_context(request),
             "title": "Copy the token now",

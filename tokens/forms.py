@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from dockmesh.core import clock
 from dockmesh.core.forms import ChangeForm
+from tokens import services
 from tokens.models import ApiToken, Role
 from tokens.permissions import DESCRIPTIONS, Permission
 from tokens.principals import Principal
@@ -140,6 +141,20 @@ class NewTokenForm(forms.Form):
             moment: datetime.datetime = self.cleaned_data["expires_at"]
             return moment
         return clock.now() + datetime.timedelta(days=int(lifetime)) if lifetime else None
+
+    def issue(self, principal: Principal) -> services.Issued:
+        """Has the token made that was asked for, with its role; raises `DomainError`."""
+        data: dict[str, Any] = {
+            "principal": principal,
+            "name": self.cleaned_data["name"],
+            "expires_at": self.expiry(),
+            "allowed_cidrs": self.cleaned_data["allowed_cidrs"],
+        }
+        if not self.wants_new_role:
+            return services.create_token(role=int(self.cleaned_data["role"]), **data)
+        return services.create_token_with_new_role(
+            role_name=self.cleaned_data["role_name"], permissions=self.cleaned_data["permissions"], **data
+        )
 
 
 class TokenForm(ChangeForm):

@@ -7,16 +7,16 @@ from tokens import views
 app_name = "tokens"
 
 urlpatterns = [
-    path("settings/tokens/", views.token_list, name="tokens"),
-    path("settings/tokens/new/", views.token_new, name="token-add"),
-    path("settings/tokens/<int:id>/", views.token_detail, name="token"),
-    path("settings/tokens/<int:id>/edit/", views.token_edit, name="token-change"),
-    path("settings/tokens/<int:id>/rotate/", views.token_rotate, name="token-rotate"),
-    path("settings/tokens/<int:id>/revoke/", views.token_revoke, name="token-revoke"),
-    path("settings/tokens/<int:id>/delete/", views.token_delete, name="token-remove"),
-    path("settings/roles/", views.role_list, name="roles"),
-    path("settings/roles/new/", views.role_new, name="role-add"),
-    path("settings/roles/<int:id>/", views.role_detail, name="role"),
-    path("settings/roles/<int:id>/edit/", views.role_edit, name="role-change"),
-    path("settings/roles/<int:id>/delete/", views.role_delete, name="role-remove"),
+    path("settings/tokens/", views.TokenList.as_view(), name="tokens"),
+    path("settings/tokens/new/", views.TokenAdd.as_view(), name="token-add"),
+    path("settings/tokens/<int:pk>/", views.TokenDetail.as_view(), name="token"),
+    path("settings/tokens/<int:pk>/edit/", views.TokenChange.as_view(), name="token-change"),
+    path("settings/tokens/<int:pk>/rotate/", views.TokenRotate.as_view(), name="token-rotate"),
+    path("settings/tokens/<int:pk>/revoke/", views.TokenRevoke.as_view(), name="token-revoke"),
+    path("settings/tokens/<int:pk>/delete/", views.TokenRemove.as_view(), name="token-remove"),
+    path("settings/roles/", views.RoleList.as_view(), name="roles"),
+    path("settings/roles/new/", views.RoleAdd.as_view(), name="role-add"),
+    path("settings/roles/<int:pk>/", views.RoleDetail.as_view(), name="role"),
+    path("settings/roles/<int:pk>/edit/", views.RoleChange.as_view(), name="role-change"),
+    path("settings/roles/<int:pk>/delete/", views.RoleRemove.as_view(), name="role-remove"),
 ]

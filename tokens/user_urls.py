@@ -2,13 +2,13 @@
 
 from django.urls import path
 
-from tokens import user_pages
+from tokens import user_views
 
 app_name = "users"
 
 urlpatterns = [
-    path("", user_pages.list_users, name="users"),
-    path("new/", user_pages.add_user, name="user-add"),
-    path("<int:user_id>/", user_pages.show_user, name="user"),
-    path("<int:user_id>/switch/", user_pages.switch_user, name="user-switch"),
+    path("", user_views.UserList.as_view(), name="users"),
+    path("new/", user_views.UserAdd.as_view(), name="user-add"),
+    path("<int:pk>/", user_views.UserDetail.as_view(), name="user"),
+    path("<int:pk>/switch/", user_views.UserSwitch.as_view(), name="user-switch"),
 ]

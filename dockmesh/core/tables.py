@@ -1,18 +1,18 @@
 """Tables on the pages: sorting, searching, filtering and paging, all of it in the address.
 
-A view makes a `Table` of its request, asks it how to order and what to filter by, and gives it the rows;
-the template shows it with the tags `table_tools`, `table_head` and `pagination` (see docs/pages.md).
+A `ListPage` makes a `Table` of its request and has it order, narrow and page the rows; the template shows it with
+the tags `table_tools`, `table_head` and `pagination` (see docs/pages.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
-from django.db.models import F, Model, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import QueryDict
 
@@ -43,11 +43,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Filter:
-    """One of these values or none; the chosen one is in the address as `?key=value`."""
+    """One of these values or none; the chosen one is in the address as `?key=value`.
+
+    `where` tells which rows have it; without, those whose field of this name does.
+    """
 
     key: str
     label: str
     choices: Sequence[Choice]
+    where: Callable[[str], Q] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,13 @@ class Table:
     def filter_value(self, key: str) -> str:
         return self.chosen.get(key, "")
 
+    def narrowed(self, rows: QuerySet[M]) -> QuerySet[M]:
+        """The rows that the chosen filters leave."""
+        for each in self.filters:
+            if value := self.filter_value(each.key):
+                rows = rows.filter(each.where(value) if each.where else Q(**{each.key: value}))
+        return rows
+
     @property
     def is_filtered(self) -> bool:
         return bool(self.query or self.chosen)
@@ -173,6 +184,11 @@ class Table:
         encoded = QueryDict(mutable=True)
         encoded.update(params)
         return f"?{encoded.urlencode()}"
+
+    @property
+    def live_url(self) -> str:
+        """This very page of this table, as the part that refreshes itself."""
+        return self.url(page=self.page.number if self.page is not None else 1, part="live")
 
     @property
     def heads(self) -> list[Head]:

@@ -47,7 +47,7 @@ GROUPS = (
             Entry("Deploys", "deploys:deploys", "rocket", Permission.FLEET_READ),
             Entry("Backups", "backups:jobs", "archive", Permission.FLEET_READ),
             Entry("Alerts", "alerts:alerts", "bell", Permission.FLEET_READ),
-            Entry("Audit", "web:audit", "scroll-text", Permission.AUDIT_READ),
+            Entry("Audit", "audit:entries", "scroll-text", Permission.AUDIT_READ),
         ),
     ),
     Group(

@@ -156,7 +156,7 @@ def _troubles(fleet: summary.FleetSummary, now: datetime.datetime) -> list[Troub
                 "bad",
                 AUDIT_SUBJECT,
                 f"was changed behind the server's back: {changed}.",
-                reverse("web:audit"),
+                reverse("audit:entries"),
                 None,
             )
         )

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from dockmesh.web import account_views, apidocs, audit_views, views
+from dockmesh.web import account_views, apidocs, views
 
 app_name = "web"
 
@@ -11,8 +11,6 @@ urlpatterns = [
     path("sign-in/", account_views.sign_in, name="sign-in"),
     path("sign-out/", account_views.sign_out, name="sign-out"),
     path("password/", account_views.password, name="password"),
-    path("audit/", audit_views.audit, name="audit"),
-    path("audit/<int:id>/", audit_views.audit_entry, name="audit-entry"),
     path("api/v1/schema", apidocs.SchemaView.as_view(), name="api-schema"),
     path("api/v1/docs", apidocs.docs, name="api-docs"),
     path("theme/", account_views.choose_theme, name="theme"),

@@ -1,6 +1,6 @@
 """Every page of every room that an administrator can reach by links, in a real Chromium.
 
-One page for each view: found by following links from the overview, so that a new page is checked as soon as
+One page for each route: found by following links from the overview, so that a new page is checked as soon as
 something leads to it.
 """
 
@@ -26,25 +26,24 @@ LEAST_PAGES = 12
 
 
 def pages_by_links(user: User, *, most: int = 150) -> tuple[list[str], list[str]]:
-    """A path for each view that links lead to from the overview, and the links that lead nowhere."""
+    """A path for each route that links lead to from the overview, and the links that lead nowhere."""
     client = Client()
     client.force_login(user)
     waiting, found, seen, dead = ["/"], {}, {"/"}, []
     while waiting and len(found) < most:
         path = waiting.pop(0)
         try:
-            view = resolve(urlsplit(path).path).func
+            route = resolve(urlsplit(path).path).route
         except Resolver404:
             dead.append(f"{path}: a link leads nowhere")
             continue
-        name = f"{view.__module__}.{view.__name__}"
-        if name in found:
+        if route in found:
             continue
         answer = client.get(path)
         if answer.status_code != 200:
             dead.append(f"{path}: answers {answer.status_code}")
             continue
-        found[name] = path
+        found[route] = path
         for href in LINK.findall(answer.content.decode()):
             target = urlsplit(unescape(href))
             if target.scheme or target.netloc or not target.path.startswith("/"):

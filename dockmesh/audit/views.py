@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
-from django.views.decorators.http import require_safe
 
 from dockmesh.audit import filters, selectors
 from dockmesh.audit.actions import Action
+from dockmesh.audit.models import AuditEntry
 from dockmesh.core.api import size_of_page
 from dockmesh.core.errors import DomainError
 from dockmesh.core.forms import add_refusal
-from tokens.decorators import page_permission
-from tokens.permissions import Permission
+from dockmesh.core.pages import DetailPage, ObjectPage, Page
 
 PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
-class AuditFilterForm(forms.Form):
+class FilterForm(forms.Form):
     """What the page is narrowed to; its fields are the API's parameters."""
 
     action = forms.ChoiceField(
@@ -43,45 +42,57 @@ class AuditFilterForm(forms.Form):
     )
 
 
-@require_safe
-@page_permission(Permission.AUDIT_READ)
-def audit(request: HttpRequest) -> HttpResponse:
-    """What happened, newest first; the filters are in the address."""
-    params = request.GET
-    form = AuditFilterForm(params)
-    form.is_valid()
-    wanted, page, status = selectors.Filters(), selectors.EntryPage([], None, None), 200
-    try:
-        wanted = filters.filters_of(params)
-        page = selectors.entry_page(
-            wanted,
-            size=size_of_page(params),
-            before=filters.place(params, "before"),
-            after=filters.place(params, "after"),
+class EntryList(Page):
+    """What happened, newest first; the filters are in the address, and are those of the API."""
+
+    required_permission = "audit.read"
+    template = "audit/entries.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The entries; a filter that is none is told beside it, as in a form."""
+        params = request.GET
+        form = FilterForm(params)
+        form.is_valid()
+        wanted, page, status = selectors.Filters(), selectors.EntryPage([], None, None), 200
+        try:
+            wanted = filters.filters_of(params)
+            page = selectors.entry_page(
+                wanted,
+                size=size_of_page(params),
+                before=filters.place(params, "before"),
+                after=filters.place(params, "after"),
+            )
+        except DomainError as error:
+            add_refusal(form, error)
+            status = error.status
+        return self.show(
+            status=status,
+            form=form,
+            entries=page.entries,
+            older_url=_url(params, before=page.older) if page.older is not None else "",
+            newer_url=_url(params, after=page.newer) if page.newer is not None else "",
+            is_filtered=not wanted.is_empty or status != 200,
+            export_url=f"{reverse('audit-export')}{_url(params)}",
+            entry_count=selectors.entry_count(),
         )
-    except DomainError as error:
-        add_refusal(form, error)
-        status = error.status
-    context: dict[str, Any] = {
-        "form": form,
-        "entries": page.entries,
-        "older_url": _url(params, before=page.older) if page.older is not None else "",
-        "newer_url": _url(params, after=page.newer) if page.newer is not None else "",
-        "is_filtered": not wanted.is_empty or status != 200,
-        "export_url": f"{reverse('audit-export')}{_url(params)}",
-        "entry_count": selectors.entry_count(),
-    }
-    return render(request, "web/audit.html", context, status=status)
 
 
-@require_safe
-@page_permission(Permission.AUDIT_READ)
-def audit_entry(request: HttpRequest, id: int) -> HttpResponse:
+class EntryDetail(ObjectPage, DetailPage):
     """One entry with all that it says."""
-    entry = selectors.entry(id)
-    if entry is None:
-        raise Http404
-    return render(request, "web/audit_entry.html", {"entry": entry, "changes": _changes(entry.changes)})
+
+    required_permission = "audit.read"
+    template = "audit/entry.html"
+    object: AuditEntry
+    queryset = AuditEntry.objects.all()
+    kind = "entry"
+    parents = (("Audit", "audit:entries"),)
+
+    @property
+    def object_name(self) -> str:
+        return f"Entry {self.object.sequence}"
+
+    def context(self) -> Mapping[str, Any]:
+        return {"changes": _changes(self.object.changes)}
 
 
 def _changes(changes: dict[str, Any]) -> list[tuple[str, str, str | None]]:

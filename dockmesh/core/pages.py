@@ -1,0 +1,327 @@
+"""Pages, declared: each page of a room is one of four views, and a button without a page of its own is an `Action`.
+
+| view | shows |
+|---|---|
+| `ListPage` | many things: searched, filtered, sorted and paged by the address |
+| `DetailPage` | one thing |
+| `FormPage` | a form over a service |
+| `ConfirmPage` | what is about to happen to which object, and asks for its name |
+
+A page declares who may see it (`required_permission`), its template, what leads to it (`parents`, `title`), and what it
+calls (`service`). A list or a detail page with a `part` refreshes itself: `?part=live` answers that template alone.
+A page about one object takes it from `ObjectPage`, which is the first of its bases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, reduce
+from operator import or_
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.module_loading import import_string
+from django.views.generic import View
+
+from dockmesh.core.errors import DomainError, NotFound
+from dockmesh.core.forms import ChangeForm, ConfirmForm, add_refusal
+from dockmesh.core.tables import Column, Filter, Table
+
+Parent = tuple[str, str]
+"""A page that leads here: what it is called, and its route's name."""
+
+
+class Page(View):
+    """A template with its context, for those who hold `required_permission`. One that declares none opens to nobody."""
+
+    required_permission: str = ""
+    template: str = ""
+    parents: Sequence[Parent] = ()
+    title: str = ""
+    """What this page is called in its breadcrumbs; there are none without parents."""
+
+    object: Any = None
+    """What the page is about, of an `ObjectPage`."""
+
+    http_method_names = ["get", "head", "post"]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Asks whether the visitor may, then answers."""
+        method = (request.method or "").lower()
+        if method not in self.http_method_names or not hasattr(self, method):
+            return self.http_method_not_allowed(request, *args, **kwargs)
+        return (
+            self.authorise(self.required_permission)
+            or self.elsewhere()
+            or super().dispatch(request, *args, **kwargs)
+        )
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        """The way to sign in where nobody has; raises `PermissionDenied`, audited, where the visitor lacks the permission.
+
+        What a visitor may is the business of a room above this one, which the settings name.
+        """
+        check: Callable[[HttpRequest, str], HttpResponseBase | None]
+        check = import_string(settings.PAGE_AUTHORISATION)
+        return check(self.request, permission)
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        """Where to go if this page makes no sense as things are."""
+        return None
+
+    @property
+    def principal(self) -> Any:
+        """Who asks: a `tokens.principals.Principal`."""
+        return self.request.principal  # type: ignore[attr-defined]
+
+    def may(self, permission: str) -> bool:
+        """Whether the visitor holds another permission too."""
+        return bool(self.principal.has(permission))
+
+    def url(self) -> str:
+        """The own page of what this one is about."""
+        raise NotImplementedError
+
+    def subject(self) -> Mapping[str, Any]:
+        """How a service is told what this page is about."""
+        return {}
+
+    def crumbs(self) -> Sequence[tuple[str, str]]:
+        """(label, address) of what leads to this page, and of itself, whose address is empty."""
+        above = [(label, reverse(route)) for label, route in self.parents]
+        return [*above, (self.title, "")] if above else []
+
+    def context(self) -> Mapping[str, Any]:
+        """What the template shows, besides what each kind of page gives it."""
+        return {}
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        """The page."""
+        context = {"crumbs": self.crumbs(), **self.context(), **more}
+        return render(self.request, template or self.template, context, status=status)
+
+
+class ObjectPage(Page):
+    """A page about one object, whose key is in the address. Rooms say of what type: `object: Host`."""
+
+    queryset: QuerySet[Any]
+    kind: str = ""
+    """What the object is called: in the template, in a confirmation, and, with `_id`, by the services."""
+    route: str = ""
+    """The route of the object's own page."""
+
+    @cached_property
+    def object(self) -> Any:
+        """The object; 404 where there is none."""
+        return get_object_or_404(self.queryset.all(), pk=self.kwargs["pk"])
+
+    @property
+    def object_name(self) -> str:
+        """What people call it."""
+        return str(getattr(self.object, "name", self.object.pk))
+
+    def url(self) -> str:
+        return reverse(self.route, args=[self.object.pk])
+
+    def subject(self) -> Mapping[str, Any]:
+        return {f"{self.kind}_id": self.object.pk}
+
+    def crumbs(self) -> Sequence[tuple[str, str]]:
+        above = [(label, reverse(route)) for label, route in self.parents]
+        if not self.title:
+            return [*above, (self.object_name, "")]
+        return [*above, (self.object_name, self.url()), (self.title, "")]
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        return super().show(template, status=status, **{self.kind: self.object, **more})
+
+
+class LivePart(Page):
+    """A page of which a part refreshes itself: `?part=live` is the template `part` alone.
+
+    The header is the script's proof that an answer is the part, and not the sign-in page or a proxy's.
+    """
+
+    part: str = ""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """The page, or the part of it."""
+        return self.show_live()
+
+    def show_live(self, **more: Any) -> HttpResponseBase:
+        """The page, or the part of it where that is asked for."""
+        if not self.part or self.request.GET.get("part") != "live":
+            return self.show(**more)
+        response = self.show(self.part, **more)
+        response.headers["X-Dockmesh-Part"] = "live"
+        return response
+
+
+class DetailPage(LivePart):
+    """One thing."""
+
+
+class ListPage(LivePart):
+    """Many things, as the address has them searched, filtered, sorted and paged."""
+
+    queryset: QuerySet[Any]
+    columns: Sequence[Column] = ()
+    default_sort: str = ""
+    filters: Sequence[Filter] = ()
+    search: Sequence[str] = ()
+    """The fields that the text of the search box is looked for in."""
+
+    def rows(self) -> QuerySet[Any]:
+        """All that could be listed."""
+        return self.queryset.all()
+
+    def matching(self, text: str) -> Q:
+        """What the search box finds."""
+        return reduce(or_, (Q(**{f"{field}__icontains": text}) for field in self.search))
+
+    @cached_property
+    def table(self) -> Table:
+        """The rows of the page that is asked for."""
+        table = Table(
+            self.request.GET, columns=self.columns, default_sort=self.default_sort, filters=self.filters
+        )
+        rows = table.narrowed(table.ordered(self.rows()))
+        return table.show(rows.filter(self.matching(table.query)) if table.query else rows)
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        return super().show(template, status=status, **{"table": self.table, **more})
+
+
+class ServicePage(Page):
+    """What calls a service: of an `ObjectPage`, for its object. A page of this kind is one of those below."""
+
+    service: Callable[..., Any]
+    done: str = ""
+    """What is said afterwards; `{object}` is the page's, `{result}` what the service answered."""
+    next_route: str = ""
+    """Of the page that comes next, by the key of what the service answered if that is something.
+
+    Without it, the object's own page."""
+
+    def caller(self) -> Mapping[str, Any]:
+        """Who asks, as the services here want to know it."""
+        return {"actor": self.principal.actor}
+
+    def call(self, **arguments: Any) -> Any:
+        """Has the service do it, and says so; raises `DomainError` where it refuses."""
+        result = type(self).service(**self.caller(), **self.subject(), **arguments)
+        if self.done:
+            messages.success(self.request, self.done.format(object=self.object, result=result))
+        return result
+
+    def next_url(self, result: Any) -> str:
+        """The page that comes next."""
+        if not self.next_route:
+            return self.url()
+        return reverse(self.next_route, args=[] if result is None else [result.pk])
+
+
+class FormPage(ServicePage):
+    """A form over a service.
+
+    What is wrong is told beside its field with all that was typed: by 400 where the form finds it, by the status of the
+    refusal where the service does.
+    """
+
+    form_class: type[forms.Form]
+
+    def form_options(self) -> Mapping[str, Any]:
+        """What the form is made with, such as `initial`."""
+        return {}
+
+    def form(self) -> forms.Form:
+        """The form, with what was posted in it."""
+        posted = self.request.POST if self.request.method == "POST" else None
+        return self.form_class(posted, **self.form_options())
+
+    def arguments(self, form: Any) -> Mapping[str, Any]:
+        """What the service is given: what was typed; of an object that there was, what was changed."""
+        if self.object is not None and isinstance(form, ChangeForm):
+            return form.changes()
+        return dict(form.cleaned_data)
+
+    def save(self, form: Any) -> HttpResponseBase:
+        """Has the service do it, and leads on; raises `DomainError` where it refuses."""
+        return redirect(self.next_url(self.call(**self.arguments(form))))
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """The form as it is before anybody typed."""
+        return self.show(form=self.form())
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Does it, or tells at the form why not."""
+        form = self.form()
+        if not form.is_valid():
+            return self.show(form=form, status=400)
+        try:
+            return self.save(form)
+        except DomainError as error:
+            add_refusal(form, error)
+            return self.show(form=form, status=error.status)
+
+
+class ConfirmPage(ObjectPage, FormPage):
+    """Names what is about to be acted on, and acts once its name was typed."""
+
+    template = "web/confirm.html"
+    form_class: type[ConfirmForm] = ConfirmForm
+    consequences: Sequence[str] = ()
+    """Sentences; `{object}` is the page's."""
+
+    def told(self) -> Sequence[str]:
+        """What comes of it, in sentences."""
+        return [sentence.format(object=self.object) for sentence in self.consequences]
+
+    def form_options(self) -> Mapping[str, Any]:
+        """The name that has to be typed."""
+        return {"expected": self.object_name}
+
+    def arguments(self, form: Any) -> Mapping[str, Any]:
+        """What was asked besides the name."""
+        return {name: value for name, value in form.cleaned_data.items() if name != "name"}
+
+    def context(self) -> Mapping[str, Any]:
+        """The question."""
+        return {
+            "title": self.title,
+            "object_kind": self.kind,
+            "object_name": self.object_name,
+            "consequences": self.told(),
+            "back_url": self.url(),
+        }
+
+
+class Action(ServicePage):
+    """What a button does that asks nothing: a POST, after which a page tells of it."""
+
+    http_method_names = ["post"]
+
+    def act(self) -> HttpResponseBase:
+        """Has the service do it, and leads on; raises `DomainError` where it refuses."""
+        return redirect(self.next_url(self.call()))
+
+    def back_url(self) -> str:
+        """Where a refusal is told: on the object's own page."""
+        return self.url() if self.object is not None else reverse(self.next_route)
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Does it, or tells on the page of the button why not."""
+        try:
+            return self.act()
+        except NotFound:
+            raise Http404 from None
+        except DomainError as error:
+            messages.error(request, error.detail)
+            return redirect(self.back_url())
