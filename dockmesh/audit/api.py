@@ -4,143 +4,112 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from dockmesh.audit import filters, selectors
-from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
 from dockmesh.audit.models import AuditEntry
-from dockmesh.audit.serializers import EntryOutput, EntryPageOutput
-from dockmesh.core.api import Paging, no_such_page, refuse_unknown, size_of_page
+from dockmesh.audit.serializers import EntrySerializer
+from dockmesh.core.api import Paging, no_such_page, size_of_page
 from dockmesh.core.errors import NotFound
-
-# Empty as the form on the page sends it.
-MOMENT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
-FILTERS = [
-    OpenApiParameter("action", str, many=True, enum=[action.value for action in Action]),
-    OpenApiParameter("actor", str, description="The actor's name."),
-    OpenApiParameter("actor_kind", str, enum=list(ACTOR_KINDS)),
-    OpenApiParameter("actor_id", str),
-    OpenApiParameter("target", str, description="The target's name."),
-    OpenApiParameter("target_kind", str, enum=list(TARGET_KINDS)),
-    OpenApiParameter("target_id", str),
-    OpenApiParameter("since", MOMENT, description="That moment or later."),
-    OpenApiParameter("until", MOMENT, description="Before that moment."),
-]
-PLACES = [
-    OpenApiParameter("before", int, description="Entries older than the one with this id."),
-    OpenApiParameter("after", int, description="Entries newer than the one with this id."),
-    *(
-        OpenApiParameter(each["name"], each["schema"], description=each["description"])
-        for each in Paging().get_schema_operation_parameters(None)
-    ),
-]
+from dockmesh.core.filters import refuse_unknown
+from dockmesh.core.viewsets import ServiceViewSet, operation
 
 
-class EntryCollection(APIView):
-    """The audit log."""
+class EntryPaging(Paging):
+    """Pages by their place in the chain, which new entries don't shift; by number where `page` is given."""
 
-    required_permission = "audit.read"
+    parameters = (*Paging.parameters, *filters.PLACES)
+    request: Request
 
-    @extend_schema(
-        summary="Read the audit log",
-        operation_id="audit_list",
-        parameters=[*FILTERS, *PLACES],
-        responses=EntryPageOutput,
-    )
-    def get(self, request: Request) -> Response:
-        """What happened, newest first. Follow `next` for what is older.
-
-        Without `page` it leads on by `before`, which new entries don't shift and which stays fast however far.
-        """
-        params = request.query_params
-        refuse_unknown(params, filters.NAMES, *filters.PLACES, "page", "page_size", "format")
-        wanted, size = filters.filters_of(params), size_of_page(params)
-        number = filters.page_number(params)
-        if number is not None:
-            return Response(_numbered(request, wanted, size, number))
-        page = selectors.entry_page(
-            wanted,
-            size=size,
-            before=filters.place(params, "before"),
-            after=filters.place(params, "after"),
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        """The entries of the page asked for."""
+        self.request, params = request, request.query_params
+        self._is_narrowed = bool(filters.EntryFilter(params).given)
+        size, number = size_of_page(params), filters.page_number(params)
+        if number is None:
+            page = selectors.entry_page(
+                queryset,
+                size=size,
+                before=filters.place(params, "before"),
+                after=filters.place(params, "after"),
+            )
+            self._following, self._previous = self._url(before=page.older), self._url(after=page.newer)
+            return page.entries
+        entries, has_more = selectors.numbered_page(
+            queryset, size=size, number=number, is_narrowed=self._is_narrowed
         )
-        return Response(
-            _body(wanted, page.entries, _url(request, before=page.older), _url(request, after=page.newer))
-        )
+        if number > 1 and not entries:
+            raise no_such_page(params)
+        self._following = self._url(page=number + 1 if has_more else None)
+        self._previous = self._url(page=number - 1 if number > 1 else None)
+        return entries
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Counted where that costs nothing."""
+        count = None if self._is_narrowed else selectors.entry_count()
+        links = {"next": self._following, "previous": self._previous}
+        return Response({"count": count, **links, "results": data})
+
+    def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
+        """As everywhere, but for the count."""
+        told: dict[str, Any] = super().get_paginated_response_schema(schema)
+        told["properties"]["count"] |= {"nullable": True, "description": "Null where filters are given."}
+        return told
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """With the places."""
+        places = [
+            {"name": name, "in": "query", "description": text, "schema": {"type": "integer", "minimum": 0}}
+            for name, text in (
+                ("before", "Entries older than the one with this id."),
+                ("after", "Entries newer than the one with this id."),
+            )
+        ]
+        return [*places, *super().get_schema_operation_parameters(view)]
+
+    def _url(self, **place: int | None) -> str | None:
+        """This address at another place; None where there is none."""
+        name, value = next(iter(place.items()))
+        if value is None:
+            return None
+        params = self.request.query_params.copy()
+        for each in filters.PLACES:
+            params.pop(each, None)
+        params[name] = str(value)
+        return self.request.build_absolute_uri(f"{self.request.path}?{params.urlencode()}")
 
 
-class EntryDetail(APIView):
-    """One entry."""
+class EntryViewSet(ServiceViewSet[AuditEntry]):
+    """What happened, newest first. Follow `next` for what is older.
 
-    required_permission = "audit.read"
+    Without `page` it leads on by `before`, which new entries don't shift and which stays fast however far.
+    """
 
-    @extend_schema(summary="Show an entry", operation_id="audit_retrieve", responses=EntryOutput)
-    def get(self, request: Request, id: int) -> Response:
+    noun = "audit entry"
+    queryset = AuditEntry.objects.all()
+    serializer_class = EntrySerializer
+    filterset_class = filters.EntryFilter
+    pagination_class = EntryPaging
+    read_permission = "audit.read"
+
+    def one(self, id: int) -> AuditEntry:
         """The entry at this place of the chain."""
-        entry = selectors.entry(id)
-        if entry is None:
+        if (entry := selectors.entry(id)) is None:
             raise NotFound("There is no such entry, or retention has pruned it.")
-        return Response(selectors.as_json(entry))
+        return entry
 
-
-class EntryExport(APIView):
-    """The log as JSON lines."""
-
-    required_permission = "audit.read"
-
-    @extend_schema(
-        summary="Export the audit log",
-        operation_id="audit_export",
-        parameters=FILTERS,
-        responses={(200, "application/jsonl"): OpenApiResponse(OpenApiTypes.STR)},
-    )
-    def get(self, request: Request) -> StreamingHttpResponse:
+    @extend_schema(filters=True, responses={(200, "application/jsonl"): OpenApiTypes.STR})
+    @operation("audit.read", method="get", detail=False, summary="Export the audit log")
+    def export(self) -> StreamingHttpResponse:
         """All matching entries, oldest first, one JSON object a line."""
-        refuse_unknown(request.query_params, filters.NAMES)
-        lines = selectors.json_lines(filters.filters_of(request.query_params))
+        refuse_unknown(self.request.query_params, filters.EntryFilter.base_filters)
         return StreamingHttpResponse(
-            lines,
+            selectors.json_lines(self.filter_queryset(self.get_queryset())),
             content_type="application/jsonl",
             headers={
                 "Content-Disposition": 'attachment; filename="dockmesh-audit.jsonl"',
                 "Cache-Control": "no-store",
             },
         )
-
-
-def _numbered(request: Request, wanted: selectors.Filters, size: int, number: int) -> dict[str, Any]:
-    entries, has_more = selectors.numbered_page(wanted, size=size, number=number)
-    if number > 1 and not entries:
-        raise no_such_page(request.query_params)
-    return _body(
-        wanted,
-        entries,
-        _url(request, page=number + 1 if has_more else None),
-        _url(request, page=number - 1 if number > 1 else None),
-    )
-
-
-def _body(
-    wanted: selectors.Filters, entries: list[AuditEntry], following: str | None, previous: str | None
-) -> dict[str, Any]:
-    return {
-        "count": selectors.entry_count() if wanted.is_empty else None,
-        "next": following,
-        "previous": previous,
-        "results": [selectors.as_json(entry) for entry in entries],
-    }
-
-
-def _url(request: Request, **place: int | None) -> str | None:
-    """This address at another place; None where there is none."""
-    name, value = next(iter(place.items()))
-    if value is None:
-        return None
-    params = request.query_params.copy()
-    for each in filters.PLACES:
-        params.pop(each, None)
-    params[name] = str(value)
-    return request.build_absolute_uri(f"{request.path}?{params.urlencode()}")

@@ -1,49 +1,61 @@
-"""From a query string to the filters of the audit log; the API and the page read it alike."""
+"""The filters of the audit log, and the places between which a page of it lies; the API and the page read them alike."""
 
-from collections.abc import Callable
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import QueryDict
 
+from dockmesh.audit import selectors
 from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
-from dockmesh.audit.selectors import Filters
-from dockmesh.core import strictjson
+from dockmesh.audit.models import AuditEntry
 from dockmesh.core.api import number_of_page
 from dockmesh.core.datetimes import read_datetime
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.filters import FilterSet, TextFilter
 from dockmesh.core.text import whole_number
 
-TEXTS = ("actor", "actor_kind", "actor_id", "target", "target_kind", "target_id")
-NAMES = ("action", *TEXTS, "since", "until")
 PLACES = ("before", "after")
 
 
-def filters_of(params: QueryDict) -> Filters:
-    """Raises `InvalidInput` for a value that is none. `action` may be given several times."""
-    known = {action.value for action in Action}
-    actions = tuple(text for text in params.getlist("action") if text)
-    for text in actions:
-        if text not in known:
-            raise InvalidInput("action", "has no such action.")
-    texts: dict[str, Any] = {}
-    for name in TEXTS:
-        texts[name] = params.get(name, "").strip()
-        strictjson.check_values(texts[name], path=name, allow_line_ends=False)
-    for name, kinds in (("actor_kind", ACTOR_KINDS), ("target_kind", TARGET_KINDS)):
-        if texts[name] and texts[name] not in kinds:
-            raise InvalidInput(name, f"must be one of {', '.join(kinds)}.")
-    return Filters(
-        actions=actions,
-        since=_optional(params, "since", read_datetime),
-        until=_optional(params, "until", read_datetime),
-        **texts,
+class DatetimeFilter(TextFilter):
+    """A datetime; empty as the form on the page sends it."""
+
+    schema = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]}
+
+
+class EntryFilter(FilterSet):
+    """Filters of the audit log; a blank one counts as not given. `given` has those that are."""
+
+    action = TextFilter(choices=[action.value for action in Action], is_list=True)
+    actor = TextFilter("actor_name", help_text="The actor's name.")
+    actor_kind = TextFilter(choices=ACTOR_KINDS)
+    actor_id = TextFilter()
+    target = TextFilter("target_name", help_text="The target's name.")
+    target_kind = TextFilter(choices=TARGET_KINDS)
+    target_id = TextFilter()
+    since = DatetimeFilter(
+        condition=lambda text: selectors.is_since(read_datetime("since", text)),
+        help_text="That moment or later.",
     )
+    until = DatetimeFilter(
+        condition=lambda text: selectors.is_until(read_datetime("until", text)),
+        help_text="Before that moment.",
+    )
+
+    def __init__(self, data: QueryDict, queryset: QuerySet[AuditEntry] | None = None, **others: Any) -> None:
+        given = QueryDict(mutable=True)
+        for name in self.base_filters:
+            texts = [text.strip() for text in data.getlist(name) if text.strip()]
+            if texts:
+                given.setlist(name, texts)
+        self.given = given
+        super().__init__(given, AuditEntry.objects.all() if queryset is None else queryset, **others)
 
 
 def place(params: QueryDict, name: str) -> int | None:
     """A place in the chain: a whole number; None where it isn't given."""
-    found: int | None = _optional(params, name, _place)
-    return found
+    text = params.get(name, "")
+    return whole_number(name, text, least=0, most=2**63 - 1) if text else None
 
 
 def page_number(params: QueryDict) -> int | None:
@@ -53,12 +65,3 @@ def page_number(params: QueryDict) -> int | None:
     if any(params.get(name) for name in PLACES):
         raise InvalidInput("page", f"can't be given together with {' or '.join(PLACES)}.")
     return number_of_page(params)
-
-
-def _optional(params: QueryDict, name: str, read: Callable[[str, str], Any]) -> Any:
-    text = params.get(name, "")
-    return read(name, text) if text else None
-
-
-def _place(name: str, text: str) -> int:
-    return whole_number(name, text, least=0, most=2**63 - 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from dockmesh.audit import known, verification
 from dockmesh.audit.actions import Action
@@ -72,26 +72,6 @@ def recent_entries(*, most: int) -> list[Recent]:
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Which entries: each part that isn't empty narrows. Names are exact; `since` is included, `until` not."""
-
-    actions: tuple[str, ...] = ()
-    actor: str = ""
-    actor_kind: str = ""
-    actor_id: str = ""
-    target: str = ""
-    target_kind: str = ""
-    target_id: str = ""
-    since: datetime.datetime | None = None
-    until: datetime.datetime | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every entry passes."""
-        return self == Filters()
-
-
-@dataclass(frozen=True)
 class EntryPage:
     """Entries, newest first. `older` and `newer` are the places to go on from; None where nothing is."""
 
@@ -100,48 +80,31 @@ class EntryPage:
     newer: int | None
 
 
-def matching(filters: Filters) -> QuerySet[AuditEntry]:
-    """The entries that pass, in no order yet.
+# A time becomes a place in the chain too, found by its index: walking the chain in its order then stops there instead
+# of going through millions of entries. The clock may have been set in between, hence the slack.
 
-    A time becomes a place in the chain first, found by its index: walking the chain in its order then stops
-    there instead of going through millions of entries. The clock may have been set in between, hence the slack;
-    the time itself is compared too.
-    """
-    rows = AuditEntry.objects.all()
-    if filters.actions:
-        rows = rows.filter(action__in=filters.actions)
-    texts = {
-        "actor_name": filters.actor,
-        "actor_kind": filters.actor_kind,
-        "actor_id": filters.actor_id,
-        "target_name": filters.target,
-        "target_kind": filters.target_kind,
-        "target_id": filters.target_id,
-    }
-    rows = rows.filter(**{column: text for column, text in texts.items() if text})
-    if filters.since is not None:
-        rows = rows.filter(at__gte=filters.since)
-        before = AuditEntry.objects.filter(at__lt=_shifted(filters.since, -CLOCK_SLACK))
-        first = before.order_by("-at").values_list("sequence", flat=True).first()
-        if first is not None:
-            rows = rows.filter(sequence__gte=first)
-    if filters.until is not None:
-        rows = rows.filter(at__lt=filters.until)
-        after = AuditEntry.objects.filter(at__gte=_shifted(filters.until, CLOCK_SLACK))
-        last = after.order_by("at").values_list("sequence", flat=True).first()
-        if last is not None:
-            rows = rows.filter(sequence__lte=last)
-    return rows
+
+def is_since(moment: datetime.datetime) -> Q:
+    """Written at that time or later."""
+    before = AuditEntry.objects.filter(at__lt=_shifted(moment, -CLOCK_SLACK))
+    first = before.order_by("-at").values_list("sequence", flat=True).first()
+    return Q(at__gte=moment) & (Q() if first is None else Q(sequence__gte=first))
+
+
+def is_until(moment: datetime.datetime) -> Q:
+    """Written before that time."""
+    after = AuditEntry.objects.filter(at__gte=_shifted(moment, CLOCK_SLACK))
+    last = after.order_by("at").values_list("sequence", flat=True).first()
+    return Q(at__lt=moment) & (Q() if last is None else Q(sequence__lte=last))
 
 
 def entry_page(
-    filters: Filters, *, size: int, before: int | None = None, after: int | None = None
+    rows: QuerySet[AuditEntry], *, size: int, before: int | None = None, after: int | None = None
 ) -> EntryPage:
     """A page by its place in the chain, never by counting: as fast at the five-millionth entry as at the first.
 
     `before` gives the entries just older than that place, `after` those just newer.
     """
-    rows = matching(filters)
     if after is not None:
         found = list(rows.filter(sequence__gt=after).order_by("sequence")[: size + 1])
         has_newer = len(found) > size
@@ -163,15 +126,17 @@ def entry_page(
     )
 
 
-def numbered_page(filters: Filters, *, size: int, number: int) -> tuple[list[AuditEntry], bool]:
+def numbered_page(
+    rows: QuerySet[AuditEntry], *, size: int, number: int, is_narrowed: bool
+) -> tuple[list[AuditEntry], bool]:
     """The page with this number, the newest entries being on page 1, and whether there is another after it.
 
-    Without filters it is found by its place, since the chain has no gaps; with filters the entries before it are
-    gone through, so walking by `entry_page` is faster.
+    Of all entries it is found by its place, since the chain has no gaps; where `rows` are narrowed by filters, the
+    entries before it are gone through, so walking by `entry_page` is faster.
     """
     skipped = (number - 1) * size
-    rows = matching(filters).order_by("-sequence")
-    if filters.is_empty:
+    rows = rows.order_by("-sequence")
+    if not is_narrowed:
         head = AuditHead.objects.values_list("sequence", flat=True).first() or 0
         rows, skipped = rows.filter(sequence__lte=head - skipped), 0
     found = list(rows[skipped : skipped + size + 1])
@@ -189,9 +154,9 @@ def entry(sequence: int) -> AuditEntry | None:
     return AuditEntry.objects.filter(pk=sequence).first()
 
 
-def json_lines(filters: Filters, *, chunk: int = 2_000) -> Iterator[str]:
-    """The matching entries as JSON, one a line, oldest first; a chunk at a time, so that it may be long."""
-    rows, after = matching(filters), 0
+def json_lines(rows: QuerySet[AuditEntry], *, chunk: int = 2_000) -> Iterator[str]:
+    """The entries as JSON, one a line, oldest first; a chunk at a time, so that it may be long."""
+    after = 0
     while found := list(rows.filter(sequence__gt=after).order_by("sequence")[:chunk]):
         yield "".join(f"{json.dumps(as_json(entry), separators=(',', ':'))}\n" for entry in found)
         after = found[-1].sequence

@@ -4,8 +4,11 @@ from typing import Any
 
 from rest_framework import serializers
 
+from dockmesh.audit.models import AuditEntry
+from dockmesh.audit.selectors import as_json
 
-class PartyOutput(serializers.Serializer[Any]):
+
+class PartySerializer(serializers.Serializer[Any]):
     """An actor or a target."""
 
     kind = serializers.CharField()
@@ -13,24 +16,19 @@ class PartyOutput(serializers.Serializer[Any]):
     name = serializers.CharField()
 
 
-class EntryOutput(serializers.Serializer[Any]):
+class EntrySerializer(serializers.Serializer[Any]):
     """One thing that happened; `id` is its place in the chain."""
 
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
-    actor = PartyOutput()
+    actor = PartySerializer()
     action = serializers.CharField()
-    target = PartyOutput()
+    target = PartySerializer()
     address = serializers.CharField(help_text="Where the actor's request came from; empty for the system.")
     changes = serializers.DictField(help_text="What changed; a pair is [before, after].")
     previous_hash = serializers.CharField()
     entry_hash = serializers.CharField()
 
-
-class EntryPageOutput(serializers.Serializer[Any]):
-    """A page of the log, newest first."""
-
-    count = serializers.IntegerField(allow_null=True, help_text="All entries; null where filters are given.")
-    next = serializers.URLField(allow_null=True, help_text="The page of the entries just older.")
-    previous = serializers.URLField(allow_null=True, help_text="The page of the entries just newer.")
-    results = EntryOutput(many=True)
+    def to_representation(self, instance: AuditEntry) -> dict[str, Any]:
+        """As in the export."""
+        return as_json(instance)

@@ -53,11 +53,10 @@ class EntryList(Page):
         params = request.GET
         form = FilterForm(params)
         form.is_valid()
-        wanted, page, status = selectors.Filters(), selectors.EntryPage([], None, None), 200
+        filterset, page, status = filters.EntryFilter(params), selectors.EntryPage([], None, None), 200
         try:
-            wanted = filters.filters_of(params)
             page = selectors.entry_page(
-                wanted,
+                filterset.qs,
                 size=size_of_page(params),
                 before=filters.place(params, "before"),
                 after=filters.place(params, "after"),
@@ -69,10 +68,10 @@ class EntryList(Page):
             status=status,
             form=form,
             entries=page.entries,
-            older_url=_url(params, before=page.older) if page.older is not None else "",
-            newer_url=_url(params, after=page.newer) if page.newer is not None else "",
-            is_filtered=not wanted.is_empty or status != 200,
-            export_url=f"{reverse('audit-export')}{_url(params)}",
+            older_url=_url(filterset.given, before=page.older) if page.older is not None else "",
+            newer_url=_url(filterset.given, after=page.newer) if page.newer is not None else "",
+            is_filtered=bool(filterset.given) or status != 200,
+            export_url=f"{reverse('audit-export')}{_url(filterset.given)}",
             entry_count=selectors.entry_count(),
         )
 
@@ -116,13 +115,9 @@ def _text(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _url(params: QueryDict, **place: int) -> str:
+def _url(filters: QueryDict, **place: int) -> str:
     """This page's filters at another place of the chain."""
-    query = QueryDict(mutable=True)
-    for name in filters.NAMES:
-        values = [value for value in params.getlist(name) if value]
-        if values:
-            query.setlist(name, values)
+    query = filters.copy()
     for name, value in place.items():
         query[name] = str(value)
     return f"?{query.urlencode()}" if query else ""

@@ -90,6 +90,7 @@ class Paging(PageNumberPagination):
     maximum is the maximum.
     """
 
+    parameters: tuple[str, ...] = ("page", "page_size")
     page_size = PAGE_SIZE
     page_size_query_param = "page_size"
     max_page_size = MAX_PAGE_SIZE

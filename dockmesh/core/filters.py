@@ -19,7 +19,7 @@ class TextFilter(django_filters.Filter):
     """Rows with this value, or with any of the values where the parameter is given several times.
 
     `field_name` is what is compared (the parameter's name if left out), `choices` all values that there are,
-    `condition` what to ask of a row instead; it may raise `InvalidInput`.
+    `condition` what to ask of a row instead; it may raise `InvalidInput`. In the schema it is one value, or a list.
     """
 
     schema: Mapping[str, Any] = {"type": "string"}
@@ -33,13 +33,16 @@ class TextFilter(django_filters.Filter):
         *,
         choices: Sequence[str] = (),
         condition: Callable[[str], Q] | None = None,
+        is_list: bool = False,
         help_text: str = "",
     ) -> None:
         super().__init__(field_name, label="", widget=forms.MultipleHiddenInput)
         self._choices = [str(each) for each in choices]
         self._condition = condition
-        told = {"enum": self._choices, "description": help_text}
-        set_override(self, "field", {**self.schema, **{name: value for name, value in told.items() if value}})
+        schema = {**self.schema, **({"enum": self._choices} if choices else {})}
+        if is_list:
+            schema = {"type": "array", "items": schema}
+        set_override(self, "field", {**schema, **({"description": help_text} if help_text else {})})
 
     def condition(self, value: str) -> Q:
         """What a row has to fulfil; raises `InvalidInput`."""
@@ -105,7 +108,8 @@ class Filters(DjangoFilterBackend):
     def filter_queryset(self, request: Any, queryset: QuerySet[M], view: Any) -> QuerySet[M]:
         """The rows that match all parameters; raises `InvalidInput`."""
         filterset = self.get_filterset(request, queryset, view)
-        refuse_unknown(request.query_params, filterset.filters if filterset else (), "page", "page_size")
+        filters = filterset.filters if filterset else ()
+        refuse_unknown(request.query_params, filters, *view.pagination_class.parameters)
         return filterset.qs if filterset else queryset
 
 
