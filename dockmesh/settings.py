@@ -159,7 +159,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # Asked by each page of `dockmesh.core.pages`, which knows nothing of users.
-PAGE_AUTHORISATION = "tokens.pages.authorise"
+PAGE_AUTHORISATION = "tokens.access.authorise"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

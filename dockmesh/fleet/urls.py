@@ -7,12 +7,12 @@ from dockmesh.fleet import views
 app_name = "fleet"
 
 urlpatterns = [
-    path("hosts/", views.hosts, name="hosts"),
-    path("hosts/add/", views.add_host, name="host-add"),
-    path("hosts/add/<int:pk>/", views.added_host, name="host-added"),
-    path("hosts/<int:pk>/", views.host, name="host"),
-    path("hosts/<int:pk>/change/", views.change_host, name="host-change"),
-    path("hosts/<int:pk>/credential/", views.renew_host, name="host-renew"),
-    path("hosts/<int:pk>/remove/", views.remove_host, name="host-remove"),
-    path("containers/", views.containers, name="containers"),
+    path("hosts/", views.HostList.as_view(), name="hosts"),
+    path("hosts/add/", views.HostAdd.as_view(), name="host-add"),
+    path("hosts/add/<int:pk>/", views.HostAdded.as_view(), name="host-added"),
+    path("hosts/<int:pk>/", views.HostDetail.as_view(), name="host"),
+    path("hosts/<int:pk>/change/", views.HostChange.as_view(), name="host-change"),
+    path("hosts/<int:pk>/credential/", views.HostRenew.as_view(), name="host-renew"),
+    path("hosts/<int:pk>/remove/", views.HostRemove.as_view(), name="host-remove"),
+    path("containers/", views.ContainerList.as_view(), name="containers"),
 ]

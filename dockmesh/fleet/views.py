@@ -2,280 +2,243 @@
 
 import datetime
 from collections.abc import Mapping
+from typing import Any
 
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_http_methods, require_safe
 
 from dockmesh.core import clock, scrapeconfig
-from dockmesh.core.errors import DomainError, Forbidden
-from dockmesh.core.forms import ConfirmForm, add_refusal
-from dockmesh.core.tables import Choice, Column, Filter, Table
-from dockmesh.fleet import causes, installing, pages, renewal, selectors, services, watch
+from dockmesh.core.errors import Forbidden
+from dockmesh.core.pages import ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
+from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.fleet import causes, installing, renewal, rows, selectors, services, watch
 from dockmesh.fleet.forms import AddHostForm, HostForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.states import ContainerState, HostStatus
-from tokens.decorators import page_permission
 from tokens.permissions import Permission
-from tokens.principals import actor_of, principal_of
 
-FORM_METHODS = require_http_methods(["GET", "HEAD", "POST"])
 # The host's page shows so many containers; the rest is a link away.
 SHOWN_CONTAINERS = 100
 # A clock that is further off is worth a word.
 NOTABLE_SKEW_SECONDS = 5.0
 
-STATUSES = Filter(
-    "status",
-    "Status",
-    [
-        Choice("online", "Online", "well"),
-        Choice("degraded", "Degraded", "warning"),
-        Choice("offline", "Offline", "bad"),
-    ],
-)
-STATES = Filter("state", "State", [Choice(state.value, state.value.capitalize()) for state in ContainerState])
+compressed = method_decorator(gzip_page, name="dispatch")
 
 
-@require_safe
-@gzip_page
-@page_permission(Permission.FLEET_READ)
-def hosts(request: HttpRequest) -> HttpResponse:
-    """All hosts. `?part=live` is the table, which refreshes itself."""
-    table = Table(
-        request.GET,
-        columns=[
-            Column("name", "Name", ("name",)),
-            Column("status", "Status"),
-            Column("containers", "Containers"),
-            Column("stacks", "Stacks"),
-            Column("seen", "Last seen", ("-heartbeat_state__last_seen_at",)),
-            Column("docker", "Docker", ("docker_version",)),
-            Column("labels", "Labels"),
-        ],
-        default_sort="name",
-        filters=[STATUSES],
+@compressed
+class HostList(ListPage):
+    """All hosts."""
+
+    required_permission = Permission.FLEET_READ
+    template = "fleet/hosts.html"
+    part = "fleet/parts/hosts.html"
+    queryset = Host.objects.select_related("heartbeat_state")
+    columns = (
+        Column("name", "Name", ("name",)),
+        Column("status", "Status"),
+        Column("containers", "Containers"),
+        Column("stacks", "Stacks"),
+        Column("seen", "Last seen", ("-heartbeat_state__last_seen_at",)),
+        Column("docker", "Docker", ("docker_version",)),
+        Column("labels", "Labels"),
     )
-    rows = table.ordered(Host.objects.select_related("heartbeat_state"))
-    if table.query:
+    default_sort = "name"
+    filters = (
+        Filter(
+            "status",
+            "Status",
+            [
+                Choice("online", "Online", "well"),
+                Choice("degraded", "Degraded", "warning"),
+                Choice("offline", "Offline", "bad"),
+            ],
+            where=lambda value: selectors.hosts_in_status(HostStatus(value)),
+        ),
+    )
+    search = ("name",)
+
+    def matching(self, text: str) -> Q:
         # A label is found by its text, as far as JSON writes it like everybody does.
-        rows = rows.filter(Q(name__icontains=table.query) | selectors.hosts_with_label_text(table.query))
-    if status := table.filter_value("status"):
-        rows = rows.filter(selectors.hosts_in_status(HostStatus(status)))
-    table.show(rows)
-    context = {
-        "table": table,
-        "rows": pages.host_rows(table.rows, offline_before(clock.now())),
-        "live_url": _live_url(table),
-        "may_manage": _may_manage(request),
-    }
-    return _page(request, "fleet/hosts.html", "fleet/parts/hosts.html", context)
+        return super().matching(text) | selectors.hosts_with_label_text(text)
+
+    def context(self) -> Mapping[str, Any]:
+        return {
+            "rows": rows.host_rows(self.table, offline_before(clock.now())),
+            "may_manage": self.may(Permission.FLEET_MANAGE),
+        }
 
 
-@require_safe
-@gzip_page
-@page_permission(Permission.FLEET_READ)
-def host(request: HttpRequest, pk: int) -> HttpResponse:
-    """One host. `?part=live` is what refreshes itself."""
-    found = get_object_or_404(Host.objects.select_related("heartbeat_state"), pk=pk)
-    rows = (
-        Container.objects.filter(host=found)
-        .select_related("host__heartbeat_state", "stack")
-        .order_by("name", "id")
-    )
-    before = offline_before(clock.now())
-    shown = pages.container_rows(rows[: SHOWN_CONTAINERS + 1], before)
-    bounds, counts = pages.round_trips(found)
-    row = pages.host_rows([found], before)[0]
-    context = {
-        "row": row,
-        "cause": causes.of_host(watch.host_fact(found, row.status)),
-        "host": found,
-        "labels": sorted(found.labels.items()),
-        "stacks": pages.stack_rows(found, before),
-        "containers": shown[:SHOWN_CONTAINERS],
-        "has_more_containers": len(shown) > SHOWN_CONTAINERS,
-        "round_trip_bounds": bounds,
-        "round_trip_counts": counts,
-        "mean_round_trip": found.heartbeat_state.rtt_sum / counts[-1] if counts[-1] else None,
-        "is_clock_off": abs(found.heartbeat_state.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
-        "clock_skew": abs(found.heartbeat_state.clock_skew_seconds),
-        "may_manage": _may_manage(request),
-        "may_renew": not renewal.lacking(principal_of(request)),
-    }
-    return _page(request, "fleet/host.html", "fleet/parts/host.html", context)
+class HostPage(ObjectPage):
+    """A page of one host."""
+
+    required_permission = Permission.FLEET_MANAGE
+    object: Host
+    queryset = Host.objects.select_related("heartbeat_state")
+    kind = "host"
+    route = "fleet:host"
+    parents = (("Hosts", "fleet:hosts"),)
 
 
-@FORM_METHODS
-@page_permission(Permission.FLEET_MANAGE)
-def add_host(request: HttpRequest) -> HttpResponse:
-    """Make an enrollment token, and show it once in the commands that start the agent."""
-    form = AddHostForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
-        try:
-            token, text = services.create_enrollment_token(actor=actor_of(request), lifetime=lifetime)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            commands = installing.agent_commands(scrapeconfig.base_url_of(request), text)
-            return _commands_page(request, token, commands)
-    return render(request, "fleet/host_add.html", {"form": form})
+@compressed
+class HostDetail(HostPage, DetailPage):
+    """One host."""
 
+    required_permission = Permission.FLEET_READ
+    template = "fleet/host.html"
+    part = "fleet/parts/host.html"
 
-@FORM_METHODS
-@page_permission(Permission.FLEET_MANAGE)
-def renew_host(request: HttpRequest, pk: int) -> HttpResponse:
-    """Make an enrollment token that gives this host a new agent token, and show it once in the commands."""
-    _require_renewal(request)
-    found = get_object_or_404(Host, pk=pk)
-    form = AddHostForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            token, text = services.create_enrollment_token(
-                actor=actor_of(request), lifetime=form.cleaned_data["lifetime"], host_id=pk
-            )
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            commands = installing.renewal_commands(scrapeconfig.base_url_of(request), text)
-            return _commands_page(request, token, commands)
-    return render(request, "fleet/host_renew.html", {"form": form, "host": found})
-
-
-@require_safe
-@page_permission(Permission.FLEET_MANAGE)
-def added_host(request: HttpRequest, pk: int) -> HttpResponse:
-    """How far the new host is: the part of the page that waits for its first heartbeat."""
-    token = get_object_or_404(EnrollmentToken.objects.select_related("host__heartbeat_state"), pk=pk)
-    context = {"token": token, "is_reporting": pages.is_reporting(token)}
-    return _page(request, "fleet/host_added.html", "fleet/parts/host_added.html", context)
-
-
-@FORM_METHODS
-@page_permission(Permission.FLEET_MANAGE)
-def change_host(request: HttpRequest, pk: int) -> HttpResponse:
-    """Rename it, label it, say where its exporters are."""
-    found = get_object_or_404(Host, pk=pk)
-    form = HostForm(request.POST or None, initial=HostForm.initial_of(found))
-    if request.method == "POST" and form.is_valid():
-        try:
-            services.change_host(actor=actor_of(request), host_id=pk, **form.changes())
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, "Saved.")
-            return redirect("fleet:host", pk)
-    return render(request, "fleet/host_form.html", {"form": form, "host": found})
-
-
-@FORM_METHODS
-@page_permission(Permission.FLEET_MANAGE)
-def remove_host(request: HttpRequest, pk: int) -> HttpResponse:
-    """Remove a host after its name was typed."""
-    found = get_object_or_404(Host, pk=pk)
-    form = ConfirmForm(request.POST or None, expected=found.name)
-    if request.method == "POST" and form.is_valid():
-        try:
-            services.remove_host(actor=actor_of(request), host_id=pk)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, f"The host {found.name} is removed.")
-            return redirect("fleet:hosts")
-    context = {
-        "title": "Remove host",
-        "object_kind": "host",
-        "object_name": found.name,
-        "consequences": [
-            "Its stacks, containers, backup jobs and series on /metrics go with it. Nothing on the machine itself"
-            " is touched: its containers run on.",
-            "Its agent is refused from then on. Stop it there, or enrol the host again.",
-        ],
-        "action_label": "Remove host",
-        "back_url": reverse("fleet:host", args=[pk]),
-        "form": form,
-    }
-    return render(request, "web/confirm.html", context)
-
-
-@require_safe
-@gzip_page
-@page_permission(Permission.FLEET_READ)
-def containers(request: HttpRequest) -> HttpResponse:
-    """All containers. `?part=live` is the table, which refreshes itself."""
-    table = Table(
-        request.GET,
-        columns=[
-            Column("name", "Name", ("name",)),
-            Column("host", "Host", ("host__name",)),
-            Column("stack", "Stack", ("stack__name",)),
-            Column("state", "State", ("state",)),
-            Column("health", "Health", ("health",)),
-            Column("image", "Image", ("image",)),
-            Column("restarts", "Restarts", ("restart_count",), css="num"),
-            Column("changed", "Changed", ("-changed_at",)),
-        ],
-        default_sort="name",
-        filters=[STATES],
-    )
-    rows = table.ordered(Container.objects.select_related("host__heartbeat_state", "stack"))
-    if query := table.query:
-        rows = rows.filter(
-            Q(name__icontains=query)
-            | Q(image__icontains=query)
-            | Q(host__name__icontains=query)
-            | Q(stack__name__icontains=query)
+    def context(self) -> Mapping[str, Any]:
+        host, before = self.object, offline_before(clock.now())
+        containers = (
+            Container.objects.filter(host=host)
+            .select_related("host__heartbeat_state", "stack")
+            .order_by("name", "id")
         )
-    if state := table.filter_value("state"):
-        rows = rows.filter(selectors.in_shown_state(state))
-    table.show(rows)
-    context = {
-        "table": table,
-        "rows": pages.container_rows(table.rows, offline_before(clock.now())),
-        "live_url": _live_url(table),
-    }
-    return _page(request, "fleet/containers.html", "fleet/parts/containers.html", context)
+        shown = rows.container_rows(containers[: SHOWN_CONTAINERS + 1], before)
+        bounds, counts = rows.round_trips(host)
+        row = rows.host_rows([host], before)[0]
+        return {
+            "row": row,
+            "cause": causes.of_host(watch.host_fact(host, row.status)),
+            "labels": sorted(host.labels.items()),
+            "stacks": rows.stack_rows(host, before),
+            "containers": shown[:SHOWN_CONTAINERS],
+            "has_more_containers": len(shown) > SHOWN_CONTAINERS,
+            "round_trip_bounds": bounds,
+            "round_trip_counts": counts,
+            "mean_round_trip": host.heartbeat_state.rtt_sum / counts[-1] if counts[-1] else None,
+            "is_clock_off": abs(host.heartbeat_state.clock_skew_seconds) > NOTABLE_SKEW_SECONDS,
+            "clock_skew": abs(host.heartbeat_state.clock_skew_seconds),
+            "may_manage": self.may(Permission.FLEET_MANAGE),
+            "may_renew": not renewal.lacking(self.principal),
+        }
 
 
-def _live_url(table: Table) -> str:
-    """This very page of this table, as the part that refreshes itself."""
-    number = table.page.number if table.page is not None else 1
-    return table.url(page=number, part="live")
+class CommandPage(FormPage):
+    """Makes an enrollment token, and shows it once in the commands that start the agent."""
 
+    required_permission = Permission.FLEET_MANAGE
+    form_class = AddHostForm
+    service = services.create_enrollment_token
 
-def _may_manage(request: HttpRequest) -> bool:
-    principal = principal_of(request)
-    return principal is not None and principal.has(Permission.FLEET_MANAGE)
+    def commands(self, text: str) -> list[installing.Command]:
+        """What to run on the host, with the token in it."""
+        return installing.agent_commands(scrapeconfig.base_url_of(self.request), text)
 
-
-def _require_renewal(request: HttpRequest) -> None:
-    principal = principal_of(request)
-    assert principal is not None
-    try:
-        renewal.require(principal, path=request.path)
-    except Forbidden as error:
-        raise PermissionDenied(error.detail) from None
-
-
-def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, object]) -> HttpResponse:
-    if request.GET.get("part") == "live":
-        response = render(request, part, dict(context))
-        response.headers["X-Dockmesh-Part"] = "live"
+    def save(self, form: AddHostForm) -> HttpResponseBase:
+        lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
+        token, text = self.call(lifetime=lifetime)
+        response = self.show("fleet/host_command.html", token=token, commands=self.commands(text))
+        response.headers["Cache-Control"] = "no-store"
         return response
-    return render(request, template, dict(context))
 
 
-def _commands_page(
-    request: HttpRequest, token: EnrollmentToken, commands: list[installing.Command]
-) -> HttpResponse:
-    """The token in the commands, this once."""
-    response = render(request, "fleet/host_command.html", {"token": token, "commands": commands})
-    response.headers["Cache-Control"] = "no-store"
-    return response
+class HostAdd(CommandPage):
+    """Adds a host."""
+
+    template = "fleet/host_add.html"
+    parents = HostPage.parents
+    title = "Add host"
+
+
+class HostRenew(HostPage, CommandPage):
+    """Gives this host a new agent token."""
+
+    template = "fleet/host_renew.html"
+    title = "New agent token"
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        """It takes more than one permission."""
+        if refused := super().authorise(permission):
+            return refused
+        try:
+            renewal.require(self.principal, path=self.request.path)
+        except Forbidden as error:
+            raise PermissionDenied(error.detail) from None
+        return None
+
+    def commands(self, text: str) -> list[installing.Command]:
+        return installing.renewal_commands(scrapeconfig.base_url_of(self.request), text)
+
+
+class HostAdded(ObjectPage, DetailPage):
+    """How far the new host is: the part of the page that waits for its first heartbeat."""
+
+    required_permission = Permission.FLEET_MANAGE
+    template = "fleet/host_added.html"
+    part = "fleet/parts/host_added.html"
+    object: EnrollmentToken
+    queryset = EnrollmentToken.objects.select_related("host__heartbeat_state")
+    kind = "token"
+    parents = HostPage.parents
+
+    @property
+    def object_name(self) -> str:
+        return HostRenew.title if self.object.is_renewal else HostAdd.title
+
+    def context(self) -> Mapping[str, Any]:
+        return {"is_reporting": rows.is_reporting(self.object)}
+
+
+class HostChange(HostPage, FormPage):
+    """Rename it, label it, say where its exporters are."""
+
+    template = "fleet/host_form.html"
+    title = "Change"
+    form_class = HostForm
+    service = services.change_host
+    done = "Saved."
+
+    def form_options(self) -> Mapping[str, Any]:
+        return {"initial": HostForm.initial_of(self.object)}
+
+
+class HostRemove(HostPage, ConfirmPage):
+    """Remove a host after its name was typed."""
+
+    title = "Remove host"
+    consequences = (
+        "Its stacks, containers, backup jobs and series on /metrics go with it. Nothing on the machine itself"
+        " is touched: its containers run on.",
+        "Its agent is refused from then on. Stop it there, or enrol the host again.",
+    )
+    service = services.remove_host
+    done = "The host {object.name} is removed."
+    next_route = "fleet:hosts"
+
+
+@compressed
+class ContainerList(ListPage):
+    """All containers."""
+
+    required_permission = Permission.FLEET_READ
+    template = "fleet/containers.html"
+    part = "fleet/parts/containers.html"
+    queryset = Container.objects.select_related("host__heartbeat_state", "stack")
+    columns = (
+        Column("name", "Name", ("name",)),
+        Column("host", "Host", ("host__name",)),
+        Column("stack", "Stack", ("stack__name",)),
+        Column("state", "State", ("state",)),
+        Column("health", "Health", ("health",)),
+        Column("image", "Image", ("image",)),
+        Column("restarts", "Restarts", ("restart_count",), css="num"),
+        Column("changed", "Changed", ("-changed_at",)),
+    )
+    default_sort = "name"
+    filters = (
+        Filter(
+            "state",
+            "State",
+            [Choice(state.value, state.value.capitalize()) for state in ContainerState],
+            where=selectors.in_shown_state,
+        ),
+    )
+    search = ("name", "image", "host__name", "stack__name")
+
+    def context(self) -> Mapping[str, Any]:
+        return {"rows": rows.container_rows(self.table, offline_before(clock.now()))}
