@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
-from dockmesh.fleet.references import HostReference, HostSerializer
+from dockmesh.fleet.references import HostReference, ReferenceSerializer
 
 
 class JobChangeSerializer(StrictSerializer):
@@ -88,7 +88,7 @@ class NewJobSerializer(JobChangeSerializer):
 class JobSerializer(serializers.ModelSerializer[BackupJob]):
     """A job with its last results."""
 
-    host = HostSerializer()
+    host = ReferenceSerializer()
     volumes = serializers.ListField(child=serializers.CharField())
     paths = serializers.ListField(child=serializers.CharField())
     excludes = serializers.ListField(child=serializers.CharField())

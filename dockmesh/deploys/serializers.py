@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy
-from dockmesh.fleet.references import HostReference, HostSerializer
+from dockmesh.fleet.references import HostReference, ReferenceSerializer
 from dockmesh.fleet.states import StackState
 
 COMPOSE_HELP = "The Compose file, as YAML."
@@ -162,7 +162,7 @@ class StackSerializer(serializers.Serializer[Any]):
 
     id = serializers.IntegerField(source="stack.pk")
     name = serializers.CharField(source="stack.name")
-    host = HostSerializer(source="stack.host")
+    host = ReferenceSerializer(source="stack.host")
     state = serializers.ChoiceField(choices=[(state.value, state.name) for state in StackState])
     state_changed_at = serializers.DateTimeField(source="stack.state_changed_at")
     is_managed = serializers.BooleanField(source="stack.is_managed")

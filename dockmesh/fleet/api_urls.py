@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from dockmesh.core.viewsets import Router
 from dockmesh.fleet import agent_views, api
 
 urlpatterns = [
@@ -9,11 +10,12 @@ urlpatterns = [
     path("agents/wait", agent_views.wait),
     path("agents/enroll", agent_views.enroll),
     path("agents/commands/<str:id>/result", agent_views.command_result),
-    path("hosts", api.Hosts.as_view()),
-    path("hosts/<int:id>", api.HostDetail.as_view()),
-    path("containers", api.Containers.as_view()),
-    path("containers/<int:id>", api.ContainerDetail.as_view()),
-    path("enrollment-tokens", api.EnrollmentTokens.as_view()),
-    path("enrollment-tokens/<int:id>", api.EnrollmentTokenDetail.as_view()),
     path("discovery/prometheus", api.PrometheusDiscovery.as_view()),
+    *Router(
+        {
+            "hosts": api.HostViewSet,
+            "containers": api.ContainerViewSet,
+            "enrollment-tokens": api.EnrollmentTokenViewSet,
+        }
+    ).urls,
 ]

@@ -30,8 +30,8 @@ class HostReference(serializers.Field[int, Any, Any, Any]):
         return pk
 
 
-class HostSerializer(serializers.Serializer[Any]):
-    """A host within another object's answer."""
+class ReferenceSerializer(serializers.Serializer[Any]):
+    """An object by its id and name, within another's answer."""
 
     id = serializers.IntegerField()
     name = serializers.CharField()

@@ -9,15 +9,16 @@ from dockmesh.core import clock
 from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
-from dockmesh.fleet.references import HostReference
+from dockmesh.fleet.references import HostReference, ReferenceSerializer
 from dockmesh.fleet.selectors import counts_by_state, status_of_host
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from tokens.serializers import IssuedMixin
 
 LABELS_HELP = "Free key=value labels; Prometheus's discovery shows them."
 PORT_HELP = "Null where the host has no such exporter."
 
 
-class HostChange(StrictSerializer):
+class HostChangeSerializer(StrictSerializer):
     """What of a host can be changed; what is left out stays."""
 
     name = Text(required=False, trim_whitespace=False, allow_blank=True)
@@ -38,7 +39,7 @@ def _offline_before(serializer: serializers.BaseSerializer[Any]) -> datetime.dat
     return moment
 
 
-class HostShape(serializers.ModelSerializer[Host]):
+class HostSerializer(serializers.ModelSerializer[Host]):
     """A host; `clock_skew_seconds` is how far its agent's clock is ahead of the server's."""
 
     status = serializers.SerializerMethodField()
@@ -117,18 +118,11 @@ class HostShape(serializers.ModelSerializer[Host]):
         return counts_by_state(host.stack_counts, StackState, is_unknown=is_unknown)
 
 
-class Reference(serializers.Serializer[Any]):
-    """An object by its id and name."""
-
-    id = serializers.IntegerField(source="pk")
-    name = serializers.CharField()
-
-
-class ContainerShape(serializers.ModelSerializer[Container]):
+class ContainerSerializer(serializers.ModelSerializer[Container]):
     """A container as its host's last inventory had it; `unknown` while the host is offline."""
 
-    host = Reference(read_only=True)
-    stack = Reference(read_only=True, allow_null=True)
+    host = ReferenceSerializer(read_only=True)
+    stack = ReferenceSerializer(read_only=True, allow_null=True)
     state = serializers.SerializerMethodField()
     oom_killed = serializers.BooleanField(source="is_oom_killed", read_only=True)
 
@@ -164,13 +158,14 @@ class ContainerShape(serializers.ModelSerializer[Container]):
         return ContainerState.UNKNOWN if is_unknown else ContainerState(container.state)
 
 
-class EnrollmentTokenBody(StrictSerializer):
+class EnrollmentTokenCreateSerializer(StrictSerializer):
     """How long the token works, and for which host."""
 
     expires_in_seconds = Whole(
         required=False, default=3600, min_value=1, max_value=30 * 86400, help_text="1 hour if left out."
     )
     host = HostReference(
+        source="host_id",
         required=False,
         allow_null=True,
         default=None,
@@ -179,10 +174,10 @@ class EnrollmentTokenBody(StrictSerializer):
     )
 
 
-class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
+class EnrollmentTokenSerializer(serializers.ModelSerializer[EnrollmentToken]):
     """An enrollment token without its secret."""
 
-    host = Reference(
+    host = ReferenceSerializer(
         read_only=True,
         allow_null=True,
         help_text="The host that it let in; with `is_renewal` the one that it is for.",
@@ -205,20 +200,14 @@ class EnrollmentTokenShape(serializers.ModelSerializer[EnrollmentToken]):
         )
 
 
-class IssuedEnrollmentToken(EnrollmentTokenShape):
+class EnrollmentTokenIssuedSerializer(IssuedMixin, EnrollmentTokenSerializer):
     """The one answer that has the token itself."""
 
-    token = serializers.SerializerMethodField()
-
-    class Meta(EnrollmentTokenShape.Meta):
-        fields: tuple[str, ...] = (*EnrollmentTokenShape.Meta.fields, "token")
-
-    def get_token(self, token: EnrollmentToken) -> str:
-        """From the context: it is stored nowhere."""
-        return str(self.context["token"])
+    class Meta(EnrollmentTokenSerializer.Meta):
+        fields: tuple[str, ...] = (*EnrollmentTokenSerializer.Meta.fields, "token")
 
 
-class TargetShape(serializers.Serializer[Any]):
+class TargetSerializer(serializers.Serializer[Any]):
     """A target group of Prometheus's `http_sd_configs`."""
 
     targets = serializers.ListField(child=serializers.CharField())

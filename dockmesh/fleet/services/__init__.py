@@ -8,6 +8,7 @@ from dockmesh.fleet.commands import lock_host as lock_host
 from dockmesh.fleet.services.batch import Beat, record_batch
 from dockmesh.fleet.services.counts import forget_counts
 from dockmesh.fleet.services.enrollment import (
+    Issued,
     authenticate_enrollment,
     create_enrollment_token,
     delete_enrollment_token,
@@ -27,6 +28,7 @@ from dockmesh.fleet.services.stacks import (
 __all__ = [
     "Answer",
     "Beat",
+    "Issued",
     "add_managed_stack",
     "adopt_stack",
     "authenticate_enrollment",

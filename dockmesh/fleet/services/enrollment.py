@@ -6,6 +6,7 @@ one ends, and name, labels and history stay.
 
 import datetime
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from django.db import transaction
 
@@ -25,10 +26,17 @@ KEPT_EXPIRED = datetime.timedelta(days=7)
 LONGEST_LIFETIME = datetime.timedelta(days=30)
 
 
+class Issued(NamedTuple):
+    """A token that was just made; `text` is the only copy of its secret."""
+
+    token: EnrollmentToken
+    text: str
+
+
 @transaction.atomic
 def create_enrollment_token(
     *, actor: Actor, lifetime: datetime.timedelta = DEFAULT_LIFETIME, host_id: int | None = None
-) -> tuple[EnrollmentToken, str]:
+) -> Issued:
     """A token that lets one host in, once, for at most `lifetime`; and its text, which is stored nowhere.
 
     That host is a new one, or the one with the id `host_id` with a new agent token. Raises `InvalidInput` for a
@@ -56,7 +64,7 @@ def create_enrollment_token(
         target_name=token.public_id,
         changes={"expires_at": token.expires_at.isoformat()} | ({"host": host.name} if host else {}),
     )
-    return token, str(text)
+    return Issued(token, str(text))
 
 
 @transaction.atomic
