@@ -1,19 +1,17 @@
 """Reading each host, stack and container for /metrics: plain rows, read where a host's version is new."""
 
-import datetime
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import msgspec
 
-from dockmesh.fleet import sql
-from dockmesh.fleet.selectors import chosen
+from dockmesh.fleet.selectors import chosen, milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class StackObject:
+class StackObject(NamedTuple):
     """A stack by its stored state."""
 
     name: str
@@ -21,11 +19,10 @@ class StackObject:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerObject:
+class ContainerObject(NamedTuple):
     """A container as the last inventory had it, and what was counted of its name.
 
-    Texts are empty, and a time is None, where there is none.
+    Texts are empty, and a time is None, where there is none. Times are Unix times in milliseconds.
     """
 
     stack: str
@@ -37,8 +34,8 @@ class ContainerObject:
     state: str
     health: str
     exit_code: int
-    created_at: datetime.datetime | None
-    started_at: datetime.datetime | None
+    created_milliseconds: int | None
+    started_milliseconds: int | None
     restarts: int = 0
     successes: int = 0
     errors: int = 0
@@ -65,8 +62,8 @@ _HOSTS = (
 )
 _STACKS = "SELECT host_id, name, is_managed, state FROM fleet_stack"
 _CONTAINERS = (
-    "SELECT c.host_id, s.name, c.service, c.name, c.container_id, c.image, c.image_digest, c.state, c.health,"
-    " c.exit_code, c.created_at, c.started_at, COALESCE(k.restarts, 0), COALESCE(k.successes, 0),"
+    "SELECT c.host_id, COALESCE(s.name, ''), c.service, c.name, c.container_id, c.image, c.image_digest, c.state,"
+    " c.health, c.exit_code, {created}, {started}, COALESCE(k.restarts, 0), COALESCE(k.successes, 0),"
     " COALESCE(k.errors, 0), COALESCE(k.oom_kills, 0)"
     " FROM fleet_container c LEFT JOIN fleet_stack s ON s.id = c.stack_id"
     " LEFT JOIN fleet_containercounts k ON k.host_id = c.host_id AND k.name = c.name"
@@ -82,28 +79,9 @@ def host_objects(host_ids: Collection[int]) -> list[HostObject]:
         hosts[host_id] = HostObject(host_id, name, known, cpus, memory_bytes, bool(is_degraded))
     for host_id, rows in groupby(chosen(_STACKS, host_ids, key="host_id"), itemgetter(0)):
         hosts[host_id].stacks.extend(StackObject(name, bool(is_it), state) for _, name, is_it, state in rows)
-    for host_id, rows in groupby(chosen(_CONTAINERS, host_ids, key="c.host_id"), itemgetter(0)):
-        hosts[host_id].containers.extend(map(_container, rows))
-    return list(hosts.values())
-
-
-def _container(row: sql.Row) -> ContainerObject:
-    _, stack, *texts, exit_code, created_at, started_at, restarts, successes, errors, oom_kills = row
-    service, name, container_id, image, image_digest, state, health = texts
-    return ContainerObject(
-        stack or "",
-        service,
-        name,
-        container_id,
-        image,
-        image_digest,
-        state,
-        health,
-        exit_code,
-        sql.as_datetime(created_at),
-        sql.as_datetime(started_at),
-        restarts,
-        successes,
-        errors,
-        oom_kills,
+    containers = _CONTAINERS.format(
+        created=milliseconds("c.created_at"), started=milliseconds("c.started_at")
     )
+    for host_id, rows in groupby(chosen(containers, host_ids, key="c.host_id"), itemgetter(0)):
+        hosts[host_id].containers.extend(ContainerObject._make(row[1:]) for row in rows)
+    return list(hosts.values())

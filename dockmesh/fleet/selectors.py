@@ -136,7 +136,7 @@ def last_deploy_versions() -> tuple[str, str]:
     """
     ((ids, versions),) = _fetched(
         f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
-        f" FROM (SELECT s.id, p.version || ':' || {_milliseconds('s.last_deploy_at')} AS version"
+        f" FROM (SELECT s.id, p.version || ':' || {milliseconds('s.last_deploy_at')} AS version"
         " FROM fleet_stack s JOIN fleet_hostpulse p ON p.host_id = s.host_id"
         " WHERE s.last_deploy_at IS NOT NULL ORDER BY s.id) AS stacks"
     )
@@ -146,14 +146,14 @@ def last_deploy_versions() -> tuple[str, str]:
 def last_deploy_rows(stack_ids: Collection[int] | None = None) -> list[LastDeployRow]:
     """(id, host, stack, result, Unix time in milliseconds) of stacks that were ever deployed; one query."""
     return chosen(
-        f"SELECT s.id, h.name, s.name, s.last_deploy_result, {_milliseconds('s.last_deploy_at')}"  # noqa: S608
+        f"SELECT s.id, h.name, s.name, s.last_deploy_result, {milliseconds('s.last_deploy_at')}"  # noqa: S608
         " FROM fleet_stack s JOIN fleet_host h ON h.id = s.host_id",
         stack_ids,
         key="s.id",
     )
 
 
-def _milliseconds(column: str) -> str:
+def milliseconds(column: str) -> str:
     """The Unix time, whole."""
     if connection.vendor == "postgresql":
         return f"CAST(round(EXTRACT(EPOCH FROM {column}) * 1000) AS bigint)"
@@ -173,7 +173,7 @@ class OpenCommands:
 def open_commands(now: datetime.datetime) -> list[OpenCommands]:
     """All kinds that there are or that are open, each both queued and handed out, also at 0; one query."""
     rows = _fetched(
-        f"SELECT kind, status, count(*), min({_milliseconds('created_at')}) FROM fleet_agentcommand"  # noqa: S608
+        f"SELECT kind, status, count(*), min({milliseconds('created_at')}) FROM fleet_agentcommand"  # noqa: S608
         " WHERE status IN ('queued', 'handed_out') GROUP BY kind, status"
     )
     found = {(kind, status): (count, now.timestamp() - oldest / 1000) for kind, status, count, oldest in rows}

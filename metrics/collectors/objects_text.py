@@ -3,7 +3,7 @@
 No database here: ``objects.py`` reads the rows, this file turns them into fragments.
 """
 
-import datetime
+import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dockmesh.fleet.objects import ContainerObject, HostObject
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 from metrics import families as f
 from metrics.collectors.base import Found
-from metrics.exposition import Family, TextStore, escape, label_text, number
+from metrics.exposition import Family, TextStore, escape, label_text
 
 # A host of a hundred containers has some 15 kB in each family of containers.
 _GROUP_BITS = 1
@@ -24,7 +24,6 @@ _ENDED = frozenset(
 )
 _UP = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
 _ILLEGAL = re.compile("[^a-zA-Z0-9_]")
-_LONG_AGO = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)
 _HUMP = re.compile("([a-z0-9])([A-Z])")
 
 FAMILIES = (
@@ -90,37 +89,91 @@ def host_label_names(labels: Iterable[str]) -> dict[str, str]:
 
 def _render(row: HostRow) -> tuple[int, Sequence[bytes]]:
     host = row.host
-    lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
-    _add_host(lines, row)
-    stem = f'host="{escape(host.name)}"'
-    for stack in sorted(host.stacks, key=lambda each: each.name):
-        name = f'{stem},stack="{escape(stack.name)}"'
-        state = StackState.UNKNOWN if row.is_offline else stack.state
-        lines[f.STACK_INFO].append(f'{{{name},managed="{str(stack.is_managed).lower()}"}} 1')
-        lines[f.STACK_STATE].append(f'{{{name},state="{state}"}} 1')
-    for container in _one_of_each(host.containers):
-        _add_container(lines, stem, container, is_offline=row.is_offline)
-    return host.id, [
-        "".join(f"{family.name}{line}\n" for line in lines[family]).encode() for family in FAMILIES
-    ]
+    stem = f'{{host="{escape(host.name)}"'
+    lines = {**_host_lines(row, stem), **_stack_lines(row, stem), **_container_lines(row, stem)}
+    return host.id, [_text(family.name, lines[family]) for family in FAMILIES]
 
 
-def _add_host(lines: Mapping[Family, list[str]], row: HostRow) -> None:
+def _text(name: str, lines: Sequence[str]) -> bytes:
+    """The lines of one family; each is given without its name and its end."""
+    return (name + f"\n{name}".join(lines) + "\n").encode() if lines else b""
+
+
+Lines = Mapping[Family, Sequence[str]]
+
+
+def _host_lines(row: HostRow, stem: str) -> Lines:
     host = row.host
     status = HostStatus.DEGRADED if host.is_degraded else HostStatus.ONLINE
     if row.is_offline:
         status = HostStatus.OFFLINE
     named = sorted(host_label_names(host.labels).items(), key=itemgetter(1))
     labels = {"host": host.name} | {name: host.labels[label] for name, label in named}
-    name = f'host="{escape(host.name)}"'
-    lines[f.HOST_UP].append(f"{{{name}}} {int(not row.is_offline)}")
-    lines[f.HOST_STATUS].append(f'{{{name},status="{status}"}} 1')
-    lines[f.HOST_LABELS].append(label_text(list(labels), list(labels.values())) + " 1")
-    # 0 is what an agent says that can't read it.
-    if host.cpus:
-        lines[f.HOST_CPUS].append(f"{{{name}}} {host.cpus}")
-    if host.memory_bytes:
-        lines[f.HOST_MEMORY].append(f"{{{name}}} {host.memory_bytes}")
+    return {
+        f.HOST_UP: [f"{stem}}} {int(not row.is_offline)}"],
+        f.HOST_STATUS: [f'{stem},status="{status}"}} 1'],
+        f.HOST_LABELS: [label_text(list(labels), list(labels.values())) + " 1"],
+        # 0 is what an agent says that can't read it.
+        f.HOST_CPUS: [f"{stem}}} {host.cpus}"] if host.cpus else [],
+        f.HOST_MEMORY: [f"{stem}}} {host.memory_bytes}"] if host.memory_bytes else [],
+    }
+
+
+def _stack_lines(row: HostRow, stem: str) -> Lines:
+    info, states = [], []
+    for stack in sorted(row.host.stacks):
+        name = f'{stem},stack="{escape(stack.name)}"'
+        state = StackState.UNKNOWN if row.is_offline else stack.state
+        info.append(f'{name},managed="{str(stack.is_managed).lower()}"}} 1')
+        states.append(f'{name},state="{state}"}} 1')
+    return {f.STACK_INFO: info, f.STACK_STATE: states}
+
+
+def _container_lines(row: HostRow, stem: str) -> Lines:
+    """Plain loops: at the first scrape of a large fleet these are a million lines."""
+    info, states, health, starts, codes = [], [], [], [], []
+    restarts, exits, oom_kills = [], [], []
+    escaped = _Escaped()  # stacks, services and images come again and again
+    for each in _one_of_each(row.host.containers):
+        name = (
+            f'{stem},stack="{escaped[each.stack]}",service="{escaped[each.service]}"'
+            f',container="{escape(each.name)}"'
+        )
+        state = ContainerState.UNKNOWN.value if row.is_offline else each.state
+        info.append(
+            f'{name},id="{escape(each.id)}",image="{escaped[each.image]}"'
+            f',image_digest="{escaped[each.image_digest]}"}} 1'
+        )
+        states.append(f'{name},state="{state}"}} 1')
+        if each.health and state in _UP:
+            health.append(f'{name},health="{each.health}"}} 1')
+        if each.started_milliseconds is not None:
+            starts.append(f"{name}}} {each.started_milliseconds / 1000!r}")
+        # One that was only made has no exit code, unless Docker tried to start it.
+        if state in _ENDED or (each.exit_code and state == ContainerState.CREATED):
+            codes.append(f"{name}}} {each.exit_code}")
+        restarts.append(f"{name}}} {each.restarts}")
+        exits.append(f'{name},result="success"}} {each.successes}')
+        exits.append(f'{name},result="error"}} {each.errors}')
+        oom_kills.append(f"{name}}} {each.oom_kills}")
+    return {
+        f.CONTAINER_INFO: info,
+        f.CONTAINER_STATE: states,
+        f.CONTAINER_HEALTH: health,
+        f.CONTAINER_START_TIME: starts,
+        f.CONTAINER_LAST_EXIT_CODE: codes,
+        f.CONTAINER_RESTARTS: restarts,
+        f.CONTAINER_EXITS: exits,
+        f.CONTAINER_OOM_KILLS: oom_kills,
+    }
+
+
+class _Escaped(dict[str, str]):
+    """Label values as they stand between quotes, each escaped once."""
+
+    def __missing__(self, value: str) -> str:
+        text = self[value] = escape(value)
+        return text
 
 
 def _one_of_each(containers: Iterable[ContainerObject]) -> Iterable[ContainerObject]:
@@ -129,34 +182,14 @@ def _one_of_each(containers: Iterable[ContainerObject]) -> Iterable[ContainerObj
     Docker gives a name only once, but containers that are renamed while an agent reads may seem to have the same one,
     and a series that is there twice costs the whole scrape.
     """
-    chosen = {
-        (each.name, each.stack, each.service): each
-        for each in sorted(containers, key=lambda each: (each.created_at or _LONG_AGO, each.id))
-    }
-    return (chosen[key] for key in sorted(chosen))
+    chosen: dict[tuple[str, str, str], ContainerObject] = {}
+    for each in containers:
+        known = chosen.setdefault((each.name, each.stack, each.service), each)
+        if known is not each and _age(each) > _age(known):
+            chosen[each.name, each.stack, each.service] = each
+    return [chosen[key] for key in sorted(chosen)]
 
 
-def _add_container(
-    lines: Mapping[Family, list[str]], host: str, container: ContainerObject, *, is_offline: bool
-) -> None:
-    name = (
-        f'{{{host},stack="{escape(container.stack)}",service="{escape(container.service)}"'
-        f',container="{escape(container.name)}"'
-    )
-    state = ContainerState.UNKNOWN if is_offline else container.state
-    lines[f.CONTAINER_INFO].append(
-        f'{name},id="{escape(container.id)}",image="{escape(container.image)}"'
-        f',image_digest="{escape(container.image_digest)}"}} 1'
-    )
-    lines[f.CONTAINER_STATE].append(f'{name},state="{state}"}} 1')
-    if container.health and state in _UP:
-        lines[f.CONTAINER_HEALTH].append(f'{name},health="{container.health}"}} 1')
-    if container.started_at is not None:
-        lines[f.CONTAINER_START_TIME].append(f"{name}}} {number(container.started_at.timestamp())}")
-    # One that was only made has no exit code, unless Docker tried to start it.
-    if state in _ENDED or (state == ContainerState.CREATED and container.exit_code):
-        lines[f.CONTAINER_LAST_EXIT_CODE].append(f"{name}}} {container.exit_code}")
-    lines[f.CONTAINER_RESTARTS].append(f"{name}}} {container.restarts}")
-    lines[f.CONTAINER_EXITS].append(f'{name},result="success"}} {container.successes}')
-    lines[f.CONTAINER_EXITS].append(f'{name},result="error"}} {container.errors}')
-    lines[f.CONTAINER_OOM_KILLS].append(f"{name}}} {container.oom_kills}")
+def _age(container: ContainerObject) -> tuple[float, str]:
+    made = container.created_milliseconds
+    return -math.inf if made is None else made, container.id

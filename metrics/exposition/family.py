@@ -18,9 +18,9 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
-    """A metric family as the text format names it.
+    """A metric family as the text format names it; each is there once.
 
     ``name`` is the full name of text 0.0.4: a counter's ends in ``_total``, an info's in ``_info``.
     """
