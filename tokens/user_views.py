@@ -78,14 +78,14 @@ class UserAdd(PrincipalsService, FormPage):
     form_class = NewUserForm
     service = services.create_user
     done = "{result.username} can sign in now."
+    next_route = "users:users"
 
     def form_options(self) -> Mapping[str, Any]:
         return {"principal": self.principal}
 
-    def save(self, form: NewUserForm) -> HttpResponseBase:
+    def arguments(self, form: NewUserForm) -> Mapping[str, Any]:
         data = dict(form.cleaned_data)
-        self.call(role_id=data.pop("role").pk, **data)
-        return redirect("users:users")
+        return {"role_id": data.pop("role").pk, **data}
 
 
 @hides_password

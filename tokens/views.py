@@ -250,7 +250,7 @@ class RoleAdd(PrincipalsService, FormPage):
     form_class = RoleForm
     service = services.create_role
     done = "The role was made."
-    next_route = "tokens:role"
+    result_route = "tokens:role"
 
     def form_options(self) -> Mapping[str, Any]:
         return {"principal": self.principal}

@@ -206,9 +206,9 @@ class ServicePage(Page):
     done: str = ""
     """What is said afterwards; `{object}` is the page's, `{result}` what the service answered."""
     next_route: str = ""
-    """Of the page that comes next, by the key of what the service answered if that is something.
-
-    Without it, the object's own page."""
+    """Of the page that comes next; without, the object's own page does."""
+    result_route: str = ""
+    """Of the page of what the service answered, where that comes next."""
 
     def caller(self) -> Mapping[str, Any]:
         """Who asks, as the services here want to know it."""
@@ -223,9 +223,9 @@ class ServicePage(Page):
 
     def next_url(self, result: Any) -> str:
         """The page that comes next."""
-        if not self.next_route:
-            return self.url()
-        return reverse(self.next_route, args=[] if result is None else [result.pk])
+        if self.result_route:
+            return reverse(self.result_route, args=[result.pk])
+        return reverse(self.next_route) if self.next_route else self.url()
 
 
 class FormPage(ServicePage):
@@ -279,6 +279,8 @@ class ConfirmPage(ObjectPage, FormPage):
     form_class: type[ConfirmForm] = ConfirmForm
     consequences: Sequence[str] = ()
     """Sentences; `{object}` is the page's."""
+    action_label: str = ""
+    """What the button says, where it isn't the title."""
 
     def told(self) -> Sequence[str]:
         """What comes of it, in sentences."""
@@ -299,6 +301,7 @@ class ConfirmPage(ObjectPage, FormPage):
             "object_kind": self.kind,
             "object_name": self.object_name,
             "consequences": self.told(),
+            "action_label": self.action_label or self.title,
             "back_url": self.url(),
         }
 
@@ -313,8 +316,8 @@ class Action(ServicePage):
         return redirect(self.next_url(self.call()))
 
     def back_url(self) -> str:
-        """Where a refusal is told: on the object's own page."""
-        return self.url() if self.object is not None else reverse(self.next_route)
+        """Where a refusal is told."""
+        return reverse(self.next_route) if self.next_route else self.url()
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Does it, or tells on the page of the button why not."""

@@ -183,7 +183,7 @@ def test_a_form_that_comes_back_with_an_error_still_knows_what_it_showed(everybo
     values = Fields(everybody.get(thing.page).content.decode()).values
     Channel.objects.update(minimum_severity="critical")
     refused = everybody.post(thing.page, {**values, "name": [""]})
-    assert refused.status_code == 200
+    assert refused.status_code == 400
     again = Fields(refused.content.decode()).values
     assert everybody.post(thing.page, {**again, "name": ["others"]}).status_code == 302
     thing.row.refresh_from_db()
