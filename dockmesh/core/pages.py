@@ -282,13 +282,17 @@ class ConfirmPage(ObjectPage, FormPage):
     action_label: str = ""
     """What the button says, where it isn't the title."""
 
+    def asked(self) -> tuple[str, str]:
+        """What has to be named: its kind, and the name that has to be typed."""
+        return self.kind, self.object_name
+
     def told(self) -> Sequence[str]:
         """What comes of it, in sentences."""
         return [sentence.format(object=self.object) for sentence in self.consequences]
 
     def form_options(self) -> Mapping[str, Any]:
         """The name that has to be typed."""
-        return {"expected": self.object_name}
+        return {"expected": self.asked()[1]}
 
     def arguments(self, form: Any) -> Mapping[str, Any]:
         """What was asked besides the name."""
@@ -296,10 +300,11 @@ class ConfirmPage(ObjectPage, FormPage):
 
     def context(self) -> Mapping[str, Any]:
         """The question."""
+        kind, name = self.asked()
         return {
             "title": self.title,
-            "object_kind": self.kind,
-            "object_name": self.object_name,
+            "object_kind": kind,
+            "object_name": name,
             "consequences": self.told(),
             "action_label": self.action_label or self.title,
             "back_url": self.url(),

@@ -93,7 +93,7 @@ def test_the_page_names_what_would_go_and_asks(host: Host, operator: Client) -> 
     assert "No container was changed" in page
     path = f"/deploys/{failed.pk}/confirm/"
     assert "The service db goes, with shop-db-1." in text(operator.get(path))
-    assert "This is not the name" in text(operator.post(path, {"name": "other"}))
+    assert "This is not the name" in text(operator.post(path, {"name": "other"}), 400)
     answer = operator.post(path, {"name": "shop"})
     made = Deploy.objects.get(remove=["db"])
     assert answer["Location"] == f"/deploys/{made.pk}/"

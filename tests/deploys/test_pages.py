@@ -31,9 +31,9 @@ def viewer() -> Client:
     return client
 
 
-def text(answer: Any) -> str:
+def text(answer: Any, status: int = 200) -> str:
     """What a reader sees."""
-    assert answer.status_code == 200, (answer.status_code, answer.content[:300])
+    assert answer.status_code == status, (answer.status_code, answer.content[:300])
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
 
 
@@ -129,7 +129,7 @@ def test_files_are_changed_and_the_env_file_is_kept_unless_replaced(host: Host, 
     assert files.compose_file.endswith("# more\n")
     assert operator.post(path, {**new, "removes_env_file": "on"}).status_code == 302
     assert StackFiles.objects.get().encrypted_env_file == ""
-    assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}))
+    assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}), 400)
 
 
 def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: Client) -> None:
@@ -190,7 +190,7 @@ def test_what_is_dangerous_asks_for_the_name(host: Host, operator: Client, page:
     stack = make(host)
     path = f"/stacks/{stack.pk}/{page}/"
     assert "Type the name" in text(operator.get(path))
-    assert "This is not the name" in text(operator.post(path, {"name": "blog", "how": "down"}))
+    assert "This is not the name" in text(operator.post(path, {"name": "blog", "how": "down"}), 400)
     assert not Deploy.objects.exists()
     assert operator.post(path, {"name": "shop", "how": "down"}).status_code == 302
     assert Deploy.objects.get().operation == operation
@@ -208,10 +208,10 @@ def test_a_roll_back_asks_for_the_name(host: Host, operator: Client) -> None:
     first = services.request_deploy(actor=ANN, stack_id=stack.pk)
     report(host, fetch(host)[0]["id"])
     path = f"/deploys/{first.pk}/rollback/"
-    assert "This is not the name" in text(operator.post(path, {"name": ""}))
+    assert "This is not the name" in text(operator.post(path, {"name": ""}), 400)
     assert operator.post(path, {"name": "shop"}).status_code == 302
     assert Deploy.objects.first().rollback_of_id == first.pk  # type: ignore[union-attr]
-    assert "has not ended yet" in text(operator.post(path, {"name": "shop"}))
+    assert "has not ended yet" in text(operator.post(path, {"name": "shop"}), 400)
 
 
 def test_a_discovered_stack_is_adopted(host: Host, operator: Client) -> None:
