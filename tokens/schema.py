@@ -87,9 +87,8 @@ class Schema(AutoSchema):
         """The answer that is declared."""
         if (told := self._told) is None:
             return super().get_response_serializers()
-        return {
-            told.status: None if told.status == 204 else told.answer or super().get_response_serializers()
-        }
+        shape: Any = told.answer or type(super().get_response_serializers())
+        return {told.status: None if told.status == 204 else shape(many=told.many)}
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
         shape: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]

@@ -1,11 +1,12 @@
-"""Reading alerts, for other rooms."""
+"""Reading alerts."""
 
 import datetime
 from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Count, Q, QuerySet
 
-from dockmesh.alerts.models import Alert, Channel
+from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.core.compiled import CompiledQuery
 
 
@@ -30,6 +31,12 @@ class RuleSample:
     fired: int
     pending: int
     firing: int
+
+
+def rules_with_firing() -> QuerySet[AlertRule]:
+    """Rules by name, with the number of their alerts that fire."""
+    firing = Count("alerts", filter=Q(alerts__status=Alert.Status.FIRING))
+    return AlertRule.objects.annotate(firing=firing).order_by("name")
 
 
 # The alerts that are resolved are many: only the index by status finds the others.

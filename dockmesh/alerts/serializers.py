@@ -8,7 +8,7 @@ from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 
 
-class RuleBody(StrictSerializer):
+class AlertRuleCreateSerializer(StrictSerializer):
     """A rule as it is sent; the services check the values."""
 
     name = Text()
@@ -27,15 +27,15 @@ class RuleBody(StrictSerializer):
     parameters: Any = serializers.DictField(default=dict, help_text="What only some kinds take.")
 
 
-class RuleChange(RuleBody):
+class AlertRuleChangeSerializer(AlertRuleCreateSerializer):
     """A part of a rule; what isn't sent stays."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "partial": True})
 
 
-class RuleShape(serializers.ModelSerializer[AlertRule]):
-    """A rule as it is answered."""
+class AlertRuleSerializer(serializers.ModelSerializer[AlertRule]):
+    """A rule, and how many of its alerts fire."""
 
     firing = serializers.IntegerField(read_only=True, help_text="How many of its alerts fire now.")
 
@@ -62,7 +62,7 @@ class RuleShape(serializers.ModelSerializer[AlertRule]):
         read_only_fields = fields
 
 
-class MatchShape(serializers.Serializer[Any]):
+class MatchSerializer(serializers.Serializer[Any]):
     """A subject that a rule would match now."""
 
     subject = serializers.CharField()
@@ -71,7 +71,7 @@ class MatchShape(serializers.Serializer[Any]):
     stack = serializers.CharField()
 
 
-class AlertShape(serializers.ModelSerializer[Alert]):
+class AlertSerializer(serializers.ModelSerializer[Alert]):
     """An alert."""
 
     rule = serializers.CharField(source="rule.name")
@@ -98,7 +98,7 @@ class AlertShape(serializers.ModelSerializer[Alert]):
         read_only_fields = fields
 
 
-class ChannelBody(StrictSerializer):
+class ChannelCreateSerializer(StrictSerializer):
     """A channel as it is sent."""
 
     name = Text()
@@ -108,7 +108,7 @@ class ChannelBody(StrictSerializer):
     is_enabled = Flag(default=True)
 
 
-class ChannelChange(StrictSerializer):
+class ChannelChangeSerializer(StrictSerializer):
     """A part of a channel; its kind stays."""
 
     name = Text(required=False)
@@ -117,8 +117,8 @@ class ChannelChange(StrictSerializer):
     is_enabled = Flag(required=False)
 
 
-class ChannelShape(serializers.ModelSerializer[Channel]):
-    """A channel as it is answered: without its address."""
+class ChannelSerializer(serializers.ModelSerializer[Channel]):
+    """A channel without its address."""
 
     class Meta:
         model = Channel

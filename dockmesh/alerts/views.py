@@ -10,8 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
-from dockmesh.alerts import deliveries, services
-from dockmesh.alerts.api import rules_with_firing
+from dockmesh.alerts import deliveries, selectors, services
 from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, initial_of
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.core import clock
@@ -108,7 +107,7 @@ class RuleList(ListPage):
     search = ("name",)
 
     def rows(self) -> QuerySet[AlertRule]:
-        return rules_with_firing()
+        return selectors.rules_with_firing()
 
     def context(self) -> Mapping[str, Any]:
         return {
@@ -132,7 +131,7 @@ class RulePage(ObjectPage):
 
     required_permission = Permission.ALERTS_MANAGE
     object: AlertRule
-    queryset = rules_with_firing()
+    queryset = selectors.rules_with_firing()
     kind = "rule"
     route = "alerts:rule"
     parents = RULES

@@ -109,7 +109,8 @@ class Filters(DjangoFilterBackend):
         """The rows that match all parameters; raises `InvalidInput`."""
         filterset = self.get_filterset(request, queryset, view)
         filters = filterset.filters if filterset else ()
-        refuse_unknown(request.query_params, filters, *view.pagination_class.parameters)
+        paging = view.pagination_class
+        refuse_unknown(request.query_params, filters, *(paging.parameters if paging else ()))
         return filterset.qs if filterset else queryset
 
 

@@ -37,6 +37,7 @@ class Operation:
     answer: type[BaseSerializer[Any]] | None = None
     location: str = ""
     summary: str = ""
+    many: bool = False
     is_body_optional: bool = False
 
 
@@ -55,7 +56,7 @@ def operation(
     body's fields, those that were sent, as keywords; it calls a service, and returns what the answer shows.
 
     `permission`: one, or several of which one is enough. `body`: its serializer; without one no body is read.
-    `answer`: the answer's serializer, if not that of one object; at 204 there is none. `status`: 201, 200 and 204 of
+    `answer`: the answer's serializer, if not that of one object, and `many` of them; at 204 there is none. `status`: 201, 200 and 204 of
     the writes, 200 of actions. `location`: the name of the route at which what was made is found, if it isn't the
     object. `method`: an action's. `beside`: the action of another method at the same address.
     """
@@ -73,7 +74,10 @@ def operation(
             return handle
         if beside is not None:
             return getattr(beside.mapping, method)(handle)
-        return decorators.action(detail=detail, methods=[method])(handle)
+        backends = (Filters,) if method == "get" else ()
+        return decorators.action(
+            detail=detail, methods=[method], pagination_class=None, filter_backends=backends
+        )(handle)
 
     return decorate
 
@@ -146,7 +150,7 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
         if told.status == 204:
             return Response(status=204)
         shape, context = told.answer or self.get_serializer_class(), self.get_serializer_context()
-        data = shape(found, many=isinstance(found, list), context=context).data
+        data = shape(found, many=told.many, context=context).data
         headers = {}
         if told.status in (201, 202):
             route = told.location or f"{self.basename}-detail"
