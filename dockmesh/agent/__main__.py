@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from dockmesh.agent import VERSION, compose, config, restic
+from dockmesh.agent import VERSION, actions, compose, config, restic
+from dockmesh.agent.actions import Actions
 from dockmesh.agent.backup import OPTIONS, Backups
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandRunner, Executor
@@ -132,6 +133,7 @@ def _abilities(
         return executors, lambda: AgentInfo(is_monitor_only=True)
     lookout, restic_version = compose.Lookout(), restic.version()
     stacks = state.path / "stacks"
+    executors[actions.KIND] = Actions(settings.docker_host)
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
     executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)
@@ -155,6 +157,7 @@ def _abilities(
             "preview": found.compose is not None,
             "survey": True,
             "cancel": True,
+            "containers": True,
             "backup": "backup" in executors,
             OPTIONS: "backup" in executors,
         }

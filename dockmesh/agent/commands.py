@@ -24,6 +24,9 @@ log = logging.getLogger("dockmesh.agent")
 
 CANCELLED = "cancelled"
 MAX_PARALLEL = 4
+# What somebody waits for before a page is carried out beside the others, so many at a time.
+BESIDE = frozenset({"container-action", "container-inspect", "container-logs"})
+MAX_BESIDE = 8
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 LONGEST_TIMEOUT_SECONDS = 24 * 3600.0
 
@@ -194,7 +197,10 @@ class CommandRunner:
         for run in list(self._waiting):
             # What ends another one, or has been ended, doesn't wait until others have.
             is_at_once = run.kind == "cancel" or run.cancelled.is_set()
-            if not is_at_once and (len(self._running) >= MAX_PARALLEL or run.lock in held):
+            is_beside = run.kind in BESIDE
+            running = sum((each.kind in BESIDE) == is_beside for each in self._running.values())
+            is_full = running >= (MAX_BESIDE if is_beside else MAX_PARALLEL)
+            if not is_at_once and (is_full or run.lock in held):
                 continue
             held.add(run.lock)
             self._waiting.remove(run)

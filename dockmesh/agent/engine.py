@@ -22,16 +22,19 @@ PATIENCE_SECONDS = 3.0
 # Tried in this order where the Engine tells its own by none of the usual ways: the floor of today's Engines, and what
 # those of 2020 speak.
 _FALLBACK_VERSIONS = ("1.44", "1.41")
-_OK, _BAD_REQUEST = 200, 400
+_OK, _NOT_MODIFIED, _BAD_REQUEST = 200, 304, 400
 
 
 class EngineError(Exception):
     """The Engine, or a proxy before it, answers, but not with what was asked for."""
 
-    def __init__(self, path: str, status: int, reason: str) -> None:
-        super().__init__(f"GET {path}: {status} {reason}" if status != _OK else f"GET {path}: {reason}")
+    def __init__(self, path: str, status: int, reason: str, *, method: str = "GET") -> None:
+        super().__init__(
+            f"{method} {path}: {status} {reason}" if status != _OK else f"{method} {path}: {reason}"
+        )
         self.path = path
         self.status = status
+        self.reason = reason
 
 
 # What ends the reading of the Engine; the SDK lets requests' and the socket's own errors through.
@@ -57,7 +60,7 @@ def connect(docker_host: str, *, timeout: float = ANSWER_SECONDS) -> docker.Dock
 
 
 class Engine:
-    """A connection to the Engine for one thread, which reads and never writes."""
+    """A connection to the Engine for one thread."""
 
     def __init__(self, docker_host: str, api_version: str, *, timeout: float = ANSWER_SECONDS) -> None:
         self.docker_host = docker_host
@@ -106,12 +109,18 @@ class Engine:
         except ValueError:
             raise EngineError(path, response.status_code, "the answer is not JSON") from None
 
+    def post(self, path: str, *, timeout: float) -> int:
+        """Have the Engine do something, once; the status of its answer, 304 included. Raises as `get`."""
+        response = self._client.post(self._url(path), timeout=timeout)
+        if response.status_code >= 300 and response.status_code != _NOT_MODIFIED:
+            raise EngineError(path, response.status_code, _reason(response), method="POST")
+        return int(response.status_code)
+
     def open_stream(
         self, path: str, *, timeout: float | tuple[float, float], is_stream: bool = True, **parameters: str
     ) -> requests.Response:
         """The answer, with its body still to be read if `is_stream`; raises as `get`."""
-        prefix = f"/v{self.api_version}" if self.api_version else ""
-        url = f"{self._client.base_url}{prefix}{path}"
+        url = self._url(path)
         response: requests.Response
         try:
             response = self._client.get(url, params=parameters, timeout=timeout, stream=is_stream)
@@ -125,6 +134,10 @@ class Engine:
             response.close()
             raise error
         return response
+
+    def _url(self, path: str) -> str:
+        prefix = f"/v{self.api_version}" if self.api_version else ""
+        return f"{self._client.base_url}{prefix}{path}"
 
     def _negotiate(self) -> None:
         try:

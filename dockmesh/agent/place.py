@@ -40,7 +40,7 @@ def view(docker_host: str, folder: Path) -> View:
 
     Raises CommandError where the Engine can't be asked.
     """
-    identity = _own_container(Path("/proc/self/mountinfo").read_text(errors="replace"))
+    identity = own_container()
     if identity:
         with asked(docker_host) as api:
             try:
@@ -98,6 +98,11 @@ def _below(project: Project, config: JSON | None) -> list[str]:
 
 def _named(rows: list[str]) -> str:
     return f": {'; '.join(rows[:10])}{' …' if len(rows) > 10 else ''}" if rows else ""
+
+
+def own_container() -> str:
+    """The id of the container in which the agent runs, or the start of it; empty outside of any."""
+    return _own_container(Path("/proc/self/mountinfo").read_text(errors="replace"))
 
 
 def _own_container(mountinfo: str) -> str:

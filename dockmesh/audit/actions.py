@@ -29,6 +29,10 @@ class Action(StrEnum):
     HOST_REENROLLED = "host.reenrolled"
     HOST_CHANGED = "host.changed"
     HOST_REMOVED = "host.removed"
+    CONTAINER_ACTION_REQUESTED = "container.action_requested"
+    CONTAINER_ACTION_SUCCEEDED = "container.action_succeeded"
+    CONTAINER_ACTION_FAILED = "container.action_failed"
+    CONTAINER_LOGS_READ = "container.logs_read"
     STACK_CREATED = "stack.created"
     STACK_CHANGED = "stack.changed"
     STACK_SURVEYED = "stack.surveyed"
@@ -67,6 +71,8 @@ TOLD_ONLY = frozenset(
         Action.USER_SIGN_IN_FAILED,
         Action.USER_SIGNED_OUT,
         Action.PERMISSION_REFUSED,
+        Action.CONTAINER_ACTION_SUCCEEDED,
+        Action.CONTAINER_ACTION_FAILED,
         Action.STACK_SURVEYED,
         Action.DEPLOY_SUCCEEDED,
         Action.DEPLOY_FAILED,
@@ -86,6 +92,7 @@ TARGET_KINDS = (
     "alert_rule",
     "backup_job",
     "channel",
+    "container",
     "enrollment_token",
     "host",
     "permission",

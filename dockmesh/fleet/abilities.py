@@ -8,7 +8,12 @@ from dockmesh.fleet.models import Host
 _TOO_OLD = {
     "preview": "The agent of {host} is too old to tell what a deploy would do: update it.",
     "cancel": "The agent of {host} is too old to end what it has begun: update it.",
+    "containers": "The agent of {host} is too old to start and stop containers: update it.",
+    "logs": "The agent of {host} is too old to send logs: update it.",
+    "inspect": "The agent of {host} is too old to tell more of a container: update it.",
 }
+# What takes Compose as well, which may be what is missing.
+_OF_COMPOSE = frozenset({"preview", "cancel"})
 _PROGRAMS = {
     "deploy": ("compose_version", "Docker Compose 2.20 or newer"),
     "backup": ("restic_version", "restic"),
@@ -18,7 +23,7 @@ _PROGRAMS = {
 def why_not(host: Host, ability: str) -> str:
     """Why the host can't carry that out, in a sentence; empty where it can or nobody knows.
 
-    `ability` is `deploy` or `backup`, or what newer agents can: `preview`, `cancel`.
+    `ability` is `deploy` or `backup`, or what newer agents can: `preview`, `cancel`, `containers`, `logs`, `inspect`.
     """
     info: Mapping[str, Any] = host.agent_info
     able = info.get("capabilities")
@@ -26,7 +31,7 @@ def why_not(host: Host, ability: str) -> str:
         return ""
     if info.get("is_monitor_only"):
         return f"The agent of {host.name} only watches: it was started with --monitor-only."
-    if ability in _TOO_OLD and "deploy" in able:
+    if ability in _TOO_OLD and (ability not in _OF_COMPOSE or "deploy" in able):
         return _TOO_OLD[ability].format(host=host.name)
     key, program = _PROGRAMS.get(ability, _PROGRAMS["deploy"])
     version = info.get(key)

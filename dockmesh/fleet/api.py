@@ -14,6 +14,7 @@ from dockmesh.core.filters import FilterSet, ReferenceFilter, TextFilter, refuse
 from dockmesh.core.text import LABEL_NAME
 from dockmesh.core.viewsets import ServiceViewSet, operation
 from dockmesh.fleet import renewal, selectors, services
+from dockmesh.fleet.container_api import ContainerOperations
 from dockmesh.fleet.discovery import target_groups
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.serializers import (
@@ -78,7 +79,7 @@ class ContainerFilter(FilterSet):
     name = TextFilter()
 
 
-class ContainerViewSet(ServiceViewSet[Container]):
+class ContainerViewSet(ContainerOperations):
     """Every container by name, as its host's last inventory had it."""
 
     noun = "container"

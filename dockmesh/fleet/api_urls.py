@@ -3,13 +3,18 @@
 from django.urls import path
 
 from dockmesh.core.viewsets import Router
-from dockmesh.fleet import agent_views, api
+from dockmesh.fleet import agent_views, api, container_api
 
 urlpatterns = [
     path("agents/heartbeat", agent_views.heartbeat),
     path("agents/wait", agent_views.wait),
     path("agents/enroll", agent_views.enroll),
     path("agents/commands/<str:id>/result", agent_views.command_result),
+    path(
+        "commands/<str:id>",
+        container_api.CommandViewSet.as_view({"get": "read"}, basename="commands"),
+        name="commands-detail",
+    ),
     path("discovery/prometheus", api.PrometheusDiscovery.as_view()),
     *Router(
         {

@@ -18,9 +18,16 @@ class FleetConfig(AppConfig):
     def ready(self) -> None:
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
+        from dockmesh.fleet.services import containers
 
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
+        )
+        commands.register_result_handler(
+            containers.KIND,
+            on_result=containers.take_result,
+            on_timeout=containers.take_timeout,
+            is_beside=True,
         )
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)

@@ -144,6 +144,11 @@ def register_result_handler(
     _handlers[kind] = Handlers(on_result, on_timeout, on_progress, prepare, is_beside)
 
 
+def open_with_lock(host_id: int, lock: str) -> AgentCommand | None:
+    """The oldest command with that lock that is queued or handed out."""
+    return _open().filter(host_id=host_id, lock=lock).order_by("id").first()
+
+
 def kinds() -> set[str]:
     """All kinds of commands that there are."""
     return {*_handlers, CANCEL}

@@ -1,0 +1,179 @@
+"""REST: what is done with containers, and what became of it."""
+
+import functools
+import uuid
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from dockmesh.core.api import StrictSerializer, Text, Whole
+from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.viewsets import ServiceViewSet, operation
+from dockmesh.fleet.models import AgentCommand, Container
+from dockmesh.fleet.references import ReferenceSerializer
+from dockmesh.fleet.services import containers
+from dockmesh.fleet.services.containers import ContainerAction, RefusedAction
+from tokens.permissions import Permission
+
+
+class CommandSerializer(serializers.ModelSerializer[AgentCommand]):
+    """A command to a host's agent. It goes on from `queued` to `handed_out`, and ends as `done` or `expired`."""
+
+    id = serializers.UUIDField(source="uuid", read_only=True)
+    host = ReferenceSerializer(read_only=True)
+    action = serializers.SerializerMethodField(help_text="Of a container; else empty.")
+    container = serializers.SerializerMethodField(help_text="The name of the container; else empty.")
+    result = serializers.SerializerMethodField(help_text="`success` or `failure`; empty until it has ended.")
+    outcome = serializers.SerializerMethodField(
+        help_text="In a word, such as `restarted` or `already stopped`."
+    )
+    error = serializers.SerializerMethodField(help_text="Why it failed; else empty.")
+
+    class Meta:
+        model = AgentCommand
+        fields = (
+            "id",
+            "kind",
+            "action",
+            "container",
+            "host",
+            "status",
+            "result",
+            "outcome",
+            "error",
+            "created_at",
+            "handed_out_at",
+            "finished_at",
+        )
+
+    def get_action(self, command: AgentCommand) -> str:
+        """From the payload."""
+        return str(command.payload.get("action", "")) if command.kind == containers.KIND else ""
+
+    def get_container(self, command: AgentCommand) -> str:
+        """From the payload."""
+        return str(command.payload.get("name", "")) if command.kind == containers.KIND else ""
+
+    def get_result(self, command: AgentCommand) -> str:
+        """As the agent reported it."""
+        return _said(command, "result")
+
+    def get_outcome(self, command: AgentCommand) -> str:
+        """As the agent reported it."""
+        return _said(command, "outcome")
+
+    def get_error(self, command: AgentCommand) -> str:
+        """As the agent reported it, or why nobody reported."""
+        return _said(command, "error")
+
+
+def _said(command: AgentCommand, key: str) -> str:
+    return str((command.result or {}).get(key, ""))
+
+
+class ContainerActionsSerializer(StrictSerializer):
+    """What is to be done, with which containers."""
+
+    action = Text(help_text="`start`, `stop`, `restart` or `kill`.")
+    containers = serializers.ListField(child=Whole(min_value=1), help_text="Their ids.", allow_empty=True)
+
+
+class RefusedActionSerializer(serializers.Serializer[RefusedAction]):
+    """A container for which nothing was asked, and why."""
+
+    container = serializers.IntegerField()
+    name = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class AskedActionsSerializer(serializers.Serializer[Any]):
+    """The commands, and the containers for which there is none."""
+
+    commands = CommandSerializer(many=True)
+    refused = RefusedActionSerializer(many=True)
+
+
+_operation = functools.partial(
+    operation,
+    Permission.CONTAINERS_OPERATE,
+    status=202,
+    answer=CommandSerializer,
+    location="commands-detail",
+)
+
+
+class ContainerOperations(ServiceViewSet[Container]):
+    """What can be done with a container: answered at once with the command, which its agent fetches at once."""
+
+    @_operation(summary="Start a container")
+    def start(self, id: int) -> AgentCommand:
+        """409 while the host is offline or can't, and while something else is done with the container."""
+        return self._act(id, ContainerAction.START)
+
+    @_operation(summary="Stop a container")
+    def stop(self, id: int) -> AgentCommand:
+        """With the time that the container has for it. Refused as `start`."""
+        return self._act(id, ContainerAction.STOP)
+
+    @_operation(summary="Restart a container")
+    def restart(self, id: int) -> AgentCommand:
+        """Stopped as by `stop`, then started. Refused as `start`."""
+        return self._act(id, ContainerAction.RESTART)
+
+    @_operation(summary="Kill a container")
+    def kill(self, id: int) -> AgentCommand:
+        """At once, with SIGKILL. Refused as `start`."""
+        return self._act(id, ContainerAction.KILL)
+
+    @_operation(
+        detail=False,
+        body=ContainerActionsSerializer,
+        answer=AskedActionsSerializer,
+        summary="Act on several containers",
+    )
+    def actions(self, action: str, containers: list[int]) -> Response:
+        """Each by itself: `commands` are those that were asked for, `refused` the containers for which nothing was.
+
+        409 if none was asked for.
+        """
+        return several(actor=self.actor, action=action, container_ids=containers)
+
+    def _act(self, id: int, action: ContainerAction) -> AgentCommand:
+        return containers.act_on_container(actor=self.actor, container_id=id, action=action)
+
+
+def several(*, actor: Any, action: str, container_ids: list[int]) -> Response:
+    """The answer to one request for several containers."""
+    if action not in list(ContainerAction):
+        raise InvalidInput("action", f"must be one of {', '.join(ContainerAction)}.")
+    asked, refused = containers.act_on_containers(
+        actor=actor, container_ids=container_ids, action=ContainerAction(action)
+    )
+    if not asked:
+        raise Conflict(
+            "Nothing was asked for.",
+            errors={"containers": [f"{each.name or each.container}: {each.detail}" for each in refused]},
+        )
+    data = AskedActionsSerializer({"commands": asked, "refused": refused}).data
+    return Response(data, status=202)
+
+
+class CommandViewSet(ServiceViewSet[AgentCommand]):
+    """Commands to agents, for a week after their end."""
+
+    noun = "command"
+    queryset = AgentCommand.objects.select_related("host")
+    serializer_class = CommandSerializer
+    read_permission = Permission.FLEET_READ
+
+    def read(self, request: Request, id: str) -> Response:  # type: ignore[override]
+        """What became of a command."""
+        try:
+            row = self.get_queryset().filter(uuid=uuid.UUID(id)).first()
+        except ValueError:
+            row = None
+        if row is None:
+            raise NotFound("There is no such command.")
+        return Response(self.get_serializer(row).data)
