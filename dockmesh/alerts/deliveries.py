@@ -20,6 +20,7 @@ from dockmesh.alerts.messages import SEVERITIES
 from dockmesh.alerts.models import Alert, Channel, Notification
 from dockmesh.alerts.receivers import NotSent
 from dockmesh.core import clock
+from dockmesh.core.addresses import page_path
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +236,7 @@ def _document(alert: Alert, now: datetime.datetime) -> dict[str, Any]:
         "annotations": {"summary": alert.subject, "description": alert.cause},
         "startsAt": (alert.fired_at or alert.active_since).isoformat(),
         "endsAt": ends_at.isoformat(),
-        "generatorURL": f"{settings.DOCKMESH_BASE_URL}/alerts/{alert.pk}/",
+        "generatorURL": settings.DOCKMESH_BASE_URL + page_path("alerts:alert", alert.pk),
     }
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db.models import F, QuerySet
 
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+from dockmesh.core.addresses import page_path
 
 SEVERITIES = [severity.value for severity in AlertRule.Severity]
 
@@ -102,5 +103,5 @@ def _words(rule: AlertRule, alert: Alert, event: Notification.Event) -> tuple[st
     if when is not None:
         lines.append(f"{word} since {when:%Y-%m-%d %H:%M:%S UTC}.")
     if settings.DOCKMESH_BASE_URL:
-        lines.append(f"{settings.DOCKMESH_BASE_URL}/alerts/{alert.pk}/")
+        lines.append(settings.DOCKMESH_BASE_URL + page_path("alerts:alert", alert.pk))
     return f"[{alert.severity}] {word}: {rule.name}"[:300], "\n".join(lines)

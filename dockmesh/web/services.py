@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record_alone
 from dockmesh.core import clock
+from dockmesh.core.addresses import page_path
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.web.models import SetupCode
 from tokens.models import User
@@ -53,7 +54,7 @@ def setup_link(base_url: str) -> str | None:
         row.nonce = secrets.token_hex(32)
     row.created_at = clock.now()
     row.save()
-    return f"{base_url.rstrip('/')}/setup/{_code(row)}/"
+    return base_url.rstrip("/") + page_path("web:setup", _code(row))
 
 
 def _has_ended(row: SetupCode) -> bool:

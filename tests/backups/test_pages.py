@@ -144,9 +144,9 @@ def test_what_is_not_there_is_404(db: None, keeper: Client) -> None:
 def test_a_queued_run_tells_when_its_host_was_last_seen_if_ever(host: Host, keeper: Client) -> None:
     run = services.run_now(actor=ANN, job_id=make(host).pk)
     HeartbeatState.objects.update(sequence=-1)
-    assert "that host is waiting for its first heartbeat." in text(keeper.get(f"/backups/runs/{run.pk}/"))
+    assert "That host is waiting for its first heartbeat." in text(keeper.get(f"/backups/runs/{run.pk}/"))
     HeartbeatState.objects.update(sequence=0)
-    assert "that host was last seen just now" in text(keeper.get(f"/backups/runs/{run.pk}/"))
+    assert "That host was last seen just now" in text(keeper.get(f"/backups/runs/{run.pk}/"))
 
 
 def test_all_that_a_job_may_say_is_in_its_form_and_on_its_page(host: Host, keeper: Client) -> None:

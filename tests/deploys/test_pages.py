@@ -284,6 +284,6 @@ def test_the_admin_shows_no_env_file(host: Host) -> None:
 def test_a_queued_deploy_tells_when_its_host_was_last_seen_if_ever(host: Host, viewer: Client) -> None:
     deploy = services.request_deploy(actor=ANN, stack_id=make(host).pk)
     HeartbeatState.objects.update(sequence=-1)
-    assert "that host is waiting for its first heartbeat." in text(viewer.get(f"/deploys/{deploy.pk}/"))
+    assert "That host is waiting for its first heartbeat." in text(viewer.get(f"/deploys/{deploy.pk}/"))
     HeartbeatState.objects.update(sequence=0)
-    assert "that host was last seen just now" in text(viewer.get(f"/deploys/{deploy.pk}/"))
+    assert "That host was last seen just now" in text(viewer.get(f"/deploys/{deploy.pk}/"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from django.template import Context, Template
+from django.urls import URLPattern, URLResolver, get_resolver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +109,7 @@ def test_times_tell_exactly_in_the_title() -> None:
         "{% copyable text %}",
         '{% copyable text "block" %}',
         '{% copyable text "inline" %}',
-        "{% empty_state title=text text=text command=text %}",
+        "{% empty_state title=text %}{{ text }}{% endempty_state %}",
         "{% share_bar parts text %}",
         "{% bar_chart parts text %}",
     ],
@@ -143,7 +145,7 @@ def _used_icons() -> set[str]:
             source = path.read_text(encoding="utf-8")
             used.update(re.findall(r'{% icon "([^"]+)"', source))
             used.update(re.findall(r'\sicon="([^"]+)"', source))
-            used.update(re.findall(r'action_icon="([^"]+)"', source))
+            used.update(re.findall(r'label_icon="([^"]+)"', source))
         for path in (ROOT / folder).rglob("*.py"):
             used.update(re.findall(r'"([a-z0-9-]+)"', path.read_text(encoding="utf-8")))
     return used
@@ -153,15 +155,60 @@ def test_every_icon_in_use_is_in_the_sprite() -> None:
     missing: set[str] = set()
     for folder in ("dockmesh", "metrics", "tokens"):
         for path in (ROOT / folder).rglob("*.html"):
-            named = re.findall(
-                r'(?:{% icon |\sicon=|action_icon=)"([^"]+)"', path.read_text(encoding="utf-8")
-            )
+            named = re.findall(r'(?:{% icon |\sicon=|label_icon=)"([^"]+)"', path.read_text(encoding="utf-8"))
             missing |= set(named) - _sprite()
     assert missing == set()
 
 
 def test_the_sprite_holds_no_icon_that_nobody_uses() -> None:
     assert _sprite() - _used_icons() == set()
+
+
+def _templates() -> Iterator[tuple[Path, str]]:
+    for folder in ("dockmesh", "metrics", "tokens"):
+        for path in (ROOT / folder).rglob("*.html"):
+            yield path, path.read_text(encoding="utf-8")
+
+
+def test_templates_make_addresses_by_routes_names() -> None:
+    """A literal one would lead out of the sub-path below which the server may be reached."""
+    for path, source in _templates():
+        found = re.findall(
+            r"""(?:\b(?:href|action|src|hx-[a-z]+)|[a-z_]*url)=["'](?:https?:)?/[^"']*["']""", source
+        )
+        assert found == [], path
+
+
+def _first_segments(patterns: Sequence[URLPattern | URLResolver], before: str = "") -> Iterator[str]:
+    for each in patterns:
+        route = before + str(each.pattern)
+        if isinstance(each, URLResolver) and "/" not in route:
+            yield from _first_segments(each.url_patterns, route)
+        elif "/" in route:
+            yield route.split("/")[0]
+
+
+def test_python_makes_addresses_by_routes_names() -> None:
+    """`urls.py` says which addresses there are; what is compared with a request's `path_info` is no address."""
+    pages = set(_first_segments(get_resolver().url_patterns)) - {"admin", "api"}
+    assert {"hosts", "settings", "sign-in"} <= pages
+    address = re.compile(rf"""["'}}]/(?:{"|".join(sorted(pages))})/""")
+    for folder in ("dockmesh", "metrics", "tokens"):
+        for path in (ROOT / folder).rglob("*.py"):
+            name = path.relative_to(ROOT).as_posix()
+            if not name.startswith(("dockmesh/agent/", "dockmesh/server/")):
+                lines = path.read_text(encoding="utf-8").splitlines()
+                assert [line for line in lines if address.search(line)] == [], name
+
+
+def test_templates_are_read_without_scrolling_sideways() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path, source in _templates()
+        for number, line in enumerate(source.splitlines(), 1)
+        if len(line) > 120
+    ]
+    assert long == []
 
 
 def test_templates_hold_nothing_inline() -> None:

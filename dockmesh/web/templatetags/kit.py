@@ -11,6 +11,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.forms import BoundField
 from django.http import HttpRequest
 from django.template import Context
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -133,28 +134,29 @@ def copyable(value: Any, kind: str = "", label: str = "Copy") -> SafeString:
     return format_html('<div class="{}"><code>{}</code>{}</div>', css, value, button)
 
 
-@register.inclusion_tag("web/parts/empty.html")
+@register.simple_block_tag
 def empty_state(
+    content: SafeString,
     title: str = "",
-    text: str = "",
     icon: str = "circle-dashed",
-    action_url: str = "",
-    action_label: str = "",
-    action_icon: str = "plus",
-    command: str = "",
+    action: str = "",
+    label: str = "",
+    label_icon: str = "plus",
     small: bool = False,
-) -> dict[str, Any]:
-    """What belongs here, and the one button or command that fills it."""
-    return {
-        "title": title,
-        "text": text,
-        "icon_name": icon,
-        "action_url": action_url,
-        "action_label": action_label,
-        "action_icon": action_icon,
-        "command": command,
-        "small": small,
-    }
+) -> SafeString:
+    """What belongs here, in the words of the block, and a button to the one route that fills it."""
+    return render_to_string(
+        "web/parts/empty.html",
+        {
+            "title": title,
+            "text": content,
+            "icon_name": icon,
+            "action_url": reverse(action) if action else "",
+            "label": label,
+            "label_icon": label_icon,
+            "small": small,
+        },
+    )
 
 
 @register.inclusion_tag("web/parts/field.html")
