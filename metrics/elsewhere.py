@@ -12,7 +12,7 @@ from django_prometheus.middleware import Metrics
 
 from dockmesh.core import tally
 from dockmesh.core.answered import Answered
-from dockmesh.fleet import heartbeat_batch
+from dockmesh.fleet.ingest import batch
 from metrics import requests
 
 _METHOD, _STATUS = "POST", "200"
@@ -49,7 +49,7 @@ def count(path: str, answers: Sequence[Answered]) -> None:
 
 def count_refused(method: str, path: str, status: int) -> None:
     """A request to the API that the server could not read: too large, cut short, no HTTP."""
-    if path == heartbeat_batch.PATH:
+    if path == batch.PATH:
         tally.events.add((tally.HEARTBEATS, "refused"))
     if not path.startswith(requests.API_PREFIX):
         return

@@ -18,13 +18,14 @@ from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.agents import Agent, authenticate
-from dockmesh.fleet.documents import (
+from dockmesh.fleet.ingest.documents import (
     Heartbeat,
     read_enrollment,
     read_heartbeat,
     read_result,
     read_wait,
 )
+from dockmesh.fleet.ingest.heartbeats import record_heartbeat
 from tokens import bearer, refusals
 
 logger = logging.getLogger(__name__)
@@ -113,9 +114,7 @@ def heartbeat(request: HttpRequest) -> HttpResponse:
     document = read_heartbeat(_body(request))
     _check_identity(agent, document)
     try:
-        answer = services.record_heartbeat(
-            agent=agent, heartbeat=document, is_numbered=_knows_numbers_only(request)
-        )
+        answer = record_heartbeat(agent=agent, heartbeat=document, is_numbered=_knows_numbers_only(request))
     except NotFound:
         # Removed since the token was looked up: from now on the token is unknown.
         raise bearer.bad_token(bearer.Reason.UNKNOWN, address=agent.address) from None

@@ -13,7 +13,7 @@ from tokens.principals import Principal
 # What every heartbeat needs, at once.
 _QUERY = """
 SELECT h.agent_token_id, h.agent_digest, h.agent_pepper, h.id, h.name, p.boot_id, p.sequence, p.inventory_digest,
-       p.inventory_at, p.facts_digest, p.has_commands, p.rtt_counts, p.rtt_sum, p.version
+       p.inventory_at, p.facts_digest, p.is_degraded, p.has_commands, p.rtt_counts, p.rtt_sum, p.version
   FROM fleet_host h JOIN fleet_hostpulse p ON p.host_id = h.id
  WHERE h.agent_token_id IN {keys}
 """
@@ -30,6 +30,7 @@ class Agent:
     inventory_digest: str
     inventory_at: datetime.datetime | None
     facts_digest: str
+    is_degraded: bool
     has_commands: bool
     rtt_counts: str
     rtt_sum: float
@@ -82,12 +83,34 @@ def _agents(statement: str, tokens: Sequence[secret.TokenText]) -> list[Agent | 
     ]
 
 
+def lock_agent(agent: Agent) -> Agent | None:
+    """The agent as it is now, its heartbeat state locked; None if its token has gone. One query."""
+    rows = sql.fetch_among(_QUERY + sql.for_update("p"), [agent.token_id])
+    return _agent(rows[0], agent.address) if rows else None
+
+
 def _is_right(token: secret.TokenText, row: sql.Row | None) -> bool:
     return secret.matches(token, secret.Digest(row[1], row[2]) if row else None)
 
 
 def _agent(row: sql.Row, address: str = "") -> Agent:
-    _, _, _, host_id, name, boot_id, sequence, digest, at, facts, has_commands, counts, total, version = row
+    (
+        _,
+        _,
+        _,
+        host_id,
+        name,
+        boot_id,
+        sequence,
+        digest,
+        at,
+        facts,
+        is_degraded,
+        has_commands,
+        counts,
+        total,
+        version,
+    ) = row
     return Agent(
         host_id,
         name,
@@ -96,6 +119,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         digest,
         sql.as_datetime(at),
         facts,
+        bool(is_degraded),
         bool(has_commands),
         counts,
         total,

@@ -18,6 +18,7 @@ class FleetConfig(AppConfig):
     def ready(self) -> None:
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
+        from dockmesh.fleet.ingest import counts
         from dockmesh.fleet.services import containers
 
         schedule.register(
@@ -33,7 +34,7 @@ class FleetConfig(AppConfig):
         lifecycle.register_stop(listening.stop)
         for name, run in (
             ("fleet.forget_commands", commands.forget_finished),
-            ("fleet.forget_counts", services.forget_counts),
+            ("fleet.forget_counts", counts.forget_counts),
             ("fleet.forget_enrollment_tokens", services.forget_expired_enrollment_tokens),
             ("fleet.forget_listening", listening.forget_old_spans),
         ):

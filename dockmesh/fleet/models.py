@@ -173,7 +173,7 @@ class Container(models.Model):
 
 
 class ContainerCounts(models.Model):
-    """What has been counted of the containers of one name on a host; it outlives them, see `services.counts`."""
+    """What has been counted of the containers of one name on a host; it outlives them, see `ingest.counts`."""
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     name = models.CharField(max_length=1024)

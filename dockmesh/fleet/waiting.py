@@ -12,8 +12,8 @@ from django.db import Error, close_old_connections
 from dockmesh.core.errors import DomainError
 from dockmesh.fleet import commands
 from dockmesh.fleet.agents import known_agents
-from dockmesh.fleet.documents import read_wait
-from dockmesh.fleet.heartbeat_batch import note_answers, plain_token
+from dockmesh.fleet.ingest.batch import note_answers, plain_token
+from dockmesh.fleet.ingest.documents import read_wait
 from dockmesh.server.batch import Posted
 from dockmesh.server.parking import Application
 from tokens import secret

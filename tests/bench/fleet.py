@@ -60,13 +60,13 @@ def build(size: Size, *, seed: int = 1) -> list[Member]:
 
 def send(member: Member, *, is_whole: bool, rtts: Sequence[float]) -> None:
     """One heartbeat, by the functions that the endpoint calls."""
-    from dockmesh.fleet import services
     from dockmesh.fleet.agents import authenticate
-    from dockmesh.fleet.documents import read_heartbeat
+    from dockmesh.fleet.ingest.documents import read_heartbeat
+    from dockmesh.fleet.ingest.heartbeats import record_heartbeat
 
     raw = document(member, is_whole=is_whole, rtts=rtts)
     agent = authenticate(f"Bearer {member.token}", address="127.0.0.1")
-    answer = services.record_heartbeat(agent=agent, heartbeat=read_heartbeat(raw))
+    answer = record_heartbeat(agent=agent, heartbeat=read_heartbeat(raw))
     assert answer.status == "accepted", answer
 
 

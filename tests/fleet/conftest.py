@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from dockmesh.fleet import heartbeat_batch
+from dockmesh.fleet.ingest import batch
 from dockmesh.fleet.models import HeartbeatState, Host
 from dockmesh.server.batch import Posted
 from tests.fleet.factories import make_host
@@ -42,7 +42,7 @@ class AgentClient:
     def beat(self, body: Any, **extra: Any) -> Any:
         """What the server answers: the batch endpoint, or the endpoint where the batch endpoint leaves it alone."""
         if self.is_in_batch and not extra:
-            (answer,) = heartbeat_batch.answer([self.posted(body)])
+            (answer,) = batch.answer([self.posted(body)])
             if answer is not None:
                 return LaneAnswer(answer, content_type="application/json")
         return self.post("heartbeat", body, **extra)

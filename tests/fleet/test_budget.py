@@ -7,8 +7,8 @@ import pytest
 from django.db import connection, transaction
 
 from dockmesh.core import busy
-from dockmesh.fleet import budget as budgets
-from dockmesh.fleet.budget import ROWS_A_MINUTE, Budget
+from dockmesh.fleet.ingest import budget as budgets
+from dockmesh.fleet.ingest.budget import ROWS_A_MINUTE, Budget
 from dockmesh.fleet.models import Container, HeartbeatState, Stack, StackSeries
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host

@@ -11,7 +11,8 @@ import pytest
 from django.db import connection, transaction
 
 from dockmesh.audit.services import SYSTEM
-from dockmesh.fleet import commands, heartbeat_batch, services
+from dockmesh.fleet import commands, services
+from dockmesh.fleet.ingest import batch
 from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, Host, Stack, StackSeries
 from dockmesh.fleet.states import container_counts, stack_counts
 from tests.fleet.conftest import AgentClient
@@ -90,9 +91,7 @@ def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
     def together(members: Sequence[AgentClient], names: Sequence[str]) -> Callable[[], None]:
         def run() -> None:
             for sequence, each in enumerate(names * 4, 2):
-                answers = heartbeat_batch.answer(
-                    [client.posted(beat(client, sequence, each)) for client in members]
-                )
+                answers = batch.answer([client.posted(beat(client, sequence, each)) for client in members])
                 assert None not in answers
 
         return run
@@ -129,7 +128,7 @@ def test_a_host_that_is_locked_does_not_hold_up_the_others() -> None:
     def others() -> list[bool]:
         assert is_held.wait(30)
         try:
-            answers = heartbeat_batch.answer([held.posted(heartbeat(2)), free.posted(heartbeat(2))])
+            answers = batch.answer([held.posted(heartbeat(2)), free.posted(heartbeat(2))])
         finally:
             is_over.set()
         return [answer is None for answer in answers]

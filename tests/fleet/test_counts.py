@@ -10,6 +10,7 @@ import pytest
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
+from dockmesh.fleet.ingest.counts import forget_counts
 from dockmesh.fleet.models import ContainerCounts, Host
 from tests.fleet.conftest import AgentClient, statements
 from tests.fleet.factories import container, heartbeat
@@ -228,7 +229,7 @@ def test_counts_go_thirty_days_after_the_last_of_the_name(
 
     def after(days: float) -> None:
         monkeypatch.setattr(clock, "now", lambda: start + datetime.timedelta(days=days))
-        services.forget_counts()
+        forget_counts()
 
     story.tell(told("a", numbers=(5, 0, 5, 0)))
     after(40)

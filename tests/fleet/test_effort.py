@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from dockmesh.fleet import heartbeat_batch
+from dockmesh.fleet.ingest import batch
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import container, heartbeat, make_host
 from tests.support import calls_of
@@ -44,8 +44,8 @@ def test_a_heartbeat_takes_few_calls(db: None, kind: str) -> None:
         more = {} if kind == "unchanged" else {"containers": containers(sequence), "digest": f"d{sequence}"}
         return [agent.posted(heartbeat(sequence, **more)) for agent in agents]
 
-    heartbeat_batch.answer(posted(2))
+    batch.answer(posted(2))
     requests = posted(3)
-    calls = calls_of(lambda: heartbeat_batch.answer(requests)) / HOSTS
+    calls = calls_of(lambda: batch.answer(requests)) / HOSTS
     assert calls < LIMITS[connection.vendor][kind]
     assert {agent.heartbeat_state.sequence for agent in agents} == {3}

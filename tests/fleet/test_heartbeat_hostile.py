@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockmesh.core.errors import DomainError
-from dockmesh.fleet.documents import read_heartbeat
+from dockmesh.fleet.ingest.documents import read_heartbeat
 from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from tests.fleet.conftest import AgentClient, both_ways
 from tests.fleet.factories import container, heartbeat

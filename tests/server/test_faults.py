@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dockmesh.agent.client import encoded
-from dockmesh.fleet.documents import read_plain_heartbeat
+from dockmesh.fleet.ingest.documents import read_plain_heartbeat
 from tests.fleet.factories import container, heartbeat
 from tests.integration.postgres import PostgresServer
 from tests.integration.server import DockmeshServer

@@ -116,6 +116,7 @@ MARKS = {  # of 3.0.2
     "ReadOnlyFileBasedBuffer.get": "0e7c0ead6ce8",
     "Task.build_response_header": "b9dd53eedb45",
     "Task.channel": "25e7ff67635d",
+    "Task.close_on_finish": "82744b1be2ec",
     "Task.complete": "38a9751ce796",
     "Task.content_bytes_written": "c1b5143b672a",
     "Task.content_length": "eee2c3421afe",

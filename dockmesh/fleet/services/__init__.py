@@ -5,8 +5,6 @@ then the audit log's head.
 """
 
 from dockmesh.fleet.commands import lock_host as lock_host
-from dockmesh.fleet.services.batch import Beat, record_batch
-from dockmesh.fleet.services.counts import forget_counts
 from dockmesh.fleet.services.enrollment import (
     Issued,
     authenticate_enrollment,
@@ -15,7 +13,6 @@ from dockmesh.fleet.services.enrollment import (
     enroll,
     forget_expired_enrollment_tokens,
 )
-from dockmesh.fleet.services.heartbeat import Answer, record_heartbeat
 from dockmesh.fleet.services.hosts import change_host, label_host, remove_host, rename_host
 from dockmesh.fleet.services.stacks import (
     add_managed_stack,
@@ -26,8 +23,6 @@ from dockmesh.fleet.services.stacks import (
 )
 
 __all__ = [
-    "Answer",
-    "Beat",
     "Issued",
     "add_managed_stack",
     "adopt_stack",
@@ -36,13 +31,10 @@ __all__ = [
     "create_enrollment_token",
     "delete_enrollment_token",
     "enroll",
-    "forget_counts",
     "forget_expired_enrollment_tokens",
     "label_host",
     "lock_host",
     "observe_deploy",
-    "record_batch",
-    "record_heartbeat",
     "remove_host",
     "remove_stack",
     "rename_host",

@@ -19,7 +19,8 @@ from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.text import in_one_line
-from dockmesh.fleet import heartbeat_batch, listening, waiting
+from dockmesh.fleet import listening, waiting
+from dockmesh.fleet.ingest import batch
 from dockmesh.scheduler.runner import Scheduler
 from dockmesh.server import listener, processes, run
 from dockmesh.server.batch import BatchEndpoint
@@ -132,7 +133,7 @@ class Command(BaseCommand):
 def _heartbeats() -> BatchEndpoint:
     """On PostgreSQL one thread reads heartbeats while another waits for the database; on SQLite one writes at a time."""
     threads = 2 if connection.vendor == "postgresql" else 1
-    return BatchEndpoint(heartbeat_batch.PATH, heartbeat_batch.application, _headers(), threads=threads)
+    return BatchEndpoint(batch.PATH, batch.application, _headers(), threads=threads)
 
 
 def _headers() -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The quick way of heartbeats through `manage.py serve`: those that wait are read and taken together.
+"""The batch endpoint of heartbeats under `manage.py serve`: those that wait are read and taken together.
 
-It answers only what is right and plain. Whatever it leaves alone, the endpoint in `agent_views.py` answers: there is
-the one place that refuses.
+It answers only what is right and plain. Whatever it leaves alone, the ordinary endpoint in `agent_views.py` answers:
+there is the one place that explains refusals.
 """
 
 import logging
@@ -16,9 +16,8 @@ from msgspec import UNSET
 from dockmesh.core import answered, tally
 from dockmesh.core.hosts import is_allowed
 from dockmesh.core.http import client
-from dockmesh.fleet import services
-from dockmesh.fleet.documents import read_plain_heartbeat
-from dockmesh.fleet.services.heartbeat import ACCEPTED
+from dockmesh.fleet.ingest.documents import read_plain_heartbeat
+from dockmesh.fleet.ingest.heartbeats import ACCEPTED, Beat, record_batch
 from dockmesh.server.batch import Posted
 from tokens import bearer, secret
 
@@ -44,7 +43,7 @@ def application(requests: Sequence[Posted]) -> Sequence[bytes | None]:
 
 def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
     """The bodies of the answers, in the order of the requests; None where the endpoint is to answer."""
-    beats: dict[str, tuple[int, services.Beat]] = {}
+    beats: dict[str, tuple[int, Beat]] = {}
     for at, request in enumerate(requests):
         beat = _beat(request)
         if beat is not None:
@@ -52,7 +51,7 @@ def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
             beats.setdefault(beat.token.public_id, (at, beat))
     bodies: list[bytes | None] = [None] * len(requests)
     if beats:
-        answers = services.record_batch([beat for _, beat in beats.values()])
+        answers = record_batch([beat for _, beat in beats.values()])
         for (at, _), taken in zip(beats.values(), answers, strict=True):
             bodies[at] = None if taken is None else _encode(taken)
         taken_sizes = [
@@ -78,7 +77,7 @@ def plain_token(request: Posted) -> secret.TokenText | None:
     return token if token is not None and token.kind is secret.Kind.AGENT else None
 
 
-def _beat(request: Posted) -> services.Beat | None:
+def _beat(request: Posted) -> Beat | None:
     token = plain_token(request)
     if token is None:
         return None
@@ -86,7 +85,7 @@ def _beat(request: Posted) -> services.Beat | None:
     heartbeat = read_plain_heartbeat(request.body)
     if heartbeat is None or heartbeat.host is not UNSET or heartbeat.host_id is not UNSET:
         return None
-    return services.Beat(token, heartbeat)
+    return Beat(token, heartbeat)
 
 
 def note_answers(path: str, answered_sizes: Sequence[tuple[Posted, int]]) -> None:

@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from dockmesh.core import clock
 from dockmesh.fleet import sql
-from dockmesh.fleet.documents import ContainerEntry, Counts
+from dockmesh.fleet.ingest.documents import ContainerEntry, Counts
 from dockmesh.fleet.models import Container, ContainerCounts
 from dockmesh.fleet.states import is_harmless_exit
 

@@ -1,10 +1,11 @@
 """The agents' documents: their shape, and the strict and quick reading of them.
 
 msgspec decodes and checks types and bounds in one step, but takes the last of duplicate keys and skips what it
-doesn't know unread. So a document is taken as it is only if encoding the decoded value gives the very same
-bytes: then there was no duplicate, no unknown key and no depth beyond the known shape, and the texts need one
-search for what must not be in them. What an agent may leave out is UNSET and so is left out again. Everything else (blanks, escapes, unknown keys, other orders of keys) is
-read once more by `strictjson`, which is slow and looks at everything. Agents send the quick form.
+doesn't know unread. So a document is taken as it is only if encoding the decoded value gives the same again, but for
+blanks and other ways to write a number or a time: then there was no duplicate, no unknown key and no depth beyond the
+known shape, and the texts need one search for what must not be in them. What an agent may leave out is UNSET and so is
+left out again. Everything else (escapes, unknown keys, other orders of keys) is read once more by `strictjson`, which is
+slow and looks at everything. Agents send the quick form.
 """
 
 import datetime
@@ -182,7 +183,7 @@ def read_plain_heartbeat(raw: bytes) -> Heartbeat | None:
 def _read_plain(raw: bytes) -> Heartbeat | None:
     try:
         heartbeat = _heartbeat_decoder.decode(raw)
-        is_plain = _is_free_of_doubt(raw) and _encode(heartbeat) == raw
+        is_plain = _is_free_of_doubt(raw) and heartbeat.host is UNSET and _is_same(_encode(heartbeat), raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not is_plain:
@@ -197,6 +198,31 @@ def _is_free_of_doubt(raw: bytes) -> bool:
     if b"\\" in raw or b"\x7f" in raw:
         return False
     return raw.isascii() or _CONTROLS.search(raw) is None
+
+
+_BLANKS = b" \t\r\n"
+_NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]{0,39}")
+_TIME = re.compile(rb"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _is_same(encoded: bytes, raw: bytes) -> bool:
+    """Whether `raw`, which has no escapes, is what `encoded` is, but for blanks and for how numbers and times are written.
+
+    Every other piece between quotation marks is a text or a key. The same keys and marks in the same order mean that
+    each number and each time is that which was decoded.
+    """
+    if encoded == raw:
+        return True
+    ours, theirs = encoded.split(b'"'), raw.split(b'"')
+    if len(ours) != len(theirs):
+        return False
+    if any(
+        our != their and not (_TIME.fullmatch(our) and _TIME.fullmatch(their))
+        for our, their in zip(ours[1::2], theirs[1::2], strict=True)
+    ):
+        return False
+    marks = [b'"'.join(pieces[::2]).translate(None, _BLANKS) for pieces in (ours, theirs)]
+    return _NUMBER.sub(b"0", marks[0]) == _NUMBER.sub(b"0", marks[1])
 
 
 _enrollment_decoder = msgspec.json.Decoder(Enrollment)

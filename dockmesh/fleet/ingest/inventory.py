@@ -10,9 +10,9 @@ import msgspec
 from django.db import connection
 
 from dockmesh.fleet import sql
-from dockmesh.fleet.documents import ContainerEntry
+from dockmesh.fleet.ingest.counts import count
+from dockmesh.fleet.ingest.documents import ContainerEntry
 from dockmesh.fleet.models import Container, Stack
-from dockmesh.fleet.services.counts import count
 from dockmesh.fleet.services.stacks import drop_orphaned_series, lock_series
 from dockmesh.fleet.states import container_counts, stack_counts, stack_state
 
