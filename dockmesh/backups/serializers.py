@@ -9,7 +9,7 @@ from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from dockmesh.fleet.references import HostReference, ReferenceSerializer
 
 
-class JobChangeSerializer(StrictSerializer):
+class BackupJobChangeSerializer(StrictSerializer):
     """A job's columns; what is left out stays as it is."""
 
     name = Text(required=False, help_text="Unique; the label `job` on /metrics.")
@@ -78,14 +78,14 @@ class JobChangeSerializer(StrictSerializer):
     )
 
 
-class NewJobSerializer(JobChangeSerializer):
+class BackupJobCreateSerializer(BackupJobChangeSerializer):
     """A new job."""
 
-    host = HostReference()
+    host = HostReference(source="host_id")
     name = Text(help_text="Unique; the label `job` on /metrics.")
 
 
-class JobSerializer(serializers.ModelSerializer[BackupJob]):
+class BackupJobSerializer(serializers.ModelSerializer[BackupJob]):
     """A job with its last results."""
 
     host = ReferenceSerializer()
@@ -189,6 +189,7 @@ class RestoreSerializer(StrictSerializer):
         child=Text(), required=False, help_text="Only these of the snapshot; none: all of it."
     )
     host = HostReference(
+        source="host_id",
         required=False,
         help_text="Another host than the job's: its id or name. Its agent.toml needs a repository of the same name.",
     )
@@ -200,7 +201,7 @@ class VerifySerializer(StrictSerializer):
     snapshot_id = Text(required=False, default="latest", help_text="A snapshot's id, or `latest`.")
 
 
-class RunSerializer(serializers.ModelSerializer[BackupRun]):
+class BackupRunSerializer(serializers.ModelSerializer[BackupRun]):
     """A run in a list."""
 
     job = serializers.IntegerField(source="job_id", allow_null=True, help_text="Null once it is removed.")
@@ -239,8 +240,8 @@ class RunSerializer(serializers.ModelSerializer[BackupRun]):
         )
 
 
-class RunDetailSerializer(RunSerializer):
+class BackupRunDetailSerializer(BackupRunSerializer):
     """A run with its output."""
 
-    class Meta(RunSerializer.Meta):
-        fields = (*RunSerializer.Meta.fields, "timeout_seconds", "output")  # type: ignore[assignment]
+    class Meta(BackupRunSerializer.Meta):
+        fields = (*BackupRunSerializer.Meta.fields, "timeout_seconds", "output")  # type: ignore[assignment]

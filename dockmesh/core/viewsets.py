@@ -134,6 +134,10 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
         """Who asks, as services and the audit log name them."""
         return self.principal.actor
 
+    def may(self, permission: str) -> bool:
+        """Whether who asks holds the permission."""
+        return bool(self.principal.has(permission))
+
     def sent(self, told: Operation) -> dict[str, Any]:
         """The fields of the body that were sent, checked for their shape."""
         if told.body is None:
