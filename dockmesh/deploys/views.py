@@ -1,453 +1,465 @@
 """The pages of stacks and deploys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from django import forms
 from django.contrib import messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, DomainError
-from dockmesh.core.forms import ConfirmForm, add_refusal
-from dockmesh.core.tables import Choice, Column, Filter, Table
+from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, LivePart, ObjectPage
+from dockmesh.core.tables import Choice, Column, Filter
 from dockmesh.deploys import causes, selectors, services, surveys
 from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.forms import AdoptForm, ChangeStackForm, NewStackForm, PasteForm, RemoveStackForm
-from dockmesh.deploys.models import Deploy
+from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.deploys.selectors import StackView
 from dockmesh.fleet.models import Host, Stack
 from dockmesh.fleet.states import StackState
-from tokens.decorators import page_permission
 from tokens.permissions import Permission
-from tokens.principals import actor_of, principal_of
 
-FORM_METHODS = require_http_methods(["GET", "HEAD", "POST"])
 RECENT = 10
-
-STATES = Filter("state", "State", [Choice(state.value, state.value.capitalize(), "") for state in StackState])
-KINDS = Filter("kind", "Kind", [Choice("managed", "Managed"), Choice("discovered", "Discovered")])
-STATUSES = Filter(
-    "status",
-    "Status",
-    [
-        Choice("queued", "Queued", "working"),
-        Choice("running", "Running", "working"),
-        Choice("success", "Success", "well"),
-        Choice("failure", "Failure", "bad"),
-        Choice("cancelled", "Cancelled"),
-    ],
-)
-OPERATIONS = Filter(
-    "operation", "Operation", [Choice(value, value.capitalize()) for value in Deploy.Operation]
-)
+STACKS = (("Stacks", "deploys:stacks"),)
+DEPLOYS = (("Deploys", "deploys:deploys"),)
 
 
-@require_GET
-@page_permission(Permission.FLEET_READ)
-def stacks(request: HttpRequest) -> HttpResponse:
+class StackList(ListPage):
     """All stacks."""
-    table = Table(
-        request.GET,
-        columns=[
-            Column("name", "Name", ("name",)),
-            Column("host", "Host", ("host__name",)),
-            Column("state", "State", ("state",)),
-            Column("changed", "Since", ("state_changed_at",)),
-            Column("kind", "Kind", ("is_managed",)),
-            Column("deploy", "Last deploy"),
-        ],
-        default_sort="name",
-        filters=[STATES, KINDS],
+
+    required_permission = Permission.FLEET_READ
+    template = "deploys/stacks.html"
+    columns = (
+        Column("name", "Name", ("name",)),
+        Column("host", "Host", ("host__name",)),
+        Column("state", "State", ("state",)),
+        Column("changed", "Since", ("state_changed_at",)),
+        Column("kind", "Kind", ("is_managed",)),
+        Column("deploy", "Last deploy"),
     )
-    rows = table.ordered(selectors.stacks())
-    if table.query:
-        rows = rows.filter(name__icontains=table.query) | rows.filter(host__name__icontains=table.query)
-    if state := table.filter_value("state"):
-        rows = rows.filter(selectors.in_state(state))
-    if kind := table.filter_value("kind"):
-        rows = rows.filter(is_managed=kind == "managed")
-    table.show(rows)
-    context = {
-        "table": table,
-        "stacks": selectors.complete(table.rows),
-        "may_deploy": _may_deploy(request),
-        "has_hosts": Host.objects.exists(),
-    }
-    return render(request, "deploys/stacks.html", context)
+    default_sort = "name"
+    filters = (
+        Filter(
+            "state",
+            "State",
+            [Choice(state.value, state.value.capitalize()) for state in StackState],
+            where=selectors.in_state,
+        ),
+        Filter(
+            "kind",
+            "Kind",
+            [Choice("managed", "Managed"), Choice("discovered", "Discovered")],
+            where=lambda value: Q(is_managed=value == "managed"),
+        ),
+    )
+    search = ("name", "host__name")
+
+    def rows(self) -> QuerySet[Stack]:
+        return selectors.stacks()
+
+    def context(self) -> Mapping[str, Any]:
+        return {
+            "stacks": selectors.complete(self.table),
+            "may_deploy": self.may(Permission.STACKS_DEPLOY),
+            "has_hosts": Host.objects.exists(),
+        }
 
 
-@require_GET
-@page_permission(Permission.FLEET_READ)
-def stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """One stack: its containers, its deploys, what can be done. `?part=live` refreshes itself."""
-    view = _view(pk)
-    if not selectors.may_read(principal_of(request)):
-        view = view.without_files()
-    context = {
-        "view": view,
-        "stack": view.stack,
-        "cause": causes.of_stack(pk) if view.state == StackState.ERROR else "",
-        "containers": view.stack.containers.order_by("service", "name")[:200],
-        "deploys": _listed(Deploy.objects.filter(stack=view.stack))[:RECENT],
-        "may_deploy": _may_deploy(request),
-    }
-    return _page(request, "deploys/stack.html", "deploys/parts/stack.html", context)
+class StackPage(ObjectPage):
+    """A page of one stack."""
+
+    required_permission = Permission.STACKS_DEPLOY
+    object: Stack
+    queryset = selectors.stacks()
+    kind = "stack"
+    route = "deploys:stack"
+    parents = STACKS
 
 
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def new_stack(request: HttpRequest) -> HttpResponse:
-    """Store a stack, and deploy it if wanted."""
-    form = NewStackForm(request.POST or None, initial={"host": request.GET.get("host", "")})
-    if request.method == "POST" and form.is_valid():
+class StackFilesPage(StackPage):
+    """A page of one stack that shows its files."""
+
+    @cached_property
+    def view(self) -> StackView:
+        """The stack with its files; 404 where there is none."""
+        view = selectors.detailed(self.kwargs["pk"])
+        if view is None:
+            raise Http404
+        return view
+
+    @cached_property
+    def object(self) -> Stack:  # type: ignore[override]
+        return self.view.stack
+
+
+class StackDetail(StackFilesPage, DetailPage):
+    """One stack: its containers, its deploys, what can be done."""
+
+    required_permission = Permission.FLEET_READ
+    template = "deploys/stack.html"
+    part = "deploys/parts/stack.html"
+
+    def context(self) -> Mapping[str, Any]:
+        view, stack = self.view, self.object
+        return {
+            "view": view if selectors.may_read(self.principal) else view.without_files(),
+            "cause": causes.of_stack(stack.pk) if view.state == StackState.ERROR else "",
+            "containers": stack.containers.order_by("service", "name")[:200],
+            "deploys": _listed(Deploy.objects.filter(stack=stack))[:RECENT],
+            "may_deploy": self.may(Permission.STACKS_DEPLOY),
+        }
+
+
+class FilesPage(FormPage):
+    """Stores a stack's files; they stay stored whatever comes of what is asked of the host along with it."""
+
+    def ask_host(self, stack: Stack, operation: Deploy.Operation, refused: str) -> HttpResponseBase:
+        """To the deploy or the check of what is stored now, or to the stack, telling why there is none."""
+        actor = self.principal.actor
+        try:
+            deploy = services.request_deploy(actor=actor, stack_id=stack.pk, operation=operation)
+        except DomainError as error:
+            messages.error(self.request, f"{refused} {error.detail}")
+            return redirect("deploys:stack", stack.pk)
+        return redirect("deploys:deploy", deploy.pk)
+
+    def leave(self, stack: Stack) -> HttpResponseBase:
+        """To what the host's Compose says of the files, where that was asked for; else to the stack."""
+        if "check" not in self.request.POST:
+            return redirect("deploys:stack", stack.pk)
+        return self.ask_host(stack, Deploy.Operation.VALIDATE, "Compose was not asked about them:")
+
+
+class StackAdd(FilesPage):
+    """Stores a stack, and deploys it if wanted."""
+
+    required_permission = Permission.STACKS_DEPLOY
+    template = "deploys/stack_new.html"
+    parents = STACKS
+    title = "New"
+    form_class = NewStackForm
+    service = services.create_stack
+
+    def form_options(self) -> Mapping[str, Any]:
+        return {"initial": {"host": self.request.GET.get("host", "")}}
+
+    def save(self, form: NewStackForm) -> HttpResponseBase:
         values = dict(form.cleaned_data)
         is_deployed = values.pop("is_deployed")
-        try:
-            made = services.create_stack(actor=actor_of(request), host_id=values.pop("host"), **values)
-            if is_deployed:
-                deploy = services.request_deploy(actor=actor_of(request), stack_id=made.pk)
-                return redirect("deploys:deploy", deploy.pk)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, f"The stack {made.name} is stored.")
-            return (
-                _checked(request, made.pk) if "check" in request.POST else redirect("deploys:stack", made.pk)
+        stack = self.call(host_id=values.pop("host"), **values)
+        if is_deployed:
+            return self.ask_host(
+                stack, Deploy.Operation.UP, f"The stack {stack.name} is stored, not deployed:"
             )
-    return render(request, "deploys/stack_new.html", {"form": form, "has_hosts": Host.objects.exists()})
+        messages.success(self.request, f"The stack {stack.name} is stored.")
+        return self.leave(stack)
+
+    def context(self) -> Mapping[str, Any]:
+        return {"has_hosts": Host.objects.exists()}
 
 
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def change_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Change what the next deploy will use."""
-    view = _view(pk)
-    if not view.stack.is_managed:
-        return redirect("deploys:stack-adopt", pk)
-    initial = {
-        "compose_file": view.compose_file,
-        "timeout_seconds": view.timeout_seconds,
-        "project_directory": view.project_directory,
-        "auto_rollback": view.auto_rollback,
-    }
-    form = ChangeStackForm(
-        request.POST or None,
-        initial=initial,
-        env_names=view.env_names or [],
-        override_files=view.override_files or [],
-    )
-    if request.method == "POST" and form.is_valid():
+class StackChange(StackFilesPage, FilesPage):
+    """Changes what the next deploy will use."""
+
+    template = "deploys/stack_form.html"
+    title = "Change"
+    form_class = ChangeStackForm
+    service = services.change_stack
+    done = "The files are stored. Deploy the stack to use them."
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        return None if self.object.is_managed else redirect("deploys:stack-adopt", self.object.pk)
+
+    def form_options(self) -> Mapping[str, Any]:
+        shown = ("compose_file", "timeout_seconds", "project_directory", "auto_rollback")
+        return {
+            "initial": {name: getattr(self.view, name) for name in shown},
+            "env_names": self.view.env_names or [],
+            "override_files": self.view.override_files or [],
+        }
+
+    def save(self, form: ChangeStackForm) -> HttpResponseBase:
+        return self.leave(self.call(**form.wish()))
+
+    def context(self) -> Mapping[str, Any]:
+        return {
+            "title": self.title,
+            "action": "Save files",
+            "complaint": selectors.complaint(self.object.pk),
+        }
+
+
+class StackAdopt(StackPage, LivePart, FormPage):
+    """Manages a discovered stack, by what a survey found or by files that are given. Its live part is the survey."""
+
+    template = "deploys/adopt.html"
+    part = "deploys/parts/survey.html"
+    title = "Adopt"
+    service = services.adopt_stack
+    done = "dockmesh manages {object.name} now; nothing was changed on its host."
+
+    @cached_property
+    def survey(self) -> Survey | None:
+        """The latest one."""
+        return surveys.latest(self.object.pk)
+
+    @cached_property
+    def answer(self) -> surveys.Found | None:
+        """What it found, once the agent has answered."""
+        return surveys.found(self.survey)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether the next deploy would change what runs."""
+        return self.answer is not None and bool(self.answer.changed_mounts or self.answer.compose_error)
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        return redirect(self.url()) if self.object.is_managed else None
+
+    def adopt_form(self, posted: Any = None) -> AdoptForm:
+        """Adopts what the survey found that is shown."""
+        initial = {"survey": self.survey.request_id} if self.survey else {}
+        return AdoptForm(posted, initial=initial, has_changes=self.has_changes)
+
+    def form(self) -> forms.Form:
+        posted = self.request.POST if self.request.method == "POST" else None
+        return PasteForm(posted) if "compose_file" in self.request.POST else self.adopt_form(posted)
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return self.show_live(form=self.form())
+
+    def arguments(self, form: AdoptForm | PasteForm) -> Mapping[str, Any]:
+        if isinstance(form, PasteForm):
+            return form.wish()
+        values = dict(form.cleaned_data)
+        return {"survey_id": values.pop("survey"), **values}
+
+    def save(self, form: AdoptForm | PasteForm) -> HttpResponseBase:
         try:
-            services.change_stack(actor=actor_of(request), stack_id=pk, **form.wish())
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, "The files are stored. Deploy the stack to use them.")
-            return _checked(request, pk) if "check" in request.POST else redirect("deploys:stack", pk)
-    context = {
-        "form": form,
-        "stack": view.stack,
-        "title": "Change",
-        "action": "Save files",
-        "complaint": selectors.complaint(pk),
-    }
-    return render(request, "deploys/stack_form.html", context)
-
-
-def _checked(request: HttpRequest, pk: int) -> HttpResponse:
-    """To what the host's Compose says of the stored files; where it can't be asked, they are stored all the same."""
-    try:
-        check = services.request_deploy(
-            actor=actor_of(request), stack_id=pk, operation=Deploy.Operation.VALIDATE
-        )
-    except DomainError as error:
-        messages.error(request, f"Compose was not asked about them: {error.detail}")
-        return redirect("deploys:stack", pk)
-    return redirect("deploys:deploy", check.pk)
-
-
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def adopt_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Manage a discovered stack, by what a survey found or by files that are given. `?part=live` is the survey."""
-    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
-    if found.is_managed:
-        return redirect("deploys:stack", pk)
-    latest = surveys.latest(pk)
-    survey = surveys.view(latest) if latest else None
-    answer = surveys.found(latest)
-    has_changes = answer is not None and bool(answer.changed_mounts or answer.compose_error)
-    posted = request.POST if request.method == "POST" else None
-    is_pasted = posted is not None and "compose_file" in posted
-    initial = {"survey": survey["request_id"]} if survey else {}
-    form = AdoptForm(posted if not is_pasted else None, initial=initial, has_changes=has_changes)
-    paste = PasteForm(posted if is_pasted else None)
-    used = paste if is_pasted else form
-    if posted is not None and used.is_valid():
-        values = dict(form.cleaned_data) if not is_pasted else paste.wish()
-        if not is_pasted:
-            values["survey_id"] = values.pop("survey")
-        try:
-            services.adopt_stack(actor=actor_of(request), stack_id=pk, **values)
+            return super().save(form)
         except SurveyNeeded as needed:
-            add_refusal(used, _asked(request, pk, needed))
-            latest = surveys.latest(pk)
-            survey = surveys.view(latest) if latest else None
-        except DomainError as error:
-            add_refusal(used, error)
-        else:
-            messages.success(request, f"dockmesh manages {found.name} now; nothing was changed on its host.")
-            return redirect("deploys:stack", pk)
-    context = {
-        "stack": found,
-        "survey": survey,
-        "form": form,
-        "paste": paste,
-        "is_pasted": is_pasted,
-        "has_changes": has_changes,
-        "is_adoptable": answer is not None
-        and answer.is_directory_visible
-        and bool(answer.config_files)
-        and all(file.content is not None for file in answer.config_files),
-    }
-    return _page(request, "deploys/adopt.html", "deploys/parts/survey.html", context)
+            refusal = self.ask_agent(needed)
+            self.survey = surveys.latest(self.object.pk)
+            raise refusal from None
 
-
-def _asked(request: HttpRequest, pk: int, needed: SurveyNeeded) -> DomainError:
-    """Have the survey made that is needed; what to tell meanwhile."""
-    try:
-        surveys.request_survey(actor=actor_of(request), stack_id=pk)
-    except DomainError as error:
-        return Conflict(f"{error.detail} {needed.detail}")
-    return needed
-
-
-@require_POST
-@page_permission(Permission.STACKS_DEPLOY)
-def survey_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have the agent read a discovered stack's files."""
-    try:
-        surveys.request_survey(actor=actor_of(request), stack_id=pk)
-    except DomainError as error:
-        messages.error(request, error.detail)
-    return redirect("deploys:stack-adopt", pk)
-
-
-@require_POST
-@page_permission(Permission.STACKS_DEPLOY)
-def operate(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deploy, restart or check, as the button says."""
-    operation = request.POST.get("operation", "")
-    if operation not in (Deploy.Operation.UP, Deploy.Operation.RESTART, Deploy.Operation.VALIDATE):
-        raise Http404
-    try:
-        deploy = services.request_deploy(actor=actor_of(request), stack_id=pk, operation=operation)
-    except DomainError as error:
-        messages.error(request, error.detail)
-        return redirect("deploys:stack", pk)
-    return redirect("deploys:deploy", deploy.pk)
-
-
-@require_POST
-@page_permission(Permission.STACKS_DEPLOY)
-def preview_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask what a deploy would do; the answer comes on the preview's own page."""
-    try:
-        made = services.request_preview(actor=actor_of(request), stack_id=pk)
-    except DomainError as error:
-        messages.error(request, error.detail)
-        return redirect("deploys:stack", pk)
-    return redirect("deploys:deploy", made.pk)
-
-
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def stop_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Stop a stack after its name was typed."""
-    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
-    form = ConfirmForm(request.POST or None, expected=found.name)
-    if request.method == "POST" and form.is_valid():
+    def ask_agent(self, needed: SurveyNeeded) -> DomainError:
+        """Has the survey made that is needed; what to tell meanwhile."""
         try:
-            deploy = services.request_deploy(
-                actor=actor_of(request), stack_id=pk, operation=Deploy.Operation.STOP
-            )
+            surveys.request_survey(actor=self.principal.actor, stack_id=self.object.pk)
         except DomainError as error:
-            add_refusal(form, error)
-        else:
-            return redirect("deploys:deploy", deploy.pk)
-    return _confirm(
-        request,
-        form,
-        found,
-        title="Stop stack",
-        consequences=[
-            f"All its containers on {found.host.name} are stopped. They stay, and the next deploy starts them again."
-        ],
+            return Conflict(f"{error.detail} {needed.detail}")
+        return needed
+
+    def context(self) -> Mapping[str, Any]:
+        answer = self.answer
+        return {
+            "survey": surveys.view(self.survey) if self.survey else None,
+            "has_changes": self.has_changes,
+            "is_adoptable": answer is not None
+            and answer.is_directory_visible
+            and bool(answer.config_files)
+            and all(file.content is not None for file in answer.config_files),
+        }
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        form = more["form"]
+        is_pasted = isinstance(form, PasteForm)
+        more = {
+            "form": self.adopt_form() if is_pasted else form,
+            "paste": form if is_pasted else PasteForm(),
+            "is_pasted": is_pasted,
+        }
+        return super().show(template, status=status, **more)
+
+
+class StackSurvey(StackPage, Action):
+    """Has the agent read a discovered stack's files."""
+
+    route = "deploys:stack-adopt"
+    service = surveys.request_survey
+
+
+class StackOperate(StackPage, Action):
+    """Deploys, restarts or checks, as the button says."""
+
+    service = services.request_deploy
+    result_route = "deploys:deploy"
+
+    def act(self) -> HttpResponseBase:
+        operation = self.request.POST.get("operation", "")
+        if operation not in (Deploy.Operation.UP, Deploy.Operation.RESTART, Deploy.Operation.VALIDATE):
+            raise Http404
+        return redirect(self.next_url(self.call(operation=operation)))
+
+
+class StackPreview(StackPage, Action):
+    """Asks what a deploy would do; the answer comes on the preview's own page."""
+
+    service = services.request_preview
+    result_route = "deploys:deploy"
+
+
+class StackStop(StackPage, ConfirmPage):
+    """Stops a stack after its name was typed."""
+
+    title = "Stop stack"
+    consequences = (
+        "All its containers on {object.host.name} are stopped. They stay, and the next deploy starts them again.",
     )
+    service = services.request_deploy
+    result_route = "deploys:deploy"
+
+    def arguments(self, form: Any) -> Mapping[str, Any]:
+        return {"operation": Deploy.Operation.STOP}
 
 
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def remove_stack(request: HttpRequest, pk: int) -> HttpResponse:
-    """Remove a stack after its name was typed."""
-    found = get_object_or_404(Stack.objects.select_related("host"), pk=pk)
-    form = RemoveStackForm(request.POST or None, expected=found.name, initial={"how": "down"})
-    if request.method == "POST" and form.is_valid():
-        try:
-            if form.cleaned_data["how"] == "down":
-                deploy = services.remove_stack(actor=actor_of(request), stack_id=pk)
-                return redirect("deploys:deploy", deploy.pk)
-            services.forget_stack(actor=actor_of(request), stack_id=pk)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, f"The stack {found.name} is removed.")
-            return redirect("deploys:stacks")
-    consequences = [
-        f"Its Compose file and env file on {found.host.name} go, and its series on /metrics once no other host"
-        " has a stack of this name. Its deploys stay in the history."
-    ]
-    return _confirm(request, form, found, title="Remove stack", consequences=consequences)
+class StackRemove(StackPage, ConfirmPage):
+    """Removes a stack after its name was typed."""
+
+    title = "Remove stack"
+    consequences = (
+        "Its Compose file and env file on {object.host.name} go, and its series on /metrics once no other host"
+        " has a stack of this name. Its deploys stay in the history.",
+    )
+    form_class = RemoveStackForm
+    service = services.remove_stack
+
+    def save(self, form: RemoveStackForm) -> HttpResponseBase:
+        if form.cleaned_data["how"] == "down":
+            return redirect("deploys:deploy", self.call().pk)
+        services.forget_stack(actor=self.principal.actor, stack_id=self.object.pk)
+        messages.success(self.request, f"The stack {self.object.name} is removed.")
+        return redirect("deploys:stacks")
 
 
-@require_GET
-@page_permission(Permission.FLEET_READ)
-def deploys(request: HttpRequest) -> HttpResponse:
+class DeployList(ListPage):
     """All deploys, the newest first."""
-    table = Table(
-        request.GET,
-        columns=[
-            Column("number", "Deploy", ("pk",)),
-            Column("stack", "Stack", ("stack_name",)),
-            Column("host", "Host", ("host_name",)),
-            Column("operation", "Operation", ("operation",)),
-            Column("status", "Status", ("status",)),
-            Column("requested", "Asked for", ("requested_at",)),
-            Column("took", "Took", ("duration_seconds",), css="num"),
-            Column("by", "By", ("requested_by",)),
-        ],
-        default_sort="-number",
-        filters=[STATUSES, OPERATIONS],
+
+    required_permission = Permission.FLEET_READ
+    template = "deploys/deploys.html"
+    columns = (
+        Column("number", "Deploy", ("pk",)),
+        Column("stack", "Stack", ("stack_name",)),
+        Column("host", "Host", ("host_name",)),
+        Column("operation", "Operation", ("operation",)),
+        Column("status", "Status", ("status",)),
+        Column("requested", "Asked for", ("requested_at",)),
+        Column("took", "Took", ("duration_seconds",), css="num"),
+        Column("by", "By", ("requested_by",)),
     )
-    rows = table.ordered(_listed(Deploy.objects.all()))
-    if table.query:
-        rows = rows.filter(stack_name__icontains=table.query) | rows.filter(host_name__icontains=table.query)
-    for key in ("status", "operation"):
-        if value := table.filter_value(key):
-            rows = rows.filter(**{key: value})
-    return render(request, "deploys/deploys.html", {"table": table.show(rows)})
+    default_sort = "-number"
+    filters = (
+        Filter(
+            "status",
+            "Status",
+            [
+                Choice("queued", "Queued", "working"),
+                Choice("running", "Running", "working"),
+                Choice("success", "Success", "well"),
+                Choice("failure", "Failure", "bad"),
+                Choice("cancelled", "Cancelled"),
+            ],
+        ),
+        Filter("operation", "Operation", [Choice(value, value.capitalize()) for value in Deploy.Operation]),
+    )
+    search = ("stack_name", "host_name")
+
+    def rows(self) -> QuerySet[Deploy]:
+        return _listed(Deploy.objects.all())
 
 
-@require_GET
-@page_permission(Permission.FLEET_READ)
-def deploy(request: HttpRequest, pk: int) -> HttpResponse:
-    """One deploy, live while it runs. `?part=live` refreshes itself."""
-    found = get_object_or_404(Deploy.objects.select_related("stack__host__heartbeat_state"), pk=pk)
-    begun = found.started_at or found.requested_at
-    context = {
-        "deploy": found,
-        "elapsed": found.duration_seconds if found.finished_at else (clock.now() - begun).total_seconds(),
-        "env_names": names_in(found.encrypted_env_file),
-        "heartbeat_state": found.stack.host.heartbeat_state if found.stack else None,
-        "may_read_files": selectors.may_read(principal_of(request)),
-        "may_deploy": _may_deploy(request) and found.stack_id is not None,
-        "may_roll_back": _may_deploy(request)
-        and found.stack_id is not None
-        and found.operation == Deploy.Operation.UP
-        and found.status == Deploy.Status.SUCCESS,
-        "is_unconfirmed": _is_unconfirmed(found),
-        "is_check": found.operation == Deploy.Operation.VALIDATE,
-    }
-    return _page(request, "deploys/deploy.html", "deploys/parts/deploy.html", context)
+class DeployPage(ObjectPage):
+    """A page of one deploy."""
+
+    required_permission = Permission.STACKS_DEPLOY
+    object: Deploy
+    queryset = Deploy.objects.select_related("stack__host__heartbeat_state")
+    kind = "deploy"
+    route = "deploys:deploy"
+    parents = DEPLOYS
 
 
-@require_POST
-@page_permission(Permission.STACKS_DEPLOY)
-def cancel_deploy(request: HttpRequest, pk: int) -> HttpResponse:
-    """Cancel a deploy; its own page then tells what became of it."""
-    try:
-        services.cancel_deploy(actor=actor_of(request), deploy_id=pk)
-    except DomainError as error:
-        messages.error(request, error.detail)
-    return redirect("deploys:deploy", pk)
+class DeployDetail(DeployPage, DetailPage):
+    """One deploy, live while it runs."""
+
+    required_permission = Permission.FLEET_READ
+    template = "deploys/deploy.html"
+    part = "deploys/parts/deploy.html"
+
+    def context(self) -> Mapping[str, Any]:
+        deploy = self.object
+        begun = deploy.started_at or deploy.requested_at
+        may_deploy = self.may(Permission.STACKS_DEPLOY) and deploy.stack_id is not None
+        return {
+            "elapsed": deploy.duration_seconds
+            if deploy.finished_at
+            else (clock.now() - begun).total_seconds(),
+            "env_names": names_in(deploy.encrypted_env_file),
+            "heartbeat_state": deploy.stack.host.heartbeat_state if deploy.stack else None,
+            "may_read_files": selectors.may_read(self.principal),
+            "may_deploy": may_deploy,
+            "may_roll_back": may_deploy
+            and deploy.operation == Deploy.Operation.UP
+            and deploy.status == Deploy.Status.SUCCESS,
+            "is_unconfirmed": _is_unconfirmed(deploy),
+            "is_check": deploy.operation == Deploy.Operation.VALIDATE,
+        }
 
 
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def confirm_removal(request: HttpRequest, pk: int) -> HttpResponse:
-    """Deploy again with what would be removed confirmed, after the stack's name was typed."""
-    found = get_object_or_404(Deploy.objects.select_related("stack"), pk=pk)
-    if found.stack_id is None or not _is_unconfirmed(found):
-        return redirect("deploys:deploy", pk)
-    form = ConfirmForm(request.POST or None, expected=found.stack_name)
-    if request.method == "POST" and form.is_valid():
-        remove = [each["service"] for each in found.removes]
-        try:
-            if found.rollback_of_id is not None:
-                made = services.roll_back(
-                    actor=actor_of(request), deploy_id=found.rollback_of_id, remove=remove
-                )
-            else:
-                made = services.request_deploy(
-                    actor=actor_of(request), stack_id=found.stack_id, remove=remove
-                )
-        except DomainError as error:
-            add_refusal(form, error)
+class DeployCancel(DeployPage, Action):
+    """Cancels a deploy; its own page then tells what became of it."""
+
+    service = services.cancel_deploy
+
+
+class DeployConfirm(DeployPage, ConfirmPage):
+    """Deploys again with what would be removed confirmed, after the stack's name was typed."""
+
+    title = "Deploy and remove"
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        is_asked = self.object.stack_id is not None and _is_unconfirmed(self.object)
+        return None if is_asked else redirect(self.url())
+
+    def asked(self) -> tuple[str, str]:
+        return "stack", self.object.stack_name
+
+    def told(self) -> Sequence[str]:
+        fetched = "Images are fetched first: if one can't be had, nothing is removed. Volumes stay."
+        return [*map(_said, self.object.removes), fetched]
+
+    def save(self, form: Any) -> HttpResponseBase:
+        actor, remove = self.principal.actor, [each["service"] for each in self.object.removes]
+        if self.object.rollback_of_id is not None:
+            made = services.roll_back(actor=actor, deploy_id=self.object.rollback_of_id, remove=remove)
         else:
-            return redirect("deploys:deploy", made.pk)
-    context = {
-        "title": "Deploy and remove",
-        "object_kind": "stack",
-        "object_name": found.stack_name,
-        "consequences": [
-            *map(_said, found.removes),
-            "Images are fetched first: if one can't be had, nothing is removed. Volumes stay.",
-        ],
-        "action_label": "Deploy and remove",
-        "back_url": reverse("deploys:deploy", args=[pk]),
-        "form": form,
-    }
-    return render(request, "web/confirm.html", context)
+            assert self.object.stack_id is not None  # else it is elsewhere
+            made = services.request_deploy(actor=actor, stack_id=self.object.stack_id, remove=remove)
+        return redirect("deploys:deploy", made.pk)
 
 
-@FORM_METHODS
-@page_permission(Permission.STACKS_DEPLOY)
-def roll_back(request: HttpRequest, pk: int) -> HttpResponse:
-    """Roll back to a deploy after the stack's name was typed."""
-    found = get_object_or_404(Deploy.objects.select_related("stack"), pk=pk)
-    form = ConfirmForm(request.POST or None, expected=found.stack_name)
-    if request.method == "POST" and form.is_valid():
-        try:
-            made = services.roll_back(actor=actor_of(request), deploy_id=pk)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            return redirect("deploys:deploy", made.pk)
-    context = {
-        "title": f"Roll back to deploy {pk}",
-        "object_kind": "stack",
-        "object_name": found.stack_name,
-        "consequences": [
-            f"It is deployed with the Compose file, the env file and the images of deploy {pk},"
-            " and these are its files from then on. Volumes are left as they are."
-        ],
-        "action_label": "Roll back",
-        "back_url": reverse("deploys:deploy", args=[pk]),
-        "form": form,
-    }
-    return render(request, "web/confirm.html", context)
+class DeployRollback(DeployPage, ConfirmPage):
+    """Rolls back to a deploy after the stack's name was typed."""
 
+    title = "Roll back"
+    consequences = (
+        "It is deployed with the Compose file, the env file and the images of deploy {object.pk},"
+        " and these are its files from then on. Volumes are left as they are.",
+    )
+    service = services.roll_back
+    result_route = "deploys:deploy"
 
-def _view(pk: int) -> StackView:
-    view = selectors.detailed(pk)
-    if view is None:
-        raise Http404
-    return view
+    def asked(self) -> tuple[str, str]:
+        return "stack", self.object.stack_name
+
+    def context(self) -> Mapping[str, Any]:
+        return {**super().context(), "title": f"Roll back to deploy {self.object.pk}"}
 
 
 def _listed(rows: QuerySet[Deploy]) -> QuerySet[Deploy]:
@@ -468,31 +480,3 @@ def _said(removal: Mapping[str, Any]) -> str:
     if removal["count"] == len(removal["containers"]):
         return f"The service {removal['service']} goes, with {names}."
     return f"{removal['count']} of the containers of {removal['service']} go: it has {names}."
-
-
-def _may_deploy(request: HttpRequest) -> bool:
-    principal = principal_of(request)
-    return principal is not None and principal.has(Permission.STACKS_DEPLOY)
-
-
-def _page(request: HttpRequest, template: str, part: str, context: Mapping[str, object]) -> HttpResponse:
-    if request.GET.get("part") == "live":
-        response = render(request, part, dict(context))
-        response.headers["X-Dockmesh-Part"] = "live"
-        return response
-    return render(request, template, dict(context))
-
-
-def _confirm(
-    request: HttpRequest, form: ConfirmForm, found: Stack, *, title: str, consequences: list[str]
-) -> HttpResponse:
-    context = {
-        "title": title,
-        "object_kind": "stack",
-        "object_name": found.name,
-        "consequences": consequences,
-        "action_label": title,
-        "back_url": reverse("deploys:stack", args=[found.pk]),
-        "form": form,
-    }
-    return render(request, "web/confirm.html", context)

@@ -343,7 +343,7 @@ def test_from_the_page_with_nothing_pasted(stack: Stack, operator: Client) -> No
     assert "Read again" in page
     form = {"survey": str(Survey.objects.get().request_id), "timeout_seconds": "900"}
     wrong = operator.post(path, {**form, "survey": "00000000-0000-4000-8000-000000000000"})
-    assert "read anew meanwhile" in text(wrong)
+    assert "read anew meanwhile" in text(wrong, 409)
     assert operator.post(path, form)["Location"] == f"/stacks/{stack.pk}/"
     assert StackFiles.objects.get().project_directory == "/opt/shop"
     page = text(operator.get(f"/stacks/{stack.pk}/"))
@@ -359,7 +359,7 @@ def test_the_page_shows_what_would_change_and_asks(stack: Stack, operator: Clien
     assert "db /data /a /b Changes" in page
     assert "Started from other files than these: shop-web-1" in page
     form = {"survey": str(survey.request_id), "timeout_seconds": "900"}
-    assert "db:/data has /a and would have /b" in text(operator.post(path, form), 400)
+    assert "db:/data has /a and would have /b" in text(operator.post(path, form), 409)
     assert operator.post(path, {**form, "accept_changes": "on"}).status_code == 302
 
 
@@ -367,11 +367,11 @@ def test_the_page_shows_what_would_change_and_asks(stack: Stack, operator: Clien
 def test_pasted_on_the_page_it_is_surveyed_and_the_folder_decided(stack: Stack, operator: Client) -> None:
     path = f"/stacks/{stack.pk}/adopt/"
     typed = {"compose_file": RELATIVE, "env_file": "", "timeout_seconds": "900", "project_directory": ""}
-    page = text(operator.post(path, typed), 400)
+    page = text(operator.post(path, typed), 409)
     assert "./data (bind mount of db)" in page
     [command] = fetch(stack.host)
     report(stack.host, command["id"], found=found(**UNSEEN))
-    page = text(operator.post(path, typed), 400)
+    page = text(operator.post(path, typed), 409)
     assert "can't see /opt/shop" in page
     assert "./data (bind mount of db), now in /opt/shop" in page
     assert "./data:/data" in page

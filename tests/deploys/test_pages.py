@@ -83,11 +83,11 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
 ) -> None:
     typed = {**FORM, "host": host.pk, "compose_file": "services:\n  web: {tty: 1, tty: 2}\n"}
     page = operator.post("/stacks/new/", typed)
-    assert "Is not valid YAML: the key 'tty' is given twice in line 2" in text(page)
-    assert "web: {tty: 1, tty: 2}" in text(page)
+    assert "Is not valid YAML: the key 'tty' is given twice in line 2" in text(page, 400)
+    assert "web: {tty: 1, tty: 2}" in text(page, 400)
     assert not Stack.objects.exists()
     page = operator.post("/stacks/new/", {**FORM, "host": "999"})
-    assert "Select a valid choice" in text(page)
+    assert "Select a valid choice" in text(page, 400)
 
 
 def test_the_stacks_page_lists_filters_and_sorts(host: Host, operator: Client) -> None:
@@ -130,6 +130,14 @@ def test_files_are_changed_and_the_env_file_is_kept_unless_replaced(host: Host, 
     assert operator.post(path, {**new, "removes_env_file": "on"}).status_code == 302
     assert StackFiles.objects.get().encrypted_env_file == ""
     assert "Must be a mapping at the top" in text(operator.post(path, {**new, "compose_file": "web"}), 400)
+
+
+def test_a_new_stack_that_its_host_refuses_stays_stored_and_says_so(host: Host, operator: Client) -> None:
+    Host.objects.update(agent_info={"capabilities": [], "is_monitor_only": True})
+    answer = operator.post("/stacks/new/", {**FORM, "host": host.pk, "is_deployed": "on"}, follow=True)
+    assert answer.redirect_chain == [(f"/stacks/{Stack.objects.get().pk}/", 302)]
+    assert "The stack shop is stored, not deployed:" in text(answer)
+    assert not Deploy.objects.exists()
 
 
 def test_stored_files_are_checked_with_the_hosts_compose(host: Host, operator: Client) -> None:
@@ -211,7 +219,7 @@ def test_a_roll_back_asks_for_the_name(host: Host, operator: Client) -> None:
     assert "This is not the name" in text(operator.post(path, {"name": ""}), 400)
     assert operator.post(path, {"name": "shop"}).status_code == 302
     assert Deploy.objects.first().rollback_of_id == first.pk  # type: ignore[union-attr]
-    assert "has not ended yet" in text(operator.post(path, {"name": "shop"}), 400)
+    assert "has not ended yet" in text(operator.post(path, {"name": "shop"}), 409)
 
 
 def test_a_discovered_stack_is_adopted(host: Host, operator: Client) -> None:
