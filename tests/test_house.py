@@ -68,11 +68,12 @@ def unguarded(path: Path) -> list[str]:
 
     def look(node: ast.AST, is_guarded: bool) -> None:
         if isinstance(node, ast.Try):
-            caught = ast.dump(ast.Module([handler.type for handler in node.handlers if handler.type], []))
+            caught = " ".join(ast.dump(handler.type) for handler in node.handlers if handler.type)
             for part in node.body:
                 look(part, is_guarded or "DomainError" in caught)
-            for part in (*node.handlers, *node.orelse, *node.finalbody):
-                look(part, is_guarded)
+            rest: list[ast.AST] = [*node.handlers, *node.orelse, *node.finalbody]
+            for other in rest:
+                look(other, is_guarded)
             return
         if isinstance(node, ast.FunctionDef):
             # One that says so, and what `FormPage` and `Action` call.

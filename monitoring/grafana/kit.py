@@ -9,7 +9,7 @@ dockmesh's own families are the same from every replica, so a query takes the ma
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -243,7 +243,10 @@ def steps(*limits: tuple[float | None, str]) -> sdk.ThresholdsConfig:
     )
 
 
-def _coloured(panel: Any, names: dict[str, str]) -> Any:
+P = TypeVar("P", timeseries.Panel, stat.Panel)
+
+
+def _coloured(panel: P, names: dict[str, str]) -> P:
     for name, colour in names.items():
         panel = panel.override_by_name(
             name,

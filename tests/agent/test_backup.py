@@ -181,7 +181,7 @@ def test_a_snapshot_id_can_not_be_an_option(value: str) -> None:
 
 
 def test_volumes_are_found_by_their_compose_name_or_dockers() -> None:
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"Name": "shop_rows", "Mountpoint": "/v/1", "Labels": {
             "com.docker.compose.project": "shop", "com.docker.compose.volume": "rows"}},
         {"Name": "named", "Mountpoint": "/v/2", "Labels": {

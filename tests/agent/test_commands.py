@@ -244,7 +244,12 @@ def test_what_the_server_believes_to_be_here_and_is_not_ends_as_not_known_and_is
     make_runner: Any, journal: Journal
 ) -> None:
     ran: list[str] = []
-    runner = make_runner({"work": lambda run: ran.append(run.command_id) or {}})
+
+    def work(run: Run) -> dict[str, Any]:
+        ran.append(run.command_id)
+        return {}
+
+    runner = make_runner({"work": work})
     lost = command(9)
     runner.asked(lost["id"])
     told = results(runner, journal)[9]

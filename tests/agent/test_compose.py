@@ -148,6 +148,6 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
     assert (agent.compose_version, agent.restic_version) == ("1.29.2", "")
     wanted = "Compose 1.29.2 (docker-compose) is too old: dockmesh needs Compose 2.20 or newer"
     assert caplog.messages == [f"{wanted}: this agent takes no deploys"]
-    asked = Run(1, "deploy", {"stack": "shop", "compose_file": "services: {}"}, Cancellation())
+    asked = Run("1", "deploy", {"stack": "shop", "compose_file": "services: {}"}, Cancellation())
     with pytest.raises(CommandError, match="too old"):
         executors["deploy"](asked)

@@ -208,7 +208,7 @@ def test_sigterm_in_mid_deploy_stops_it_reports_it_and_exits_0(
 def test_a_bad_deploy_is_refused_before_anything_is_written(
     tmp_path: Path, payload: dict[str, Any], error: str
 ) -> None:
-    run = Run(1, "deploy", deploy(1, "services: {}")["payload"] | payload, Cancellation())
+    run = Run("1", "deploy", deploy(1, "services: {}")["payload"] | payload, Cancellation())
     with pytest.raises(CommandError, match=error.replace("(", r"\(")):
         Deployer(tmp_path / "stacks", docker_host="unix:///x")(run)
     assert list(tmp_path.iterdir()) == []

@@ -121,7 +121,7 @@ def test_odd_answers_of_docker_become_a_well_formed_container() -> None:
 
 
 def test_progress_carries_the_tail_of_a_long_output() -> None:
-    progress = document.Progress(command_id=1, output="ä" * 20000 + "end", elapsed_seconds=-1)
+    progress = document.Progress(command_id="1", output="ä" * 20000 + "end", elapsed_seconds=-1)
     sent = document.heartbeat(documents.snapshot(), documents.state(progress=[progress]))["progress"][0]
     assert sent["output"].endswith("end")
     assert len(sent["output"].encode()) <= document.MAX_PROGRESS_BYTES

@@ -433,20 +433,18 @@ def test_odd_entries_of_the_list_are_taken_for_what_they_are(
 ) -> None:
     engine.answers["/containers/.*/json"] = FORBIDDEN
     engine.answers = {"/containers/[0-9a-f]+/json": FORBIDDEN}
-    for number, listed in enumerate(
-        (
-            {"Names": ["/app/database", "/web/db", "/db"]},
-            {"Names": []},
-            {"Names": None, "Labels": None, "Image": None, "Created": None, "Status": None},
-            {"Names": ["no-slash"], "State": "zombie"},
-            {"Names": [None, 5, "/late"], "Status": "Up 5 minutes (health: starting)", "State": "Running"},
-            {"Names": ["/new"], "Health": {"Status": "unhealthy", "FailingStreak": 3}},
-            {"Names": ..., "Labels": ..., "Image": ..., "Created": ..., "Status": ..., "State": ...},
-            {"Names": ["/sleeping"], "State": "stopped", "Created": 10**30},
-            {"Id": ...},
-        ),
-        start=1,
-    ):
+    listings: tuple[dict[str, Any], ...] = (
+        {"Names": ["/app/database", "/web/db", "/db"]},
+        {"Names": []},
+        {"Names": None, "Labels": None, "Image": None, "Created": None, "Status": None},
+        {"Names": ["no-slash"], "State": "zombie"},
+        {"Names": [None, 5, "/late"], "Status": "Up 5 minutes (health: starting)", "State": "Running"},
+        {"Names": ["/new"], "Health": {"Status": "unhealthy", "FailingStreak": 3}},
+        {"Names": ..., "Labels": ..., "Image": ..., "Created": ..., "Status": ..., "State": ...},
+        {"Names": ["/sleeping"], "State": "stopped", "Created": 10**30},
+        {"Id": ...},
+    )
+    for number, listed in enumerate(listings, start=1):
         engine.listed[engine.add(number, "x")] = listed
     watched = watch()
     snapshot = watched.wait(lambda seen: len(seen.containers or ()) == 8)

@@ -9,6 +9,7 @@ import re
 import shlex
 import tempfile
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dockmesh.agent.output import LONGEST_LINE, Output
 from dockmesh.agent.process import Cancellation, proxy_passwords
 from dockmesh.agent.project import Project
 from tests import envfiles
+from tests.integration.versions import require_version
 
 SECRETS = (
     "hunter2hunter2",
@@ -38,7 +40,7 @@ SECRETS = (
     "\\\\\"''a\"$'\\",
 )
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "JSON": lambda s: json.dumps(s),
     "JSON in UTF-8": lambda s: json.dumps(s, ensure_ascii=False),
@@ -239,7 +241,7 @@ def test_values_of_a_services_own_env_file_are_masked(
 ) -> None:
     program = tmp_path / "bin" / "docker-compose"
     program.parent.mkdir()
-    program.symlink_to(envfiles.require_version("docker-compose", suite))
+    program.symlink_to(require_version("docker-compose", suite))
     monkeypatch.setenv("PATH", str(program.parent))
     home = tmp_path / "home"
     home.mkdir()

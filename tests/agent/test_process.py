@@ -93,7 +93,7 @@ def test_what_it_writes_at_the_very_end_is_not_lost(tmp_path: Path, monkeypatch:
                 os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
             return ready
 
-    monkeypatch.setattr(process.selectors, "DefaultSelector", Selector)
+    monkeypatch.setattr("dockmesh.agent.process.selectors.DefaultSelector", Selector)
     script = f"echo $$ > {tmp_path}/child; sleep 3 & while [ ! -e {go} ]; do sleep 0.01; done; echo last words; exit 7"
     assert shell(script, seconds=10) == (Ended(7, ""), "last words\n")
 
@@ -102,7 +102,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
     ended = run(
         ["/no/such/program"],
         env={},
-        on_output=str,
+        on_output=lambda _: None,
         deadline=time.monotonic() + 1,
         cancelled=Cancellation(),
     )

@@ -46,7 +46,7 @@ class Place:
     def run(self, file: str, operation: str = "up", *, seconds: float = 240, **payload: Any) -> Run:
         """The command as it will be carried out."""
         whole = {"operation": operation, "stack": "shop", "compose_file": file, "env_file": "", **payload}
-        run = Run(str(uuid.uuid4()), "deploy", whole, Cancellation())  # type: ignore[arg-type]
+        run = Run(str(uuid.uuid4()), "deploy", whole, Cancellation())
         run.started = time.monotonic()
         run.deadline = run.started + seconds
         return run

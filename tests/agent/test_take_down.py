@@ -29,7 +29,7 @@ class Stacks:
 
     def run(self, operation: str, **payload: Any) -> str:
         """The output of a command that succeeds."""
-        run = Run(1, "deploy", {"operation": operation, "stack": "shop", **payload}, Cancellation())
+        run = Run("1", "deploy", {"operation": operation, "stack": "shop", **payload}, Cancellation())
         run.deadline = time.monotonic() + 60
         self._deployer(run)
         return run.output.text()

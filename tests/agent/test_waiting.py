@@ -84,7 +84,7 @@ def test_failures_are_backed_off_from_and_a_busy_server_is_heeded() -> None:
 
 def test_a_proxy_that_cuts_what_waits_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 1000, 10))
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("dockmesh.agent.waiting.time.monotonic", lambda: next(now))
     assert all(pause <= 1.5 for pause in Script(*[ServerError("cut")] * 5).pauses())
 
 

@@ -18,6 +18,8 @@ from dockmesh.alerts.deliveries import Dispatcher
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
+from dockmesh.core.encrypted import encrypt
+from dockmesh.core.errors import InvalidInput
 from dockmesh.fleet.models import Host
 from tests.alerts.conftest import Time
 from tests.alerts.support import deliver_due, make_container, make_host, push_to_alertmanagers, see
@@ -384,7 +386,7 @@ def test_why_it_was_not_sent_is_kept_without_the_secret(
     made = channel(url, kind=kind)
     if path:
         # Past the check of an address, as if it were a redirect or a name that leads elsewhere.
-        made.encrypted_url = services.encrypt(f"{url}/{path}?x=", purpose=receivers.URL_PURPOSE)
+        made.encrypted_url = encrypt(f"{url}/{path}?x=", purpose=receivers.URL_PURPOSE)
         made.save()
     services.request_test(actor=SYSTEM, channel_id=made.pk)
     deliver_due()
@@ -515,7 +517,7 @@ class TestAddresses:
     def test_a_channel_with_such_an_address_is_not_made(self, settings: Any) -> None:
         settings.DOCKMESH_ALERT_LOCAL_RECEIVERS = False
         for host, reason in (("169.254.169.254", "link-local"), ("127.0.0.1", "LOCAL_RECEIVERS")):
-            with pytest.raises(services.InvalidInput, match=reason):
+            with pytest.raises(InvalidInput, match=reason):
                 channel(f"json://{host}/")
 
     @pytest.mark.parametrize(
@@ -556,7 +558,7 @@ class TestAddresses:
         ],
     )
     def test_an_alertmanagers_address_is_a_base(self, url: str) -> None:
-        with pytest.raises(services.InvalidInput, match="base"):
+        with pytest.raises(InvalidInput, match="base"):
             channel(url, kind="alertmanager")
 
     def test_it_may_be_on_this_machine_and_have_its_usual_prefix(self, settings: Any) -> None:
@@ -567,7 +569,7 @@ class TestAddresses:
             channel(url, kind="alertmanager", name=f"am-{number}")
 
     def test_what_apprise_does_not_know_is_named_without_its_secret(self) -> None:
-        with pytest.raises(services.InvalidInput) as refused:
+        with pytest.raises(InvalidInput) as refused:
             channel("nonsense://user:s3cret@example.com")
         assert "not an Apprise address: nonsense://" in str(refused.value.errors)
         assert "s3cret" not in str(refused.value.errors)

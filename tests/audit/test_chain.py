@@ -101,8 +101,8 @@ def test_no_two_entries_encode_alike() -> None:
     assert encode_changes({"b": 1, "a": 2.0}) == '{"a":2,"b":1}'
 
 
-def edit(**columns: Any) -> Callable[[], None]:
-    return lambda: AuditEntry.objects.filter(sequence=5).update(**columns) and None
+def edit(**columns: Any) -> Callable[[], object]:
+    return lambda: AuditEntry.objects.filter(sequence=5).update(**columns)
 
 
 def delete(*sequences: int) -> Callable[[], None]:

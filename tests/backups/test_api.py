@@ -16,7 +16,7 @@ def make(on: Host, headers: Headers, **changes: Any) -> dict[str, Any]:
     body = {"host": on.pk, "name": "nightly", "stack_name": "shop", "schedule": "0 3 * * *", **changes}
     answer = post("backup-jobs", headers, body)
     assert answer.status_code == 201, answer.content
-    return answer.json()  # type: ignore[no-any-return]
+    return answer.json()
 
 
 def test_the_way_of_a_job(host: Host, may_back_up: Headers) -> None:

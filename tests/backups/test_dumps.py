@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -169,6 +170,10 @@ def test_whatever_goes_wrong_with_a_copy_ends_its_run_and_none_other(
     assert "invalid start byte" in caplog.text
 
 
+def both() -> list[Any]:
+    return [*Deploy.objects.all(), *BackupRun.objects.all()]
+
+
 def test_what_had_not_ended_in_a_copy_ends_when_it_is_put_in_place(db: None) -> None:
     host = make_host("alpha")[0]
     stack = deploys.create_stack(
@@ -181,11 +186,10 @@ def test_what_had_not_ended_in_a_copy_ends_when_it_is_put_in_place(db: None) -> 
     due_copy()
     mark_live()
     reports.settle_restored()
-    assert {each.is_open for each in (*Deploy.objects.all(), *BackupRun.objects.all())} == {True}
+    assert {each.is_open for each in both()} == {True}
     LiveMark.objects.all().delete()
     reports.settle_restored()
-    ended = [*Deploy.objects.all(), *BackupRun.objects.all()]
-    assert {(each.status, each.error) for each in ended} == {("failure", reports.RESTORED)}
+    assert {(each.status, each.error) for each in both()} == {("failure", reports.RESTORED)}
     assert fetch(host) == []
     reports.make_dumps()
     assert AgentCommand.objects.exclude(status="expired").count() == 0

@@ -143,7 +143,7 @@ def test_a_jobs_options_reach_the_agent(host: Host) -> None:
         ("is_stack_stopped", 1),
     ],
 )
-def test_a_bad_option_names_its_field(host: Host, field: str, value: object) -> None:
+def test_a_bad_option_names_its_field(host: Host, field: str, value: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         make_job(host, **{field: value})
     assert list(caught.value.errors) == [field]

@@ -367,7 +367,7 @@ def test_a_name_is_once(host: Host) -> None:
         ("surprise", 1),
     ],
 )
-def test_bad_input_names_its_field_and_stores_nothing(host: Host, field: str, value: object) -> None:
+def test_bad_input_names_its_field_and_stores_nothing(host: Host, field: str, value: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         make_job(host, **{field: value})
     assert list(caught.value.errors) == [field]

@@ -59,11 +59,11 @@ def throughput(urls: Sequence[str], requests: Sequence[bytes], connections: int)
     start = time.perf_counter()
     for number, queue in enumerate(queues):
         parts = urlsplit(urls[number % len(urls)])
-        sock = socket.create_connection((parts.hostname, parts.port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(sock, selectors.EVENT_READ, queue)
-        sent[sock] = time.perf_counter()
-        sock.sendall(queue.pop())
+        opened = socket.create_connection((parts.hostname, parts.port))
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(opened, selectors.EVENT_READ, queue)
+        sent[opened] = time.perf_counter()
+        opened.sendall(queue.pop())
     latencies = []
     while sent:
         for key, _ in selector.select():

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.bench import fleet, ingest
 from tests.bench.client import PLAIN, PROMETHEUS, Answer, Client, processor_seconds, resident_bytes
+from tests.bench.ingest import Rate
 from tests.bench.peers import Ordinary, Pushgateway, samples_of
 from tests.bench.sizes import Size
 from tests.integration.server import DockmeshServer
@@ -221,7 +222,7 @@ class Bench:
         for server in servers:
             server.stop()
 
-    def _note_rate(self, case: str, rate: ingest.Rate) -> None:
+    def _note_rate(self, case: str, rate: Rate) -> None:
         self.figures.add(case, "a second", rate.per_second)
         self.figures.add(case, "p50 ms", rate.percentile(0.5) * 1e3)
         self.figures.add(case, "p99 ms", rate.percentile(0.99) * 1e3)

@@ -71,7 +71,8 @@ def surveyed(stack: Stack, answer: object = None, **result: Any) -> Survey:
     surveys.request_survey(actor=ANN, stack_id=stack.pk)
     [command] = [each for each in fetch(stack.host) if each["kind"] == "survey"]
     assert command["payload"]["stack"] == "shop"
-    report(stack.host, command["id"], **({"found": found() if answer is None else answer} | result))
+    told: dict[str, Any] = {"found": found() if answer is None else answer} | result
+    report(stack.host, command["id"], **told)
     return Survey.objects.get(stack=stack)
 
 

@@ -34,7 +34,7 @@ def make(on: Host, headers: Headers, **changes: Any) -> dict[str, Any]:
     body = {"host": on.pk, "name": "shop", "compose_file": COMPOSE, "env_file": "KEY=hunter2", **changes}
     answer = post("stacks", headers, body)
     assert answer.status_code == 201, answer.content
-    return answer.json()  # type: ignore[no-any-return]
+    return answer.json()
 
 
 def test_the_way_of_a_stack(host: Host, may_deploy: Headers) -> None:

@@ -1,5 +1,6 @@
 """What many do at once: one deploy, one count, on a database with real transactions."""
 
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -93,7 +94,7 @@ def fetch_alone(host: Any) -> list[dict[str, Any]]:
         return fetch(host)
 
 
-def progress_alone(host: Any, command_id: int) -> None:
+def progress_alone(host: Any, command_id: uuid.UUID) -> None:
     with transaction.atomic():
         fleet.lock_host(host.pk)
         progress(host, command_id, "working\n")

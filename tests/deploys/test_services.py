@@ -226,7 +226,7 @@ def test_a_stack_can_be_forgotten_without_its_host(host: Host) -> None:
 
 def discovered(host: Host, name: str = "found") -> Stack:
     stack = Stack.objects.create(host=host, name=name, state="running", state_changed_at=clock.now())
-    fleet.stacks.lock_series([name])  # type: ignore[attr-defined]
+    fleet.stacks.lock_series([name])
     Container.objects.create(
         host=host, stack=stack, container_id="a" * 64, name="x", image="y", state="running",
         changed_at=clock.now(),
@@ -338,7 +338,7 @@ def test_the_output_that_is_kept_is_bounded(host: Host) -> None:
 def test_bad_input_names_its_field_and_stores_nothing(host: Host, field: str, value: object) -> None:
     given: dict[str, object] = {"name": "shop", "compose_file": COMPOSE, field: value}
     with pytest.raises(InvalidInput) as caught:
-        services.create_stack(actor=ANN, host_id=host.pk, **given)  # type: ignore[arg-type]
+        services.create_stack(actor=ANN, host_id=host.pk, **given)
     assert list(caught.value.errors) == [field]
     assert not Stack.objects.exists()
     assert not AuditEntry.objects.exists()

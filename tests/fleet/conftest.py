@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def connection_queries() -> CaptureQueriesContext:
     return CaptureQueriesContext(connection)
 
 
-def statements(queries: CaptureQueriesContext) -> list[str]:
+def statements(queries: Iterable[dict[str, str]]) -> list[str]:
     """The first word of each, without those of transactions; on SQLite a statement for many rows is one."""
     words = [query["sql"].split(" times: ")[-1].split()[0] for query in queries]
     return [word for word in words if word in ("SELECT", "UPDATE", "INSERT", "DELETE")]

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Any]]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, uuid.UUID, Any]]:
     """What the handlers of the kind `deploy` were told."""
-    told: list[tuple[str, int, Any]] = []
+    told: list[tuple[str, uuid.UUID, Any]] = []
     monkeypatch.setattr(commands, "_handlers", {})
     commands.register_result_handler(
         "deploy",

@@ -88,7 +88,7 @@ def test_hosts_that_swap_stacks_together_do_not_lock_each_other_out() -> None:
         containers = [container(f"c{name}", stack=name) for name in names]
         return heartbeat(sequence, containers=containers, digest=f"d{sequence}")
 
-    def together(members: Sequence[AgentClient], names: Sequence[str]) -> Callable[[], None]:
+    def together(members: Sequence[AgentClient], names: list[str]) -> Callable[[], None]:
         def run() -> None:
             for sequence, each in enumerate(names * 4, 2):
                 answers = batch.answer([client.posted(beat(client, sequence, each)) for client in members])

@@ -41,7 +41,9 @@ def test_a_heartbeat_takes_few_calls(db: None, kind: str) -> None:
         agent.beat(heartbeat(1, containers=containers(1)))
 
     def posted(sequence: int) -> Any:
-        more = {} if kind == "unchanged" else {"containers": containers(sequence), "digest": f"d{sequence}"}
+        more: dict[str, Any] = (
+            {} if kind == "unchanged" else {"containers": containers(sequence), "digest": f"d{sequence}"}
+        )
         return [agent.posted(heartbeat(sequence, **more)) for agent in agents]
 
     batch.answer(posted(2))

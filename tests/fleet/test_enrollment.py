@@ -19,6 +19,7 @@ from dockmesh.fleet import services
 from dockmesh.fleet.models import EnrollmentToken, Host
 from tests.fleet.conftest import AgentClient
 from tests.fleet.factories import heartbeat
+from tests.tokens.support import secret_of
 from tokens import secret
 
 
@@ -48,7 +49,7 @@ def test_a_new_host_gets_a_name_and_a_token_that_works() -> None:
     assert AgentClient(host, body["agent_token"]).beat(heartbeat(1)).status_code == 200
     entry = AuditEntry.objects.get(action="host.enrolled")
     assert (entry.target_name, entry.actor_kind) == ("web", "agent")
-    assert secret.parse(body["agent_token"]).secret not in json.dumps(entry.changes)
+    assert secret_of(body["agent_token"]) not in json.dumps(entry.changes)
 
 
 @pytest.mark.django_db

@@ -64,7 +64,7 @@ def test_agents_of_every_version_are_read_the_quick_way(
     beat = whole(1, entry, agent={"version": "0.1.0"})
     assert documents.read_plain_heartbeat(strict_bytes(beat)) is not None
     assert status(agent.beat(beat)) == "accepted"
-    stored = Container.objects.values().get()
+    stored: dict[str, Any] = dict(Container.objects.values().get())
     for name in LATER:
         known = None if name == "finished_at" else False if name == "is_oneoff" else ""
         assert stored[name] == known if name in left_out else str(stored[name])[:10] == str(entry[name])[:10]
@@ -498,7 +498,7 @@ def test_an_agent_that_reports_as_another_host_is_refused_and_audited(
     assert other_agent.heartbeat_state.__dict__.keys() == before.__dict__.keys()
     assert other_agent.heartbeat_state.last_seen_at == before.last_seen_at
     assert AuditEntry.objects.filter(action="permission.refused", actor_id=str(agent.host.pk)).exists()
-    own = {"host": {"id": agent.host.pk, "name": agent.host.name}, "host_id": agent.host.pk}
+    own: dict[str, Any] = {"host": {"id": agent.host.pk, "name": agent.host.name}, "host_id": agent.host.pk}
     assert status(agent.beat(whole(1, container(), **own))) == "accepted"
 
 

@@ -201,7 +201,8 @@ def test_a_simulated_agent_carries_out_a_deploy(live_server: Any, monkeypatch: p
     simulated.step(client)
     simulated.step(client)
     client.close()
-    assert AgentCommand.objects.get(pk=command).result["result"] == "success"
+    result: Any = AgentCommand.objects.get(pk=command).result
+    assert result["result"] == "success"
     assert Container.objects.get().name == "new-web-1"
 
 

@@ -51,7 +51,7 @@ def find_program(*names: str) -> str:
 
 
 def wait_for(
-    look: Callable[[], Answer], *, seconds: float = 30.0, every: float = 0.25, what: str = "an answer"
+    look: Callable[[], Answer | None], *, seconds: float = 30.0, every: float = 0.25, what: str = "an answer"
 ) -> Answer:
     """Calls `look` until it answers something true and returns that; fails after `PATIENCE` times `seconds`."""
     seconds *= PATIENCE

@@ -97,7 +97,7 @@ def test_a_stack_is_deployed_stopped_and_removed(place: Place) -> None:
     assert "hunter2secret" not in ended["output"]
     assert 0 < ended["duration_seconds"] <= took
     counted = place.api.deploys_counted("shop")
-    assert counted["success"] == (1, pytest.approx(ended["duration_seconds"]))
+    assert counted["success"] == pytest.approx((1, ended["duration_seconds"]))
     assert counted["failure"] == (0, 0)
     until(
         lambda: place.api.get(f"stacks/{stack}")["state"] == "running",
@@ -133,7 +133,7 @@ def test_a_broken_stack_fails_with_its_output(place: Place) -> None:
     assert ended["exit_code"] not in (0, None)
     assert ended["error"]
     counted = place.api.deploys_counted("shop")
-    assert counted["failure"] == (1, pytest.approx(ended["duration_seconds"]))
+    assert counted["failure"] == pytest.approx((1, ended["duration_seconds"]))
     assert counted["success"] == (0, 0)
     assert place.api.get(f"stacks/{stack}")["state"] == "error"
     samples = place.api.samples()

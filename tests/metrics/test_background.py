@@ -1,7 +1,9 @@
 """What runs beside the requests: it writes the counts, and nothing that goes wrong ends it."""
 
+from typing import Any
+
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from metrics import background, rendering, requests
 from metrics.models import ApiRequestCount
@@ -12,7 +14,7 @@ from metrics.models import ApiRequestCount
 )
 def test_whatever_goes_wrong_is_logged_and_the_thread_goes_on(db, caplog, monkeypatch, error):
     # The test's own connection is the one that would be given up.
-    monkeypatch.setattr(background.connection, "close", lambda: None)
+    monkeypatch.setattr(connection, "close", lambda: None)
 
     def fail():
         raise error
@@ -23,7 +25,7 @@ def test_whatever_goes_wrong_is_logged_and_the_thread_goes_on(db, caplog, monkey
 
 def test_the_text_is_made_ahead(db):
     background._warm_up()
-    collector = rendering.renderer.collectors[0]
+    collector: Any = rendering.renderer.collectors[0]
     assert collector.texts.store.fragments(0) == []
 
 
@@ -34,7 +36,7 @@ def test_counts_are_written(db):
 
 
 def test_an_unreachable_database_keeps_the_counts(db, monkeypatch, caplog):
-    monkeypatch.setattr(background.connection, "close", lambda: None)
+    monkeypatch.setattr(connection, "close", lambda: None)
 
     def refuse(_counts):
         raise OperationalError("away")

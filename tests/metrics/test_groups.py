@@ -119,7 +119,12 @@ def test_who_may_not_read_is_told_nothing_of_groups(db):
 def test_collectors_that_are_not_asked_for_do_not_run(monkeypatch):
     ran = []
     for collector in rendering.renderer.collectors:
-        monkeypatch.setattr(collector, "collect", lambda _scrape, name=collector.name: ran.append(name) or {})
+
+        def collect(_scrape, name=collector.name):
+            ran.append(name)
+            return {}
+
+        monkeypatch.setattr(collector, "collect", collect)
     for group in Group:
         ran.clear()
         scrape(collect=[group])

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -81,7 +82,7 @@ def test_a_job_that_did_not_change_keeps_its_text(monkeypatch):
     for number in range(3):
         BackupJob.objects.create(name=f"job {number}", host=row)
     scraped("dockmesh_backup_info")
-    (collector,) = (each for each in rendering.renderer.collectors if each.name == "backups")
+    collector: Any = next(each for each in rendering.renderer.collectors if each.name == "backups")
     before = collector._texts.rendered_bytes
     scraped("dockmesh_backup_info")
     assert collector._texts.rendered_bytes == before

@@ -1,6 +1,7 @@
 """Each host, stack and container by its name: any of them against the slow twin, and the cases one by one."""
 
 import gzip
+from functools import partial
 
 import pytest
 from django.test import Client
@@ -121,14 +122,16 @@ def newest(containers):
     return {key: container for key, (_, container) in found.items()}
 
 
+def rows_of(by_id, ids):
+    return [by_id[key] for key in ids]
+
+
 @given(st.lists(FLEETS, min_size=1, max_size=3))
 def test_every_scrape_of_any_history_equals_the_slow_twin(history):
     texts = ObjectTexts()
     for number, rows in enumerate(history):
         by_id = {row.host.id: row for row in sorted(rows, key=lambda row: row.host.id)}
-        found = texts.refresh(
-            versions=dict.fromkeys(by_id, number), rows=lambda ids, rows=by_id: [rows[key] for key in ids]
-        )
+        found = texts.refresh(versions=dict.fromkeys(by_id, number), rows=partial(rows_of, by_id))
         page = Page([Section(family, found[family]) for family in FAMILIES])
         for openmetrics in (False, True):
             wanted = twin.page(twin_families(rows), openmetrics=openmetrics)
@@ -292,10 +295,13 @@ def test_a_host_that_did_not_change_is_not_rendered_again():
     before = texts.refresh(versions=versions, rows=lambda ids: [rows[key] for key in ids])
     (container,) = rows[7].host.containers
     rows[7].host.containers[:] = [container._replace(state="paused")]
-    asked = []
-    after = texts.refresh(
-        versions=versions | {7: 2}, rows=lambda ids: asked.extend(ids) or [rows[key] for key in ids]
-    )
+    asked: list[int] = []
+
+    def read(ids):
+        asked.extend(ids)
+        return rows_of(rows, ids)
+
+    after = texts.refresh(versions=versions | {7: 2}, rows=read)
     assert asked == [7]
     made = {
         family: sum(new is not old for new, old in zip(after[family], before[family], strict=True))

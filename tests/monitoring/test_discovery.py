@@ -21,7 +21,11 @@ def test_the_targets_follow_the_fleet_and_survive_the_server(tmp_path: Path) -> 
     with installation(tmp_path) as installed:
         names = set(installed.fleet.names)
         for job in ("node", "cadvisor"):
-            wait_for(lambda job=job: hosts_of(installed, job) == names, what=f"the targets of {job}")
+
+            def are_there(job: str = job) -> bool:
+                return hosts_of(installed, job) == names
+
+            wait_for(are_there, what=f"the targets of {job}")
         assert installed.prometheus.value('count(node_uname_info{host!=""})') == 3
 
         gone = installed.fleet.names[0]

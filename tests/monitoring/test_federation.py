@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def as_on_the_page(text: str) -> str:
     return text.replace("    honor_timestamps: false\n", "")
 
 
+def has_both(server: PrometheusServer) -> bool:
+    return server.value('count(dockmesh_hosts_total{status="online"} == 3)') == 2
+
+
 def test_both_regions_are_there_and_a_removed_host_goes(tmp_path: Path) -> None:
     with (
         installation(tmp_path) as installed,
@@ -48,7 +53,7 @@ def test_both_regions_are_there_and_a_removed_host_goes(tmp_path: Path) -> None:
     ):
         for server in (centre, plain):
             wait_for(
-                lambda server=server: server.value('count(dockmesh_hosts_total{status="online"} == 3)') == 2,
+                partial(has_both, server),
                 what="both regions",
             )
             regions = {sample.labels["region"] for sample in server.query("dockmesh_hosts_total")}

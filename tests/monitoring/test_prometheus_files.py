@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -96,7 +97,7 @@ def test_alertmanager_accepts_its_configuration() -> None:
 
 
 @pytest.mark.parametrize("rule", files.alert_rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_goes_where_its_severity_says(rule: dict) -> None:
+def test_an_alert_goes_where_its_severity_says(rule: dict[str, Any]) -> None:
     severity = rule["labels"]["severity"]
     receiver = {"critical": "pager", "warning": "team", "info": "journal"}[severity]
     files.run(

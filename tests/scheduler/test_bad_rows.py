@@ -9,7 +9,7 @@ from django.apps import apps
 from django.db import models
 
 from dockmesh.alerts import services as alerts
-from dockmesh.alerts.models import Alert
+from dockmesh.alerts.models import Alert, AlertRule
 from dockmesh.audit.models import AuditEntry
 from dockmesh.backups import services as backups
 from dockmesh.core.schedule import jobs
@@ -29,7 +29,7 @@ def test_a_name_of_a_kibibyte_in_any_field_goes_all_the_way(text: str) -> None:
     assert len(text.encode()) == 1024
     agent = AgentClient(*make_host("web"))
     alerts.create_recommended_rules(actor=ANN)
-    for rule in alerts.AlertRule.objects.all():
+    for rule in AlertRule.objects.all():
         rule.for_seconds = 0
         rule.save()
     long = {"name": text, "image": text, "stack": text, "service": text}
@@ -54,12 +54,17 @@ def test_a_name_of_a_kibibyte_in_any_field_goes_all_the_way(text: str) -> None:
 
 def test_whoever_repeats_a_name_has_room_for_it() -> None:
     """By the columns that are called alike: `stack_name` for the name of a stack, and so on."""
-    sources = {"stack_name": (Stack, "name"), "host_name": (apps.get_model("fleet", "Host"), "name")}
+    sources: dict[str, tuple[type[models.Model], str]] = {
+        "stack_name": (Stack, "name"),
+        "host_name": (apps.get_model("fleet", "Host"), "name"),
+    }
     sources["job_name"] = (apps.get_model("backups", "BackupJob"), "name")
     narrow = []
     for model, (column, (source, name)) in itertools.product(apps.get_models(), sources.items()):
         field = next((each for each in model._meta.fields if each.name == column), None)
-        width = source._meta.get_field(name).max_length
+        named = source._meta.get_field(name)
+        assert isinstance(named, models.Field)
+        width = named.max_length
         if isinstance(field, models.CharField) and (field.max_length or 0) < (width or 0):
             narrow.append(f"{model.__name__}.{column}")
     assert narrow == []

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, DataError, InterfaceError, OperationalError, connection, connections
 from django.db.models.functions import Now
 
 from dockmesh.core.schedule import Failed, PeriodicJob, is_database_away, one_by_one
@@ -154,7 +154,7 @@ def test_a_lease_that_could_not_be_prolonged_ends_the_jobs(monkeypatch: pytest.M
     def away(**_: object) -> bool:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(runner.services, "acquire", away)
+    monkeypatch.setattr("dockmesh.scheduler.runner.services.acquire", away)
     time.sleep(0.5)
     assert not scheduler.is_holder
     before = len(runs)
@@ -220,7 +220,7 @@ def test_a_database_that_is_away_ends_the_round_at_once(monkeypatch: pytest.Monk
         tried.append(item)
         raise OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(type(connection._connections[connection._alias]), "is_usable", lambda self: False)
+    monkeypatch.setattr(type(connections[DEFAULT_DB_ALIAS]), "is_usable", lambda self: False)
     with pytest.raises(OperationalError):
         one_by_one([1, 2, 3], do, what="The item")
     assert tried == [1]

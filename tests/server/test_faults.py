@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ class Agent(threading.Thread):
 
         So most of these are taken together with others, by the way that most heartbeats of a fleet take.
         """
-        whole = {} if self.acknowledged >= self.first else {"containers": [container()]}
+        whole: dict[str, Any] = {} if self.acknowledged >= self.first else {"containers": [container()]}
         raw = encoded(heartbeat(self.sequence, **whole))
         assert read_plain_heartbeat(raw) is not None
         return raw

@@ -300,7 +300,7 @@ def test_every_address_is_both_families_and_several_are_possible() -> None:
     sockets = listener.bind_all(["[::]:0", "127.0.0.1:0"])
     seen = []
 
-    def application(environ, start_response):  # type: ignore[no-untyped-def]
+    def application(environ, start_response):
         seen.append(environ["REMOTE_ADDR"])
         start_response("204 No Content", [])
         return []

@@ -45,3 +45,10 @@ def bearer(text: str) -> dict[str, str]:
 def texts(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
     """Headers in lower case."""
     return {name.lower(): str(value) for name, value in pairs}
+
+
+def secret_of(text: str) -> str:
+    """The secret part of a whole token."""
+    parsed = secret.parse(text)
+    assert parsed is not None
+    return parsed.secret

@@ -284,6 +284,7 @@ def test_changing_a_token_and_what_the_audit_log_says(admin: Api) -> None:
 def test_an_expired_token_may_be_renamed_and_prolonged(admin: Api) -> None:
     row, text = token_with("tokens.manage", expires_at=clock.now() - datetime.timedelta(days=1))
     assert works(text) == 401
+    assert row.expires_at
     same = row.expires_at.isoformat()
     assert admin("PATCH", f"tokens/{row.pk}", {"name": "n", "expires_at": same}).status_code == 200
     assert admin("PATCH", f"tokens/{row.pk}", {"expires_at": FUTURE}).status_code == 200

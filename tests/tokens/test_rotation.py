@@ -2,6 +2,7 @@
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -28,7 +29,7 @@ def _afresh() -> None:
 
 
 def scrape(text: str, agent: str = "Prometheus/3.5.0", address: str = "192.0.2.1") -> tuple[int, bytes]:
-    answer = Client(REMOTE_ADDR=address).get("/metrics", headers={**bearer(text), "user-agent": agent})
+    answer: Any = Client(REMOTE_ADDR=address).get("/metrics", headers={**bearer(text), "user-agent": agent})
     body = b"".join(answer.streaming_content) if answer.streaming else answer.content
     return answer.status_code, body
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from typing import Any
 
 import pytest
 from django.contrib.staticfiles.storage import staticfiles_storage
@@ -102,7 +103,7 @@ def test_what_breaks_is_told_without_a_traceback(
 def test_static_files_have_lasting_addresses_and_are_compressed(client: Client) -> None:
     url = staticfiles_storage.url("web/app.css")
     assert re.fullmatch(r"/static/web/app\.[0-9a-f]{12}\.css", url)
-    plain = client.get(url)
+    plain: Any = client.get(url)
     body = b"".join(plain.streaming_content)
     assert plain.headers["Content-Type"] == 'text/css; charset="utf-8"'
     assert "immutable" in plain.headers["Cache-Control"]

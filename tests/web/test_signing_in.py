@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -45,7 +46,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return move
 
 
-def sign_in(client: Client, name: str = "ada", password: str = PASSWORD, **data: str) -> object:
+def sign_in(client: Client, name: str = "ada", password: str = PASSWORD, **data: str) -> Any:
     return client.post("/sign-in/", {"username": name, "password": password, **data})
 
 

@@ -1,6 +1,7 @@
 """Containers: each one by its name, with its state, health and how it ended; and the hosts and stacks it is part of."""
 
 from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.builders import stat
 
 from monitoring.grafana.kit import (
     GREEN,
@@ -36,7 +37,7 @@ def _increase(family: str, by: str) -> str:
     return f"sum by ({by}) (max without (instance) (increase({family}{{{ON_HOST}}}[$__rate_interval])))"
 
 
-def _count(title: str, family: str, select: str, colour: str) -> object:
+def _count(title: str, family: str, select: str, colour: str) -> stat.Panel:
     return number(
         title,
         instant(f"count(max without (instance) ({family}{{{ON_HOST}, {select}}})) or vector(0)"),
