@@ -14,7 +14,7 @@ RESULTS = {
     tally.SCRAPES: ("success", "refused", "unavailable"),
 }
 
-_counts = CompiledQuery(lambda: EventCount.objects.values_list("event", "result", "count"))
+COUNTS = CompiledQuery(lambda: EventCount.objects.values_list("event", "result", "count"))
 
 
 def flush() -> None:
@@ -25,7 +25,7 @@ def flush() -> None:
 def counts() -> dict[tuple[str, str], int]:
     """(event, result) → how often, ever; also what never happened; one query."""
     found = {(event, result): 0 for event, results in RESULTS.items() for result in results}
-    return found | {(event, result): count for event, result, count in _counts.rows()}
+    return found | {(event, result): count for event, result, count in COUNTS.rows()}
 
 
 def _write(new: Mapping[tuple[str, str], int]) -> None:

@@ -322,6 +322,12 @@ GROUPS: dict[Group, tuple[Family, ...]] = {
 }
 """The families of each group, in the order of the page; the process's own come after those of `server`."""
 
+NAMES = frozenset(name for families in GROUPS.values() for family in families for name in family.names)
+"""Every name by which `name[]=` finds one of these."""
+
+ABOUT_COLLECTORS = (COLLECTOR_SUCCESS, COLLECTOR_DURATION)
+"""Of all collectors that the groups of a scrape have."""
+
 HOST_STATUSES = tuple(HostStatus)
 STACK_STATES = tuple(StackState)
 CONTAINER_STATES = tuple(ContainerState)

@@ -2,14 +2,16 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 
 from django.db import Error
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery, read_together
 from dockmesh.core.postgresql.base import waits_limited_to
 from metrics import families as f
 from metrics.collectors import (
@@ -27,7 +29,7 @@ from metrics.collectors import (
     tokens,
 )
 from metrics.collectors.base import Collector, Found, Named, Scrape
-from metrics.exposition import Family, Fragment, Page, Section, sample_lines
+from metrics.exposition import Family, Fragment, Page, Section, label_text, number
 from metrics.groups import Group, Groups
 from metrics.singleflight import SingleFlight
 from metrics.snapshot import Snapshot, snapshot
@@ -95,13 +97,30 @@ class Rendering:
 
     def _about(self, groups: Groups) -> Found:
         outcomes = [outcome for outcome in self._outcomes if not groups.isdisjoint(outcome.groups)]
-        success = [((outcome.name,), outcome.is_success) for outcome in outcomes]
-        duration = [((outcome.name,), outcome.seconds) for outcome in outcomes]
-        return {
-            f.DB_UP: [Fragment.of(sample_lines(f.DB_UP, [((), self._is_database_up)]))],
-            f.COLLECTOR_SUCCESS: [Fragment.of(sample_lines(f.COLLECTOR_SUCCESS, success))],
-            f.COLLECTOR_DURATION: [Fragment.of(sample_lines(f.COLLECTOR_DURATION, duration))],
+        names = tuple([outcome.name for outcome in outcomes])
+        values: dict[Family, list[float]] = {
+            f.COLLECTOR_SUCCESS: [outcome.is_success for outcome in outcomes],
+            f.COLLECTOR_DURATION: [outcome.seconds for outcome in outcomes],
         }
+        lines = {
+            family: _of_each(family, names) % tuple(map(number, each)) for family, each in values.items()
+        }
+        lines[f.DB_UP] = f"{f.DB_UP.name} {int(self._is_database_up)}\n"
+        return {family: [Fragment.of(text)] for family, text in lines.items()}
+
+
+@lru_cache(maxsize=256)
+def _of_each(family: Family, collectors: tuple[str, ...]) -> str:
+    """A line for each collector, with a place for its value."""
+    return "".join(f"{family.name}{label_text(family.labels, [name])} %s\n" for name in collectors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a collector found, and what its queries gave then."""
+
+    texts: Sequence[str | None]
+    found: Found
 
 
 class Renderer:
@@ -125,18 +144,34 @@ class Renderer:
             server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
+        self._kept: dict[Collector, _Kept] = {}
         self._single_flight = SingleFlight(self._render)
 
-    def page(self, groups: Groups, *, since: float, timeout_seconds: float) -> Page:
+    def page(
+        self, groups: Groups, names: frozenset[str] | None = None, *, since: float, timeout_seconds: float
+    ) -> Page:
         """The families of these groups, as they were committed at some moment after `since` (by `time.monotonic`).
 
-        Raises `DatabaseAway`, or `metrics.singleflight.TimedOut`.
+        Of families that have none of these names there may be none. Raises `DatabaseAway`, or `metrics.singleflight.TimedOut`.
         """
-        return self.rendering(groups, since=since, timeout_seconds=timeout_seconds).page(groups)
+        return self.rendering(groups, names, since=since, timeout_seconds=timeout_seconds).page(groups)
 
-    def rendering(self, groups: Groups, *, since: float, timeout_seconds: float) -> Rendering:
+    def rendering(
+        self, groups: Groups, names: frozenset[str] | None = None, *, since: float, timeout_seconds: float
+    ) -> Rendering:
         """The same with what it took."""
-        return self._single_flight.result(groups, since=since, timeout_seconds=timeout_seconds)
+        wanted = self.wanted(groups, names)
+        return self._single_flight.result(wanted, since=since, timeout_seconds=timeout_seconds)
+
+    def wanted(self, groups: Groups, names: frozenset[str] | None = None) -> frozenset[str]:
+        """The collectors that have any of these families, by their names."""
+        if names is not None and any(not names.isdisjoint(family.names) for family in f.ABOUT_COLLECTORS):
+            names = None  # what tells of the collectors tells of all
+        return frozenset(
+            collector.name
+            for collector in (*self.collectors, self._runtime)
+            if not groups.isdisjoint(collector.groups) and (names is None or collector.has_any(names))
+        )
 
     def coming(self) -> AbstractContextManager[None]:
         """Around what a scrape does before it asks for its page, and the asking: others' pages wait a moment for it."""
@@ -148,45 +183,66 @@ class Renderer:
 
     def page_without_database(self, groups: Groups) -> Page:
         """The process's own metrics, and that the database is away."""
-        return self._collect(groups, [c for c in self.collectors if not c.reads_database], None).page(groups)
+        collectors = [each for each in self.collectors if not each.reads_database]
+        return self._collect(self.wanted(groups), collectors, None).page(groups)
 
-    def _render(self, parts: frozenset[str]) -> Rendering:
-        groups = frozenset(map(Group, parts))
+    def _render(self, wanted: frozenset[str]) -> Rendering:
+        collectors = [each for each in self.collectors if each.name in wanted]
+        queries = {query: None for each in collectors for query in each.queries}
         try:
-            with waits_limited_to(_DATABASE_SECONDS), snapshot() as reading:
-                return self._collect(groups, self.collectors, reading)
+            with waits_limited_to(_DATABASE_SECONDS), snapshot() as reading, _read(queries, reading):
+                return self._collect(wanted, collectors, reading)
         except Error as error:
             logger.error("The database could not be read for /metrics: %s", error)
             raise DatabaseAway from error
 
     def _collect(
-        self, groups: Groups, collectors: Sequence[Collector], reading: Snapshot | None
+        self, wanted: frozenset[str], collectors: Iterable[Collector], reading: Snapshot | None
     ) -> Rendering:
-        scrape = Scrape(clock.now(), groups)
+        scrape = Scrape(clock.now())
         rendering = Rendering(is_database_up=reading is not None)
         for collector in collectors:
-            if groups.isdisjoint(collector.groups):
-                continue
-            start = time.perf_counter()
-            fragments = _attempt(collector, scrape, reading)
-            rendering.add(collector, start, fragments)
-        if not groups.isdisjoint(self._runtime.groups):
+            if collector.name in wanted:
+                start = time.perf_counter()
+                found = self._attempt(collector, scrape, reading)
+                rendering.add(collector, start, found)
+        if self._runtime.name in wanted:
             start = time.perf_counter()
             sections = self._runtime.sections()
             rendering.process = sections or ()
             rendering.add(self._runtime, start, None if sections is None else {})
         return rendering
 
+    def _attempt(self, collector: Collector, scrape: Scrape, reading: Snapshot | None) -> Found | None:
+        """What the collector finds, or None if it fails; raises `Error` if the database itself is away."""
+        texts = [query.text for query in collector.queries]
+        kept = self._kept.get(collector)
+        if kept is not None and kept.texts == texts:
+            return kept.found
+        try:
+            found = collector.collect(scrape)
+        except Exception as error:
+            logger.exception(
+                "Collector %s failed; its families are missing from this scrape.", collector.name
+            )
+            if isinstance(error, Error) and reading is not None:
+                reading.recover()  # raises where the connection itself is gone
+            return None
+        if collector.is_of_queries_alone and None not in texts:
+            self._kept[collector] = _Kept(texts, found)
+        return found
 
-def _attempt(collector: Collector, scrape: Scrape, reading: Snapshot | None) -> Found | None:
-    """What the collector finds, or None if it fails; raises `Error` if the database itself is away."""
-    try:
-        return collector.collect(scrape)
-    except Exception as error:
-        logger.exception("Collector %s failed; its families are missing from this scrape.", collector.name)
-        if isinstance(error, Error) and reading is not None:
-            reading.recover()  # raises where the connection itself is gone
-        return None
+
+@contextmanager
+def _read(queries: Iterable[CompiledQuery], reading: Snapshot) -> Iterator[None]:
+    """Within the block these queries need not be made; where one of them fails, each is made by who needs it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(read_together(list(queries)))
+        except Error as error:
+            logger.warning("What /metrics reads could not be read together: %s", error)
+            reading.recover()
+        yield
 
 
 renderer = Renderer()

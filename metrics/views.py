@@ -49,7 +49,8 @@ def _scraped(request: HttpRequest) -> HttpResponseBase:
         with rendering.renderer.coming():
             principal = _authenticated(request)
             groups = chosen(request.GET.getlist("collect[]"), request.GET.getlist("exclude[]"))
-            page = _page(groups, _arrival(request, start), timeout)
+            names = frozenset(request.GET.getlist("name[]")) or None
+            page = _page(groups, names, _arrival(request, start), timeout)
     except bearer.Refused as refused:
         return _refusal(request, refused)
     except UnknownGroup as unknown:
@@ -58,7 +59,7 @@ def _scraped(request: HttpRequest) -> HttpResponseBase:
         return _unavailable("The database is not available.")
     except TimedOut:
         return _unavailable("No answer would be ready before the scrape times out.")
-    answer, size = _answer(request, page)
+    answer, size = _answer(request, page, names)
     seconds = time.monotonic() - start
     if seconds > timeout:
         return _unavailable("The answer was not ready before the scrape timed out.")
@@ -85,22 +86,19 @@ def _authenticated(request: HttpRequest) -> Principal | None:
         )
 
 
-def _page(groups: Groups, since: float, timeout_seconds: float) -> Page:
+def _page(groups: Groups, names: frozenset[str] | None, since: float, timeout_seconds: float) -> Page:
     try:
-        return rendering.renderer.page(groups, since=since, timeout_seconds=timeout_seconds)
+        return rendering.renderer.page(groups, names, since=since, timeout_seconds=timeout_seconds)
     except rendering.DatabaseAway:
         if settings.DOCKMESH_METRICS_AUTH:
             raise
         return rendering.renderer.page_without_database(groups)
 
 
-def _answer(request: HttpRequest, page: Page) -> tuple[HttpResponseBase, int]:
+def _answer(request: HttpRequest, page: Page, names: frozenset[str] | None) -> tuple[HttpResponseBase, int]:
     form = choose_format(request.META.get("HTTP_ACCEPT", ""))
     is_gzip = accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
-    wanted = request.GET.getlist("name[]")
-    body = page.body(
-        openmetrics=form.is_openmetrics, gzip=is_gzip, names=frozenset(wanted) if wanted else None
-    )
+    body = page.body(openmetrics=form.is_openmetrics, gzip=is_gzip, names=names)
     answer = _response(request, body)
     answer["Content-Type"] = form.content_type
     answer["Content-Length"] = str(body.length)

@@ -8,7 +8,7 @@ from dockmesh.core.compiled import CompiledQuery
 from tokens.models import ApiToken, TokenState
 from tokens.permissions import Permission
 
-_token_expiries = CompiledQuery(
+TOKEN_EXPIRIES = CompiledQuery(
     lambda: (
         ApiToken.objects.filter(revoked_at=None, is_enabled=True)
         .exclude(expires_at=None)
@@ -20,7 +20,7 @@ _token_expiries = CompiledQuery(
 
 def token_expiries() -> list[tuple[str, float]]:
     """(name, Unix seconds of expiry) of every token that is neither revoked nor without an expiry, by name."""
-    return [(name, expires_at.timestamp()) for name, expires_at in _token_expiries.rows()]
+    return [(name, expires_at.timestamp()) for name, expires_at in TOKEN_EXPIRIES.rows()]
 
 
 def in_state(state: TokenState, now: datetime.datetime) -> Q:

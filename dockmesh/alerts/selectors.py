@@ -3,11 +3,10 @@
 import datetime
 from dataclasses import dataclass
 
-from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
 from dockmesh.alerts.models import Alert, AlertRule, Channel
-from dockmesh.core.compiled import CompiledQuery
+from dockmesh.core.compiled import CompiledQuery, Statement
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,9 @@ def rules_with_firing() -> QuerySet[AlertRule]:
 
 
 # The alerts that are resolved are many: only the index by status finds the others.
-_RULES = """
+RULES = CompiledQuery(
+    lambda: Statement(
+        """
 SELECT r.name, r.severity, r.fired_count, coalesce(a.pending, 0), coalesce(a.firing, 0)
   FROM alerts_alertrule r
   LEFT JOIN (
@@ -49,17 +50,18 @@ SELECT r.name, r.severity, r.fired_count, coalesce(a.pending, 0), coalesce(a.fir
          FROM alerts_alert WHERE status IN ('pending', 'firing') GROUP BY rule_id
        ) a ON a.rule_id = r.id
  ORDER BY r.name
-"""
+""",
+        columns=5,
+    )
+)
 
 
 def rule_samples() -> list[RuleSample]:
     """Every rule, by name; one query."""
-    with connection.cursor() as cursor:
-        cursor.execute(_RULES)
-        return [RuleSample(*row) for row in cursor.fetchall()]
+    return [RuleSample(*row) for row in RULES.rows()]
 
 
-_channel_samples = CompiledQuery(
+CHANNELS = CompiledQuery(
     lambda: Channel.objects.order_by("name").values_list(
         "name", "sent_count", "failed_count", "dropped_count"
     )
@@ -68,7 +70,7 @@ _channel_samples = CompiledQuery(
 
 def channel_samples() -> list[tuple[str, int, int, int]]:
     """(channel, messages sent, attempts that failed, messages dropped) of every channel, by name; one query."""
-    return [(name, sent, failed, dropped) for name, sent, failed, dropped in _channel_samples.rows()]
+    return [(name, sent, failed, dropped) for name, sent, failed, dropped in CHANNELS.rows()]
 
 
 def firing_alerts(*, most: int = 20) -> list[FiringAlert]:

@@ -16,22 +16,22 @@ from dockmesh.core.compiled import CompiledQuery
 # How far the server's clock may have been set back or forth between two entries.
 CLOCK_SLACK = datetime.timedelta(days=1)
 
-_action_counts = CompiledQuery(lambda: AuditCount.objects.values_list("action", "count"))
+ACTION_COUNTS = CompiledQuery(lambda: AuditCount.objects.values_list("action", "count"))
 
 
 def action_counts() -> list[tuple[str, int]]:
     """(action, entries ever written), every known action, sorted; one query."""
     counts = dict.fromkeys((action.value for action in Action), 0)
-    counts.update(_action_counts.rows())
+    counts.update(ACTION_COUNTS.rows())
     return sorted(counts.items())
 
 
-_head = CompiledQuery(lambda: AuditHead.objects.values_list("sequence"))
+HEAD = CompiledQuery(lambda: AuditHead.objects.values_list("sequence"))
 
 
 def head_sequence() -> int:
     """The sequence of the newest entry, 0 before the first; one query."""
-    rows = _head.rows()
+    rows = HEAD.rows()
     return int(rows[0][0]) if rows else 0
 
 

@@ -3,39 +3,61 @@
 Building a queryset and compiling it to SQL takes several times as long as a small query itself. Where the
 same query is made at every scrape or request, it is built and compiled once; the rows are the same tuples
 that `values_list` gives, converters included.
+
+And several small queries are one: `read_together` has one statement give the rows of each as a JSON text.
 """
 
-from collections.abc import Callable, Mapping
+import datetime
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 from django.db import DEFAULT_DB_ALIAS, connection
-from django.db.models import Model, QuerySet
+from django.db.models import CharField, DateTimeField, IntegerField, Model, QuerySet, TextField
+
+
+class Statement(NamedTuple):
+    """A query by hand that needs no values: its text, and how many columns it gives, whole numbers and texts."""
+
+    sql: str
+    columns: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     sql: str
     params: tuple[Any, ...]
-    compiler: Any
-    converters: Mapping[int, Any]
+    columns: int
+    compiler: Any = None
+    converters: Mapping[int, Any] | None = None
 
 
 class CompiledQuery:
-    """`build` gives a `values_list` queryset; it is called once, at the first use.
+    """`build` gives a `values_list` queryset, or a `Statement`; it is called once, at the first use.
 
     A value that differs from call to call stands in the queryset as some value that can't be meant, and `rows` is
     told what to put in its place:
     `CompiledQuery(lambda: Token.objects.filter(key="<key>").values_list("id")).rows({"<key>": key})`.
     """
 
-    def __init__(self, build: Callable[[], "QuerySet[Any, Any]"]) -> None:
+    def __init__(self, build: "Callable[[], QuerySet[Any, Any] | Statement]") -> None:
         self._build = build
         self._compiled: _Compiled | None = None
+        self._read: tuple[str, list[tuple[Any, ...]]] | None = None
 
     def rows(self, values: Mapping[str | int, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run it; one query."""
-        compiled = self._compiled or self._compile()
+        """Run it; one query. Within `read_together` no query, and the same list again while the rows are the same."""
+        text = _reading.texts.get(self)
+        if text is not None:
+            read = self._read
+            if read is None or read[0] != text:
+                read = self._read = (text, self._rows_of(text))
+            return read[1]
+        compiled = self.compiled
         params = compiled.params
         if values:
             params = tuple(
@@ -48,12 +70,94 @@ class CompiledQuery:
             return [tuple(row) for row in compiled.compiler.apply_converters(rows, compiled.converters)]
         return list(rows)
 
+    @property
+    def text(self) -> str | None:
+        """All its rows as one text, within `read_together`; None outside."""
+        return _reading.texts.get(self)
+
+    @property
+    def compiled(self) -> _Compiled:
+        """Its SQL."""
+        if self._compiled is None:
+            self._compiled = self._compile()
+        return self._compiled
+
     def _compile(self) -> _Compiled:
-        compiler = self._build().query.get_compiler(DEFAULT_DB_ALIAS)
+        built = self._build()
+        if isinstance(built, Statement):
+            return _Compiled(built.sql, (), built.columns)
+        compiler = built.query.get_compiler(DEFAULT_DB_ALIAS)
         sql, params = compiler.as_sql()
         converters = compiler.get_converters(expression for expression, _, _ in compiler.select)
-        self._compiled = _Compiled(sql, tuple(params), compiler, converters)
-        return self._compiled
+        return _Compiled(sql, tuple(params), len(compiler.select), compiler, converters)
+
+    def _rows_of(self, text: str) -> list[tuple[Any, ...]]:
+        rows = msgspec.json.decode(text, type=list[tuple[Any, ...]])
+        compiler = self.compiled.compiler
+        kinds = [] if compiler is None else [expression.output_field for expression, _, _ in compiler.select]
+        times = {at for at, kind in enumerate(kinds) if isinstance(kind, DateTimeField)}
+        if not times:
+            return rows
+        return [tuple(_time(value) if at in times else value for at, value in enumerate(row)) for row in rows]
+
+
+class _Reading(threading.local):
+    texts: Mapping[CompiledQuery, str] = {}
+
+
+_reading = _Reading()
+
+
+@contextmanager
+def read_together(queries: Sequence[CompiledQuery]) -> Iterator[None]:
+    """Within the block, in this thread, these queries give what one statement reads at its beginning.
+
+    Columns are whole numbers, texts and times: others would not come out of JSON as they went into it.
+    """
+    _reading.texts = _read(tuple(queries))
+    try:
+        yield
+    finally:
+        _reading.texts = {}
+
+
+def _read(queries: tuple[CompiledQuery, ...]) -> Mapping[CompiledQuery, str]:
+    if not queries:
+        return {}
+    statement, params = _together(queries, connection.vendor)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        return dict(zip(queries, cursor.fetchone(), strict=True))
+
+
+@cache
+def _together(queries: tuple[CompiledQuery, ...], vendor: str) -> tuple[str, tuple[Any, ...]]:
+    rows = {
+        "postgresql": "COALESCE(json_agg(json_build_array({columns}))::text, '[]')",
+        "sqlite": "json_group_array(json_array({columns}))",
+    }[vendor]
+    parts = []
+    for query in queries:
+        _check(query)
+        columns = ", ".join(f"c{number}" for number in range(query.compiled.columns))
+        read = f"SELECT {rows.format(columns=columns)} FROM t"  # noqa: S608 (our own)
+        parts.append(f"(WITH t({columns}) AS ({query.compiled.sql}) {read})")
+    return f"SELECT {', '.join(parts)}", tuple(param for query in queries for param in query.compiled.params)
+
+
+def _check(query: CompiledQuery) -> None:
+    compiler = query.compiled.compiler
+    for expression, _, _ in () if compiler is None else compiler.select:
+        if not isinstance(expression.output_field, IntegerField | CharField | TextField | DateTimeField):
+            raise TypeError(f"{expression} can't be read together with others")
+
+
+def _time(value: str | None) -> datetime.datetime | None:
+    """A time as JSON has it; SQLite's don't say that they are in UTC."""
+    if value is None:
+        return None
+    time = datetime.datetime.fromisoformat(value)
+    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
 
 Row = TypeVar("Row", bound=Model)

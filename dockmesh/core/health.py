@@ -11,6 +11,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from dockmesh.core.compiled import CompiledQuery, Statement
 from dockmesh.core.postgresql.base import waits_limited_to
 
 PATHS = ("/livez", "/readyz")
@@ -35,15 +36,16 @@ def count_migrations() -> tuple[int, int]:
     return len(applied), len(_migrations_of_the_code() - applied)
 
 
+_SIZES = {
+    "postgresql": "SELECT pg_database_size(current_database())",
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+}
+DATABASE_BYTES = CompiledQuery(lambda: Statement(_SIZES[connection.vendor], columns=1))
+
+
 def database_bytes() -> int:
     """The size of the database on its disk; one query."""
-    statement = {
-        "postgresql": "SELECT pg_database_size(current_database())",
-        "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
-    }[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        (size,) = cursor.fetchone()
+    ((size,),) = DATABASE_BYTES.rows()
     return int(size)
 
 

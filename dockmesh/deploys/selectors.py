@@ -22,7 +22,7 @@ LARGE = (
 
 
 _OPEN = (Deploy.Status.QUEUED, Deploy.Status.RUNNING)
-_open_deploys = CompiledQuery(
+OPEN_DEPLOYS = CompiledQuery(
     lambda: (
         Deploy.objects.filter(status__in=_OPEN, operation=Deploy.Operation.UP)
         .order_by()
@@ -34,7 +34,7 @@ _open_deploys = CompiledQuery(
 
 def open_deploys() -> dict[str, int]:
     """How many deploys are queued and how many are running, both also at 0; one query."""
-    return dict.fromkeys(map(str, _OPEN), 0) | dict(_open_deploys.rows())
+    return dict.fromkeys(map(str, _OPEN), 0) | dict(OPEN_DEPLOYS.rows())
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Record:
         return max(0.0, pause - seconds)
 
 
-_newest_spans = CompiledQuery(
+NEWEST_SPANS = CompiledQuery(
     lambda: ListeningSpan.objects.order_by("-until").values_list("since", "until")[:MOST_SPANS]
 )
 
@@ -80,7 +80,7 @@ def record(now: datetime.datetime) -> Record:
     """The record as it is at `now`; one query."""
     tolerance = datetime.timedelta(seconds=tolerance_seconds())
     spans: list[Span] = []
-    for begun, ended in sorted(_newest_spans.rows()):
+    for begun, ended in sorted(NEWEST_SPANS.rows()):
         since = min(begun, now)
         until = now if now - ended <= tolerance else ended
         if spans and since <= spans[-1][1] + tolerance:
@@ -92,7 +92,7 @@ def record(now: datetime.datetime) -> Record:
 
 def last_noted() -> datetime.datetime | None:
     """The newest moment at which somebody listened, as the database has it."""
-    rows = _newest_spans.rows()
+    rows = NEWEST_SPANS.rows()
     return rows[0][1] if rows else None
 
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery, Statement
 from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Host
@@ -108,12 +109,18 @@ def host_rows(host_ids: Collection[int] | None = None) -> list[HostRow]:
     return chosen(_HOSTS, host_ids)
 
 
+STACK_SERIES_VERSIONS = CompiledQuery(
+    lambda: Statement(
+        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
+        " FROM (SELECT id, version FROM fleet_stackseries ORDER BY id) AS series",
+        columns=2,
+    )
+)
+
+
 def stack_series_versions() -> tuple[str, str]:
     """The ids and the versions of all stack names' series, comma-separated, in the order of the ids; one query."""
-    ((ids, versions),) = _fetched(
-        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
-        " FROM (SELECT id, version FROM fleet_stackseries ORDER BY id) AS series"
-    )
+    ((ids, versions),) = STACK_SERIES_VERSIONS.rows()
     return ids or "", versions or ""
 
 
@@ -129,17 +136,23 @@ def stack_series_rows(series_ids: Collection[int] | None = None) -> list[StackSe
     return chosen(_SERIES, series_ids)
 
 
+LAST_DEPLOY_VERSIONS = CompiledQuery(
+    lambda: Statement(
+        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
+        f" FROM (SELECT s.id, p.version || ':' || {milliseconds('s.last_deploy_at')} AS version"
+        " FROM fleet_stack s JOIN fleet_hostpulse p ON p.host_id = s.host_id"
+        " WHERE s.last_deploy_at IS NOT NULL ORDER BY s.id) AS stacks",
+        columns=2,
+    )
+)
+
+
 def last_deploy_versions() -> tuple[str, str]:
     """The ids of all stacks that were ever deployed, and of each a text that changes with what `last_deploy_rows` gives.
 
     Comma-separated, in the order of the ids; one query.
     """
-    ((ids, versions),) = _fetched(
-        f"SELECT {_joined('id')}, {_joined('version')}"  # noqa: S608 (constants)
-        f" FROM (SELECT s.id, p.version || ':' || {milliseconds('s.last_deploy_at')} AS version"
-        " FROM fleet_stack s JOIN fleet_hostpulse p ON p.host_id = s.host_id"
-        " WHERE s.last_deploy_at IS NOT NULL ORDER BY s.id) AS stacks"
-    )
+    ((ids, versions),) = LAST_DEPLOY_VERSIONS.rows()
     return ids or "", versions or ""
 
 
@@ -170,13 +183,21 @@ class OpenCommands:
     oldest_seconds: float
 
 
+OPEN_COMMANDS = CompiledQuery(
+    lambda: Statement(
+        f"SELECT kind, status, count(*), min({milliseconds('created_at')}) FROM fleet_agentcommand"  # noqa: S608
+        " WHERE status IN ('queued', 'handed_out') GROUP BY kind, status",
+        columns=4,
+    )
+)
+
+
 def open_commands(now: datetime.datetime) -> list[OpenCommands]:
     """All kinds that there are or that are open, each both queued and handed out, also at 0; one query."""
-    rows = _fetched(
-        f"SELECT kind, status, count(*), min({milliseconds('created_at')}) FROM fleet_agentcommand"  # noqa: S608
-        " WHERE status IN ('queued', 'handed_out') GROUP BY kind, status"
-    )
-    found = {(kind, status): (count, now.timestamp() - oldest / 1000) for kind, status, count, oldest in rows}
+    found = {
+        (kind, status): (count, now.timestamp() - oldest / 1000)
+        for kind, status, count, oldest in OPEN_COMMANDS.rows()
+    }
     kinds = sorted({*commands.kinds(), *(kind for kind, _ in found)})
     return [
         OpenCommands(kind, status, *found.get((kind, status), (0, 0.0)))

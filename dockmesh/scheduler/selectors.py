@@ -13,15 +13,15 @@ from dockmesh.scheduler.models import LEASE, Lease, PeriodicTask
 # This replica: made in the supervisor, before it forks the web process and the scheduler.
 REPLICA = secrets.token_hex(8)
 
-_holder = CompiledQuery(lambda: Lease.objects.filter(name=LEASE, expires_at__gt=Now()).values_list("holder"))
+HOLDER = CompiledQuery(lambda: Lease.objects.filter(name=LEASE, expires_at__gt=Now()).values_list("holder"))
 
 
 def is_leader() -> bool:
     """Whether this replica's scheduler runs the periodic jobs, by the database's clock; one query."""
-    return any(holder.endswith(f":{REPLICA}") for (holder,) in _holder.rows())
+    return any(holder.endswith(f":{REPLICA}") for (holder,) in HOLDER.rows())
 
 
-_tasks = CompiledQuery(lambda: PeriodicTask.objects.values_list("name", "last_success_at", "failures"))
+TASKS = CompiledQuery(lambda: PeriodicTask.objects.values_list("name", "last_success_at", "failures"))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TaskSample:
 
 def task_samples() -> list[TaskSample]:
     """Every job that there is, in the order of their names; one query."""
-    rows = {name: (at, failures) for name, at, failures in _tasks.rows()}
+    rows = {name: (at, failures) for name, at, failures in TASKS.rows()}
     return [_sample(job.name, *rows.get(job.name, (None, 0))) for job in jobs()]
 
 

@@ -2,17 +2,17 @@
 
 from dockmesh.alerts import selectors
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import KeptLines
-from metrics.groups import Group
 
 
-class AlertsCollector:
+class AlertsCollector(Collector):
     """One query."""
 
     name = "alerts"
-    reads_database = True
-    groups = frozenset({Group.FLEET, Group.OBJECTS})
+    families = (f.ALERTS_FIRED, f.ALERTS)
+    queries = (selectors.RULES,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._fired, self._alerts = KeptLines(f.ALERTS_FIRED), KeptLines(f.ALERTS)
@@ -32,12 +32,13 @@ class AlertsCollector:
         }
 
 
-class ChannelsCollector:
+class ChannelsCollector(Collector):
     """One query."""
 
     name = "channels"
-    reads_database = True
-    groups = frozenset({Group.OBJECTS})
+    families = (f.NOTIFICATIONS,)
+    queries = (selectors.CHANNELS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._lines = KeptLines(f.NOTIFICATIONS)

@@ -3,9 +3,8 @@
 from dockmesh.core.compiled import CompiledQuery
 from metrics import families as f
 from metrics import routes
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import KeptLines
-from metrics.groups import Group
 from metrics.models import ApiRequestCount
 from metrics.requests import Key
 
@@ -15,15 +14,16 @@ def _by_path(key: Key) -> tuple[str, str, int]:
     return path, method, status
 
 
-_counts = CompiledQuery(lambda: ApiRequestCount.objects.values_list("method", "path", "status", "count"))
+COUNTS = CompiledQuery(lambda: ApiRequestCount.objects.values_list("method", "path", "status", "count"))
 
 
-class ApiCollector:
+class ApiCollector(Collector):
     """One query; `metrics.requests` writes the counts once a second."""
 
     name = "api"
-    reads_database = True
-    groups = frozenset({Group.FLEET})
+    families = (f.API_REQUESTS,)
+    queries = (COUNTS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._lines = KeptLines(f.API_REQUESTS)
@@ -32,7 +32,7 @@ class ApiCollector:
 
     def collect(self, scrape: Scrape) -> Found:
         """From the database, so that every replica shows the same; what never happened on a known route is 0."""
-        counts = {(method, path, status): count for method, path, status, count in _counts.rows()}
+        counts = {(method, path, status): count for method, path, status, count in COUNTS.rows()}
         if not self._series or counts.keys() != self._counted:
             self._counted = set(counts)
             series = sorted({*routes.born(), *counts}, key=_by_path)

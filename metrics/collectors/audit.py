@@ -2,17 +2,17 @@
 
 from dockmesh.audit import selectors
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import KeptLines
-from metrics.groups import Group
 
 
-class AuditCollector:
+class AuditCollector(Collector):
     """One query for the durable counts: pruning the log doesn't lower them."""
 
     name = "audit"
-    reads_database = True
-    groups = frozenset({Group.FLEET})
+    families = (f.AUDIT_ENTRIES,)
+    queries = (selectors.ACTION_COUNTS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._lines = KeptLines(f.AUDIT_ENTRIES)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from dockmesh.backups import selectors
 from dockmesh.backups.selectors import JobSample
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import TextStore, sample_lines
-from metrics.groups import Group
 
 _GROUP_BITS = 5
 _FAMILIES = (
@@ -24,12 +23,11 @@ _FAMILIES = (
 )
 
 
-class BackupsCollector:
+class BackupsCollector(Collector):
     """One query; the text of a job is made when its row has changed."""
 
     name = "backups"
-    reads_database = True
-    groups = frozenset({Group.FLEET, Group.OBJECTS})
+    families = _FAMILIES
 
     def __init__(self) -> None:
         self._texts = TextStore(len(_FAMILIES), group_bits=_GROUP_BITS)

@@ -7,17 +7,16 @@ from django.conf import settings
 
 from dockmesh import __version__
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import Fragment, sample_lines
-from metrics.groups import Group
 
 
-class BuildCollector:
+class BuildCollector(Collector):
     """No query."""
 
     name = "build"
+    families = (f.BUILD_INFO, f.AUTH_ENABLED)
     reads_database = False
-    groups = frozenset({Group.FLEET})
 
     def collect(self, scrape: Scrape) -> Found:
         """The version, and the setting that makes the page public."""

@@ -5,20 +5,20 @@ from collections.abc import Collection, Iterable, Sequence
 from dockmesh.deploys import selectors as deploys
 from dockmesh.fleet import selectors
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.collectors.fleet_text import StackRow, StackTexts
 from metrics.exposition import KeptLines, TextStore, VersionTexts, sample_lines
-from metrics.groups import Group
 
 _GROUP_BITS = 8
 
 
-class DeploysCollector:
+class DeploysCollector(Collector):
     """One query for the versions of all series, and one for those that changed, if any did."""
 
     name = "deploys"
-    reads_database = True
-    groups = frozenset({Group.FLEET})
+    families = (f.DEPLOY_DURATION,)
+    queries = (selectors.STACK_SERIES_VERSIONS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self.texts = StackTexts()
@@ -36,12 +36,13 @@ def _rows(series_ids: Collection[int]) -> Iterable[StackRow]:
         yield StackRow(series_id, name, success_counts, success_sum, failure_counts, failure_sum, *exemplars)
 
 
-class OpenDeploysCollector:
+class OpenDeploysCollector(Collector):
     """One query."""
 
     name = "open_deploys"
-    reads_database = True
-    groups = frozenset({Group.OBJECTS})
+    families = (f.DEPLOYS_OPEN,)
+    queries = (deploys.OPEN_DEPLOYS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._lines = KeptLines(f.DEPLOYS_OPEN)
@@ -52,12 +53,13 @@ class OpenDeploysCollector:
         return {f.DEPLOYS_OPEN: self._lines.fragments(samples)}
 
 
-class LastDeploysCollector:
+class LastDeploysCollector(Collector):
     """One query for the versions of all stacks that were ever deployed, and one for those that changed, if any did."""
 
     name = "last_deploys"
-    reads_database = True
-    groups = frozenset({Group.OBJECTS})
+    families = (f.STACK_LAST_DEPLOY,)
+    queries = (selectors.LAST_DEPLOY_VERSIONS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._texts = TextStore(1, group_bits=_GROUP_BITS)

@@ -2,21 +2,20 @@
 
 from collections.abc import Collection, Iterable
 
-from dockmesh.fleet import selectors
+from dockmesh.fleet import listening, selectors
 from dockmesh.fleet.states import HostStatus
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.collectors.fleet_text import HostRow, HostTexts
 from metrics.exposition import Fragment, VersionTexts, sample_lines
-from metrics.groups import Group
 
 
-class FleetCollector:
+class FleetCollector(Collector):
     """One query for those hosts whose text changed, if any did, beside that for the heartbeats of all."""
 
     name = "fleet"
-    reads_database = True
-    groups = frozenset({Group.FLEET})
+    families = (f.HOSTS, f.STACKS, f.CONTAINERS, f.LAST_SEEN, f.AGENT_RTT, f.HOST_INFO, f.CLOCK_SKEW)
+    queries = (listening.NEWEST_SPANS,)
 
     def __init__(self) -> None:
         self.texts = HostTexts()

@@ -2,19 +2,18 @@
 
 from collections.abc import Collection, Iterable
 
-from dockmesh.fleet import objects
-from metrics.collectors.base import Found, Scrape
-from metrics.collectors.objects_text import HostRow, ObjectTexts
+from dockmesh.fleet import listening, objects
+from metrics.collectors.base import Collector, Found, Scrape
+from metrics.collectors.objects_text import FAMILIES, HostRow, ObjectTexts
 from metrics.exposition import VersionTexts
-from metrics.groups import Group
 
 
-class ObjectsCollector:
+class ObjectsCollector(Collector):
     """Three queries for the hosts of which anything changed, if any did, beside that for the heartbeats of all."""
 
     name = "objects"
-    reads_database = True
-    groups = frozenset({Group.OBJECTS})
+    families = FAMILIES
+    queries = (listening.NEWEST_SPANS,)
 
     def __init__(self) -> None:
         self.texts = ObjectTexts()

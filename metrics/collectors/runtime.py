@@ -16,7 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from metrics import families as f
 from metrics import multiprocess
+from metrics.collectors.base import Named
 from metrics.exposition import Family, Fragment, Kind, Section, escape, number, numbers
 from metrics.groups import Group
 
@@ -120,7 +122,7 @@ class _OwnMetric:
         ]
 
 
-class RuntimeCollector:
+class RuntimeCollector(Named):
     """No query. Summed over the processes where `PROMETHEUS_MULTIPROC_DIR` is set."""
 
     name = "process"
@@ -129,6 +131,10 @@ class RuntimeCollector:
     def __init__(self) -> None:
         self._lines: defaultdict[str, _MetricLines] = defaultdict(_MetricLines)
         self._own: dict[Collector, _OwnMetric | None] = {}
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Whether any of these may be one of the process's own, which are known only when they are read."""
+        return not names <= f.NAMES
 
     def sections(self) -> Sequence[Section] | None:
         """One section for each metric, in the order of registration; None if it failed."""

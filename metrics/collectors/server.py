@@ -6,19 +6,25 @@ from dockmesh.fleet import selectors as fleet
 from dockmesh.scheduler import selectors as scheduler
 from metrics import events
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import Family, KeptLines
-from metrics.groups import Group
 
 _EVENTS = {tally.HEARTBEATS: f.HEARTBEATS, tally.SCRAPES: f.SCRAPES}
 
 
-class ServerCollector:
+class ServerCollector(Collector):
     """Five queries."""
 
     name = "server"
-    reads_database = True
-    groups = frozenset({Group.SERVER})
+    families = (
+        *_EVENTS.values(),
+        f.COMMANDS_OPEN,
+        f.COMMAND_OLDEST_AGE,
+        f.SCHEDULER_LEADER,
+        f.DATABASE_SIZE,
+        f.AUDIT_HEAD,
+    )
+    queries = (events.COUNTS, fleet.OPEN_COMMANDS, scheduler.HOLDER, health.DATABASE_BYTES, audit.HEAD)
 
     def __init__(self) -> None:
         self._lines = {

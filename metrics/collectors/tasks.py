@@ -2,17 +2,17 @@
 
 from dockmesh.scheduler import selectors
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import KeptLines
-from metrics.groups import Group
 
 
-class TasksCollector:
+class TasksCollector(Collector):
     """One query; every task that there is, also before its first run."""
 
     name = "tasks"
-    reads_database = True
-    groups = frozenset({Group.SERVER})
+    families = (f.PERIODIC_TASK_LAST_SUCCESS, f.PERIODIC_TASK_FAILURES)
+    queries = (selectors.TASKS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._successes = KeptLines(f.PERIODIC_TASK_LAST_SUCCESS)

@@ -1,18 +1,18 @@
 """When the API tokens expire: an operator wants to know before Prometheus gets a 401."""
 
 from metrics import families as f
-from metrics.collectors.base import Found, Scrape
+from metrics.collectors.base import Collector, Found, Scrape
 from metrics.exposition import KeptLines
-from metrics.groups import Group
 from tokens import selectors
 
 
-class TokensCollector:
+class TokensCollector(Collector):
     """One query."""
 
     name = "tokens"
-    reads_database = True
-    groups = frozenset({Group.FLEET})
+    families = (f.TOKEN_EXPIRES,)
+    queries = (selectors.TOKEN_EXPIRIES,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._lines = KeptLines(f.TOKEN_EXPIRES)

@@ -127,8 +127,44 @@ def test_collectors_that_are_not_asked_for_do_not_run(monkeypatch):
         monkeypatch.setattr(collector, "collect", collect)
     for group in Group:
         ran.clear()
+        rendering.renderer._kept.clear()
         scrape(collect=[group])
         assert ran == [each.name for each in rendering.renderer.collectors if group in each.groups]
+
+
+@pytest.mark.usefixtures("_public")
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["dockmesh_hosts_total"], ["fleet"]),
+        (["dockmesh_deploy_duration_seconds_bucket", "dockmesh_scrapes"], ["deploys", "server"]),
+        (["dockmesh_alerts"], ["alerts"]),
+        (["dockmesh_db_up"], []),
+        (["python_info"], ["process"]),
+        (["dockmesh_no_such_thing"], ["process"]),
+    ],
+)
+def test_collectors_that_have_none_of_the_names_do_not_run(monkeypatch, names, wanted):
+    ran = []
+    renderer = rendering.renderer
+    for collector in renderer.collectors:
+        monkeypatch.setattr(collector, "collect", lambda _scrape, name=collector.name: ran.append(name) or {})
+    monkeypatch.setattr(renderer._runtime, "sections", lambda: ran.append("process") or [])
+    scrape(name=names)
+    assert ran == wanted
+
+
+@pytest.mark.usefixtures("_public")
+def test_what_tells_of_collectors_tells_of_all_that_the_groups_have():
+    text = scrape(name=["dockmesh_collector_success", "dockmesh_hosts_total"], collect=["fleet"])
+    assert collectors(text) == collectors(scrape(collect=["fleet"]))
+
+
+@pytest.mark.usefixtures("_public")
+def test_every_family_is_found_alone():
+    fleets.small_fleet()
+    for family in (family for families in f.GROUPS.values() for family in families):
+        assert heads(scrape(name=[family.name])) == [family.name]
 
 
 @pytest.mark.usefixtures("_public")
@@ -144,15 +180,13 @@ def test_a_scrape_that_asks_for_less_takes_fewer_queries(settings, django_assert
     settings.DOCKMESH_METRICS_AUTH = False
     fleets.small_fleet()
     scrape()
-    # Begin; listening, heartbeats, stack versions, backups, api, audit, alerts, tokens; end.
-    with django_assert_num_queries(10):
-        scrape(collect=["fleet"])
-    # Begin; tasks, events, commands, leader, size, head; end.
-    with django_assert_num_queries(8):
+    # Begin; what is read together, heartbeats, backups; end.
+    for group in ("fleet", "objects"):
+        with django_assert_num_queries(5):
+            scrape(collect=[group])
+    # Begin; what is read together; end.
+    with django_assert_num_queries(3):
         scrape(collect=["server"])
-    # Begin; listening, heartbeats, last deploys, open deploys, backups, alerts, channels; end.
-    with django_assert_num_queries(9):
-        scrape(collect=["objects"])
     # Begin; end.
     with django_assert_num_queries(2):
         scrape(collect=["usage"])
@@ -162,8 +196,8 @@ def test_a_scrape_that_asks_for_less_takes_fewer_queries(settings, django_assert
 def test_a_page_of_more_serves_who_asked_for_less_as_if_it_were_alone(monkeypatch):
     fleets.small_fleet()
     renderer = rendering.renderer
-    shared = renderer._render(ALL).page(frozenset({Group.FLEET}))
-    alone = renderer._render(frozenset({Group.FLEET})).page(frozenset({Group.FLEET}))
+    shared = renderer._render(renderer.wanted(ALL)).page(frozenset({Group.FLEET}))
+    alone = renderer._render(renderer.wanted(frozenset({Group.FLEET}))).page(frozenset({Group.FLEET}))
     text, other = (page.body(openmetrics=False, gzip=False).chunks[0].decode() for page in (shared, alone))
     assert heads(text) == heads(other)
     assert collectors(text) == collectors(other)

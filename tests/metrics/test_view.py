@@ -340,9 +340,8 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; listening, heartbeats, stack versions, last deploys, open deploys, backups, api, audit, alerts, channels,
-    # tokens, tasks, events, commands, leader, size, head; end.
-    with django_assert_num_queries(20):
+    # Token; begin; what is read together, heartbeats, backups; end.
+    with django_assert_num_queries(6):
         scrape(headers)
 
 
