@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+import re
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import CompiledQuery, Statement
 from metrics import families as f
 from metrics import rendering, scrapelog
 from metrics.models import ScrapeRecord
@@ -289,6 +291,20 @@ def test_a_failed_query_leaves_the_other_collectors_a_working_transaction(settin
     assert 'dockmesh_collector_success{collector="fleet"} 0\n' in text
     assert text.count("} 1\n", text.index("dockmesh_collector_success{")) >= 8
     assert "dockmesh_audit_log_entries_total{" in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_query_that_fails_among_those_read_together_takes_only_its_own_collector_away(
+    settings, monkeypatch
+):
+    settings.DOCKMESH_METRICS_AUTH = False
+    nonsense = CompiledQuery(lambda: Statement("SELECT no_such_column FROM alerts_alertrule", columns=5))
+    monkeypatch.setattr("dockmesh.alerts.selectors.RULES", nonsense)
+    monkeypatch.setattr("metrics.collectors.alerts.AlertsCollector.queries", (nonsense,))
+    for _ in range(2):
+        text = scrape({}).content.decode()
+        assert 'dockmesh_collector_success{collector="alerts"} 0\n' in text
+        assert len(re.findall(r"^dockmesh_collector_success{.*} 0$", text, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("timeout", ["0.0000001", "1e-9"])
