@@ -186,7 +186,7 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
         told, action = self.declared(self.action), self.action
         if told and told.summary:
             return told.summary
-        many = f"{self.noun.removesuffix('y')}ies" if self.noun.endswith("y") else f"{self.noun}s"
+        many = f"{self.noun.removesuffix('y')}ies" if self.noun.endswith("ry") else f"{self.noun}s"
         one = f"{'an' if self.noun[0] in 'aeio' else 'a'} {self.noun}"
         return f"{VERBS.get(action, action.capitalize())} {many if action == 'list' else one}"
 

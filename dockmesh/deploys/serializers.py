@@ -41,23 +41,18 @@ class OverrideFilesField(serializers.ListField):
         super().__init__(child=OverrideFileSerializer(), help_text=OVERRIDES_HELP, **options)
 
 
-class FilesSerializer(StrictSerializer):
-    """The files of a new stack."""
+class StackCreateSerializer(StrictSerializer):
+    """A new managed stack."""
 
+    host = HostReference(source="host_id")
+    name = Text(help_text="The Compose project's name.")
     compose_file = _text(COMPOSE_HELP)
     env_file = _text(ENV_HELP, required=False, allow_blank=True, allow_null=True, default="")
     timeout_seconds = Whole(help_text=TIMEOUT_HELP, required=False, default=DEFAULT_TIMEOUT_SECONDS)
     auto_rollback = Flag(help_text=ROLLBACK_HELP, required=False, default=False)
 
 
-class NewStackSerializer(FilesSerializer):
-    """A new managed stack."""
-
-    host = HostReference()
-    name = Text(help_text="The Compose project's name.")
-
-
-class AdoptionSerializer(StrictSerializer):
+class AdoptSerializer(StrictSerializer):
     """How a stack is to be adopted: by itself it is by the files that it was started from."""
 
     compose_file = _text("The Compose file, if not the host's own.", required=False, allow_null=True)
@@ -171,7 +166,10 @@ class StackSerializer(serializers.Serializer[Any]):
 
 
 class StackDetailSerializer(StackSerializer):
-    """A stack with what dockmesh holds of it; null where it is only discovered, files also for who may not deploy."""
+    """A stack with the names in its env file and, for whoever has `stacks.read`, its Compose files.
+
+    Null is what dockmesh doesn't hold of a stack that is only discovered.
+    """
 
     compose_file = serializers.CharField(allow_null=True)
     override_files = serializers.ListField(child=serializers.DictField(), allow_null=True)
