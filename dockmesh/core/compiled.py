@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from django.db import DEFAULT_DB_ALIAS, connection
-from django.db.models import CharField, DateTimeField, IntegerField, Model, QuerySet, TextField
+from django.db.models import CharField, DateTimeField, IntegerField, QuerySet, TextField
 
 
 class Statement(NamedTuple):
@@ -158,30 +158,3 @@ def _time(value: str | None) -> datetime.datetime | None:
         return None
     time = datetime.datetime.fromisoformat(value)
     return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
-
-
-Row = TypeVar("Row", bound=Model)
-
-
-class CompiledObjects(Generic[Row]):
-    """The same for whole objects: `build` gives a queryset of them."""
-
-    def __init__(self, build: Callable[[], "QuerySet[Row]"]) -> None:
-        self._build = build
-        self._names: tuple[str, ...] = ()
-        self._model: type[Row] | None = None
-        self._query = CompiledQuery(self._values)
-
-    def objects(self, values: Mapping[str | int, Any] | None = None) -> list[Row]:
-        """Run it; one query."""
-        rows = self._query.rows(values)
-        if not rows:
-            return []
-        assert self._model is not None
-        return [self._model.from_db(DEFAULT_DB_ALIAS, self._names, row) for row in rows]
-
-    def _values(self) -> "QuerySet[Any, Any]":
-        queryset = self._build()
-        self._model = queryset.model
-        self._names = tuple(field.attname for field in queryset.model._meta.concrete_fields)
-        return queryset.values_list(*self._names)

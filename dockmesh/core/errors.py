@@ -47,13 +47,6 @@ class Conflict(DomainError):
     title = "Conflict"
 
 
-class TooLarge(DomainError):
-    """The body is over the limit."""
-
-    status = 413
-    title = "Body too large"
-
-
 class Unprocessable(DomainError):
     """Well-formed, but more than the server takes."""
 

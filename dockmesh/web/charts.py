@@ -30,16 +30,10 @@ def share(parts: Sequence[tuple[str, int]], label: str) -> SafeString:
     )
 
 
-def bars(
-    rows: Sequence[tuple[str, float]],
-    *,
-    label: str,
-    shown: Sequence[str] | None = None,
-    height: int = 120,
-) -> SafeString:
-    """Upright bars, one for each (name, value). `shown` are the values as words for the titles."""
-    width, foot, top = 560.0, 18.0, 6.0
-    words = list(shown) if shown is not None else [f"{value:g}" for _, value in rows]
+def bars(rows: Sequence[tuple[str, float]], *, label: str) -> SafeString:
+    """Upright bars, one for each (name, value)."""
+    width, height, foot, top = 560.0, 120, 18.0, 6.0
+    words = [f"{value:g}" for _, value in rows]
     most = max((value for _, value in rows), default=0.0)
     if not rows:
         return mark_safe("")
@@ -78,28 +72,4 @@ def bars(
         height - foot,
         height - foot,
         format_html_join("", '<text x="{}" y="{}" text-anchor="middle">{}</text>', names),
-    )
-
-
-def line(values: Sequence[float], *, label: str, width: int = 120, height: int = 28) -> SafeString:
-    """A sparkline from the oldest value to the newest."""
-    if len(values) < 2:
-        return mark_safe("")
-    least, most = min(values), max(values)
-    span = (most - least) or 1.0
-    step = (width - 4) / (len(values) - 1)
-    points = " ".join(
-        f"{2 + index * step:.1f},{height - 3 - (height - 6) * (value - least) / span:.1f}"
-        for index, value in enumerate(values)
-    )
-    return format_html(
-        '<svg class="chart" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}: from {} to {}"><polyline class="line" points="{}"/></svg>',
-        width,
-        height,
-        width,
-        height,
-        label,
-        f"{values[0]:g}",
-        f"{values[-1]:g}",
-        points,
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 TONES = ("well", "warning", "bad", "unknown", "working", "info", "idle")
 
 _WORDS = {
-    "well": "online running ok success succeeded resolved active enabled healthy up accepted valid done on",
-    "warning": "degraded partial paused restarting expired expiring medium unhealthy stale missed retrying off"
-    " warning firing_soon",
-    "bad": "offline error dead failed failure firing critical refused down broken timed_out lost",
-    "working": "deploying pending queued sent starting scheduled waiting removing rotating in_progress",
+    "well": "online running ok success resolved active enabled healthy up accepted done on",
+    "warning": "degraded partial paused restarting expired unhealthy stale missed off warning",
+    "bad": "offline error dead failed failure firing critical refused down",
+    "working": "deploying pending queued sent starting removing",
     "info": "info",
-    "idle": "stopped exited created disabled revoked cancelled canceled muted silenced used removed inactive",
+    "idle": "stopped exited created disabled revoked cancelled muted used removed",
     "unknown": "unknown never none",
 }
 

@@ -4,9 +4,8 @@ import datetime
 import threading
 
 import pytest
-from django.db import transaction
 
-from dockmesh.core.compiled import CompiledObjects, CompiledQuery, Statement, read_together
+from dockmesh.core.compiled import CompiledQuery, Statement, read_together
 from dockmesh.fleet.models import HeartbeatState, Host
 from tests.metrics import fleets
 from tests.tokens.support import token_with
@@ -47,21 +46,6 @@ def test_it_is_built_once_and_runs_one_query(django_assert_num_queries):
         with django_assert_num_queries(1):
             assert query.rows({-1: host.pk}) == [(host.name,)]
     assert built == [1]
-
-
-def test_objects_are_whole_and_can_be_saved():
-    state = HeartbeatState.objects.get(host__name="a")
-    with transaction.atomic():
-        (found,) = CompiledObjects(
-            lambda: HeartbeatState.objects.select_for_update().filter(host_id=-1)
-        ).objects({-1: state.pk})
-    assert found == state
-    assert found.last_seen_at == state.last_seen_at
-    assert found.is_degraded is True
-    found.version += 1
-    found.save()
-    state.refresh_from_db()
-    assert state.version == found.version
 
 
 def test_json_and_times_of_a_joined_row_are_converted():

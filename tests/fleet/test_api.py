@@ -326,7 +326,6 @@ def test_lists_need_the_same_queries_whatever_the_fleet(
 
 
 def test_a_renamed_host_is_the_same_host(agent: AgentClient) -> None:
-    services.rename_host(actor=SYSTEM, host_id=agent.host.pk, name="other")
-    services.label_host(actor=SYSTEM, host_id=agent.host.pk, labels={"a": "b"})
+    services.change_host(actor=SYSTEM, host_id=agent.host.pk, name="other", labels={"a": "b"})
     assert agent.beat(heartbeat(1, containers=[])).status_code == 200
     assert Host.objects.get().name == "other"

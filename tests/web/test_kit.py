@@ -111,7 +111,6 @@ def test_times_tell_exactly_in_the_title() -> None:
         '{% copyable text "inline" %}',
         "{% empty_state title=text %}{{ text }}{% endempty_state %}",
         "{% share_bar parts text %}",
-        "{% bar_chart parts text %}",
     ],
 )
 def test_whatever_is_shown_is_escaped(source: str) -> None:
@@ -128,9 +127,8 @@ def test_a_histogram_shows_counts_by_bucket_not_cumulated() -> None:
 
 def test_charts_of_nothing_are_empty_or_flat() -> None:
     assert charts.bars([], label="x") == ""
-    assert charts.line([1.0], label="x") == ""
     assert "none" in charts.share([], "x")
-    assert "NaN" not in charts.bars([("a", 0.0)], label="x") + charts.line([1.0, 1.0], label="x")
+    assert "NaN" not in charts.bars([("a", 0.0)], label="x")
 
 
 def _sprite() -> set[str]:

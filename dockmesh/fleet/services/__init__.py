@@ -13,7 +13,7 @@ from dockmesh.fleet.services.enrollment import (
     enroll,
     forget_expired_enrollment_tokens,
 )
-from dockmesh.fleet.services.hosts import change_host, label_host, remove_host, rename_host
+from dockmesh.fleet.services.hosts import change_host, remove_host
 from dockmesh.fleet.services.stacks import (
     add_managed_stack,
     adopt_stack,
@@ -32,11 +32,9 @@ __all__ = [
     "delete_enrollment_token",
     "enroll",
     "forget_expired_enrollment_tokens",
-    "label_host",
     "lock_host",
     "observe_deploy",
     "remove_host",
     "remove_stack",
-    "rename_host",
     "set_deploy_state",
 ]

@@ -52,16 +52,6 @@ def change_host(*, actor: Actor, host_id: int, **changes: Any) -> Host:
     return host
 
 
-def rename_host(*, actor: Actor, host_id: int, name: str) -> Host:
-    """Give the host another name; its series go on under it."""
-    return change_host(actor=actor, host_id=host_id, name=name)
-
-
-def label_host(*, actor: Actor, host_id: int, labels: Mapping[str, str]) -> Host:
-    """Replace the host's labels."""
-    return change_host(actor=actor, host_id=host_id, labels=labels)
-
-
 @transaction.atomic
 def remove_host(*, actor: Actor, host_id: int) -> None:
     """Forget the host and all that is known of it; its agent's token is worth nothing from now on."""

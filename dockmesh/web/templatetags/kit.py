@@ -219,12 +219,6 @@ def share_bar(parts: Sequence[tuple[str, int]], label: str) -> SafeString:
 
 
 @register.simple_tag
-def bar_chart(rows: Sequence[tuple[str, float]], label: str, height: int = 120) -> SafeString:
-    """(name, value) pairs as upright bars."""
-    return charts.bars(rows, label=label, height=height)
-
-
-@register.simple_tag
 def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) -> SafeString:
     """A Prometheus-style histogram: upper bounds in seconds and cumulative counts, the last one +Inf."""
     rows: list[tuple[str, float]] = []
@@ -234,12 +228,6 @@ def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) ->
         rows.append((name, count - before))
         before = count
     return charts.bars(rows, label=label)
-
-
-@register.simple_tag
-def sparkline(values: Sequence[float], label: str) -> SafeString:
-    """Values from the oldest to the newest as a line."""
-    return charts.line(values, label=label)
 
 
 @register.simple_tag
