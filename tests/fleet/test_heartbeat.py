@@ -107,7 +107,12 @@ def test_the_quick_form_is_what_the_documentation_says(changes: dict[str, Any], 
 @pytest.mark.parametrize("separators", [(", ", ": "), (" ,\r\n", "\t:")], ids=str)
 @pytest.mark.parametrize("text", ['"2026-11-22T12:00:00Z"', '"2026-11-22T12:00:00.000Z"'])
 def test_the_contracts_example_has_the_quick_form(separators: tuple[str, str], text: str) -> None:
-    entry = {"id": "0123456789abcdef" * 4, "name": "web-1", "image": "nginx:1.27", "state": "running"}
+    entry: dict[str, Any] = {
+        "id": "0123456789abcdef" * 4,
+        "name": "web-1",
+        "image": "nginx:1.27",
+        "state": "running",
+    }
     entry |= {"health": "healthy", "exit_code": 0, "oom_killed": False, "restart_count": 0}
     entry |= {"restart_policy": "unless-stopped", "is_oneoff": False, "stop_signal": "SIGTERM", "error": ""}
     entry |= {"stack": "shop", "service": "web", "created_at": "$", "started_at": "$"}
