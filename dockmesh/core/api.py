@@ -1,14 +1,13 @@
-"""What all REST endpoints share: strict JSON in, JSON out, paging, filters, errors as problems."""
+"""What all REST endpoints share: strict JSON in, JSON out, paging, errors as problems."""
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 from rest_framework import exceptions, serializers, status
 from rest_framework.metadata import SimpleMetadata
@@ -179,73 +178,6 @@ class Flag(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
-
-
-Lookup = str | Callable[[str], Q]
-M = TypeVar("M", bound=Model)
-
-
-def filtered(rows: QuerySet[M], request: Request, lookups: Mapping[str, Lookup]) -> QuerySet[M]:
-    """Keep the rows that match the query string: each known parameter is a lookup or makes a `Q`.
-
-    A parameter given several times matches any of its values. A parameter that nobody knows is refused.
-    """
-    refuse_unknown(request.query_params, lookups, "page", "page_size", "format")
-    for name, lookup in lookups.items():
-        values = request.query_params.getlist(name)
-        if not values:
-            continue
-        condition = Q()
-        for value in values:
-            strictjson.check_values(value, path=name, allow_line_ends=False)
-            condition |= Q(**{lookup: value}) if isinstance(lookup, str) else lookup(value)
-        try:
-            rows = rows.filter(condition)
-        except (ValueError, TypeError):
-            raise InvalidInput(name, "has a value of the wrong kind.") from None
-    return rows
-
-
-def refuse_unknown(params: Mapping[str, str], filters: Iterable[str], *more: str) -> None:
-    """Raises `InvalidInput` for a parameter that is neither a filter nor one of the others."""
-    known = list(filters)
-    for name in params:
-        if name not in known and name not in more:
-            raise InvalidInput(name, f"is no filter here; there are: {', '.join(known) or 'none'}.")
-
-
-def one_of(field: str, values: Sequence[str]) -> Callable[[str], Q]:
-    """A lookup for `filtered`: the field is one of these words, another one is refused."""
-
-    def condition(value: str) -> Q:
-        if value not in values:
-            raise InvalidInput(field, f"must be one of {', '.join(values)}.")
-        return Q(**{field: value})
-
-    return condition
-
-
-def yes_or_no(field: str) -> Callable[[str], Q]:
-    """A lookup for `filtered`: `true` or `false`."""
-    words = {"true": True, "1": True, "false": False, "0": False}
-
-    def condition(value: str) -> Q:
-        if value.lower() not in words:
-            raise InvalidInput(field, "must be true or false.")
-        return Q(**{field: words[value.lower()]})
-
-    return condition
-
-
-def id_or_name(id_field: str, name_field: str) -> Callable[[str], Q]:
-    """A lookup for `filtered`: the id of what is named, or its name."""
-
-    def condition(value: str) -> Q:
-        named = Q(**{name_field: value})
-        is_number = value.isascii() and value.isdigit() and len(value) < 19
-        return named | Q(**{id_field: int(value)}) if is_number else named
-
-    return condition
 
 
 def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:

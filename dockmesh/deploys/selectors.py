@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 
 from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery
@@ -69,14 +69,6 @@ def complaint(stack_id: int) -> Deploy | None:
         return None
     files = StackFiles.objects.filter(stack=stack_id, updated_at__lte=newest.requested_at)
     return newest if files.exists() else None
-
-
-def in_state(state: str) -> Q:
-    """The stacks that are shown in this state: those of an offline host are unknown."""
-    is_offline = Q(host__heartbeat_state__last_seen_at__lt=offline_before(clock.now()))
-    if state == StackState.UNKNOWN:
-        return Q(state=state) | is_offline
-    return Q(state=state) & ~is_offline
 
 
 def complete(rows: Iterable[Stack]) -> list[StackView]:

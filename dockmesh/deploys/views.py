@@ -22,6 +22,7 @@ from dockmesh.deploys.forms import AdoptForm, ChangeStackForm, NewStackForm, Pas
 from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.deploys.selectors import StackView
 from dockmesh.fleet.models import Host, Stack
+from dockmesh.fleet.selectors import in_shown_state
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
 
@@ -49,7 +50,7 @@ class StackList(ListPage):
             "state",
             "State",
             [Choice(state.value, state.value.capitalize()) for state in StackState],
-            where=selectors.in_state,
+            where=in_shown_state,
         ),
         Filter(
             "kind",
