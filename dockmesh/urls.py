@@ -25,7 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Django admin's own ways in know neither the sign-in limit nor the audit log.
     path("admin/login/", account_views.admin_sign_in),
     path("admin/logout/", account_views.sign_out),
-    path("admin/password_change/", account_views.password),
+    path("admin/password_change/", account_views.Password.as_view()),
     path("admin/", admin.site.urls),
 ]
 

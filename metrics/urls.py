@@ -2,11 +2,11 @@
 
 from django.urls import path
 
-from metrics import pages, views
+from metrics import settings_views, views
 
 app_name = "metrics"
 
 urlpatterns = [
     path("metrics", views.metrics, name="metrics"),
-    path("settings/metrics/", pages.settings_page, name="settings"),
+    path("settings/metrics/", settings_views.MetricsSettings.as_view(), name="settings"),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib import messages
@@ -9,15 +11,17 @@ from django.contrib.auth import authenticate, login, logout, update_session_auth
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from dockmesh.core.errors import Conflict, DomainError, NotFound
-from dockmesh.core.forms import add_refusal
+from dockmesh.core.pages import FormPage
 from dockmesh.web import services, signins, theme
 from dockmesh.web.forms import PasswordForm, SetupForm, SignInForm
 from tokens import refusals
@@ -36,41 +40,52 @@ def local_path(wanted: str, fallback: str = "") -> str:
     return wanted if is_local else fallback or home
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-def sign_in(request: HttpRequest) -> HttpResponse:
+hides_passwords = method_decorator(sensitive_post_parameters(), name="dispatch")
+
+
+class VisitorFormPage(FormPage):
+    """A form for whoever comes: who it is turns out by what they type."""
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        return None
+
+
+@hides_passwords
+class SignIn(VisitorFormPage):
     """Name and password. Known, unknown and disabled users get the same answer."""
-    goal = local_path(request.POST.get("next", request.GET.get("next", "")))
-    if request.method != "POST":
-        if request.user.is_authenticated:
-            return redirect(goal)
-        return _sign_in_page(request, SignInForm(), goal)
-    form = SignInForm(request.POST)
-    if not form.is_valid():
-        return _sign_in_page(request, form, goal)
-    name, password = form.cleaned_data["username"], form.cleaned_data["password"]
-    address = services.address_of(request)
-    wait = signins.begin_attempt(name=name, address=address)
-    if wait:
-        refusals.note_visitor(address, why="too many sign-ins", path=request.path)
-        form.add_error(None, f"Too many attempts. Try again in {-(-wait // 60)} min.")
-        response = _sign_in_page(request, form, goal, status=429)
-        response.headers["Retry-After"] = str(wait)
-        return response
-    user = authenticate(request, username=name, password=password)
-    if not isinstance(user, User):
-        services.record_failed_sign_in(username=name, address=address)
-        form.add_error(None, "Name or password is wrong.")
-        return _sign_in_page(request, form, goal)
-    signins.forgive(name=name, address=address)
-    login(request, user)
-    services.record_sign_in(user=user, address=address)
-    return redirect(goal)
 
+    template = "web/sign_in.html"
+    form_class = SignInForm
 
-def _sign_in_page(request: HttpRequest, form: SignInForm, goal: str, status: int = 200) -> HttpResponse:
-    context = {"form": form, "next": goal, "has_administrator": has_administrator()}
-    return render(request, "web/sign_in.html", context, status=status)
+    @property
+    def goal(self) -> str:
+        """The page that was asked for before."""
+        return local_path(self.request.POST.get("next", self.request.GET.get("next", "")))
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        is_form_wanted = self.request.method == "POST" or not self.request.user.is_authenticated
+        return None if is_form_wanted else redirect(self.goal)
+
+    def context(self) -> Mapping[str, Any]:
+        return {"next": self.goal, "has_administrator": has_administrator()}
+
+    def save(self, form: SignInForm) -> HttpResponseBase:
+        name, password = form.cleaned_data["username"], form.cleaned_data["password"]
+        address = services.address_of(self.request)
+        if wait := signins.begin_attempt(name=name, address=address):
+            refusals.note_visitor(address, why="too many sign-ins", path=self.request.path)
+            form.add_error(None, f"Too many attempts. Try again in {-(-wait // 60)} min.")
+            response = self.show(form=form, status=429)
+            response.headers["Retry-After"] = str(wait)
+            return response
+        user = authenticate(self.request, username=name, password=password)
+        if not isinstance(user, User):
+            services.record_failed_sign_in(username=name, address=address)
+            raise DomainError("Name or password is wrong.")
+        signins.forgive(name=name, address=address)
+        login(self.request, user)
+        services.record_sign_in(user=user, address=address)
+        return redirect(self.goal)
 
 
 def admin_sign_in(request: HttpRequest) -> HttpResponse:
@@ -94,56 +109,66 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     return redirect("web:sign-in")
 
 
-@sensitive_post_parameters()
-@require_http_methods(["GET", "HEAD", "POST"])
-def password(request: HttpRequest) -> HttpResponse:
+@hides_passwords
+class Password(FormPage):
     """The signed-in user's own password; their other sessions end with the old one."""
-    principal = principal_of(request)
-    if principal is None or not isinstance(request.user, User):
-        return redirect_to_login(request.get_full_path())
-    form = PasswordForm(request.POST or None, user=request.user)
-    if request.method == "POST" and not form.is_valid() and form.is_current_wrong:
-        refusals.note(principal, why="wrong current password", path=request.path)
-    if request.method == "POST" and form.is_valid():
-        try:
-            user = set_password(
-                principal=principal, user_id=request.user.pk, password=form.cleaned_data["password"]
-            )
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            update_session_auth_hash(request, user)
-            messages.success(request, "The password is changed. Your other sessions are signed out.")
-            return redirect("web:password")
-    return render(request, "web/password.html", {"form": form})
+
+    template = "web/password.html"
+    form_class = PasswordForm
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        """Everybody who is signed in, whatever their role."""
+        request, principal = self.request, principal_of(self.request)
+        if principal is None or not isinstance(request.user, User):
+            return redirect_to_login(request.get_full_path())
+        request.principal = principal  # type: ignore[attr-defined]
+        return None
+
+    def form_options(self) -> Mapping[str, Any]:
+        return {"user": self.request.user}
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        if more["form"].is_current_wrong:
+            refusals.note(self.principal, why="wrong current password", path=self.request.path)
+        return super().show(template, status=status, **more)
+
+    def save(self, form: PasswordForm) -> HttpResponseBase:
+        new, user_id = form.cleaned_data["password"], int(self.principal.id)
+        user = set_password(principal=self.principal, user_id=user_id, password=new)
+        update_session_auth_hash(self.request, user)
+        messages.success(self.request, "The password is changed. Your other sessions are signed out.")
+        return redirect("web:password")
 
 
-@sensitive_post_parameters()
-@require_http_methods(["GET", "HEAD", "POST"])
-def setup(request: HttpRequest, code: str) -> HttpResponse:
+@hides_passwords
+class Setup(VisitorFormPage):
     """The one-time link at which the first administrator is made."""
-    try:
-        if not services.is_setup_code(code):
-            raise Http404
-    except services.Ended:
-        return render(request, "web/setup_ended.html", status=410)
-    form = SetupForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        data = form.cleaned_data
-        address = services.address_of(request)
+
+    template = "web/setup.html"
+    form_class = SetupForm
+
+    def elsewhere(self) -> HttpResponseBase | None:
+        try:
+            if not services.is_setup_code(self.kwargs["code"]):
+                raise Http404
+        except services.Ended:
+            return self.show("web/setup_ended.html", status=410)
+        return None
+
+    def save(self, form: SetupForm) -> HttpResponseBase:
+        address, data = services.address_of(self.request), form.cleaned_data
         try:
             user = services.set_up(
-                code=code, username=data["username"], password=data["password"], address=address
+                code=self.kwargs["code"],
+                username=data["username"],
+                password=data["password"],
+                address=address,
             )
         except (NotFound, Conflict):
             raise Http404 from None
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            login(request, user, backend=BACKEND)
-            services.record_sign_in(user=user, address=address)
-            return redirect("web:overview")
-    return render(request, "web/setup.html", {"form": form})
+        login(self.request, user, backend=BACKEND)
+        services.record_sign_in(user=user, address=address)
+        return redirect("web:overview")
 
 
 @require_safe

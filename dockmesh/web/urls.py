@@ -7,13 +7,13 @@ from dockmesh.web import account_views, apidocs, views
 app_name = "web"
 
 urlpatterns = [
-    path("", views.overview, name="overview"),
-    path("sign-in/", account_views.sign_in, name="sign-in"),
+    path("", views.Overview.as_view(), name="overview"),
+    path("sign-in/", account_views.SignIn.as_view(), name="sign-in"),
     path("sign-out/", account_views.sign_out, name="sign-out"),
-    path("password/", account_views.password, name="password"),
+    path("password/", account_views.Password.as_view(), name="password"),
     path("api/v1/schema", apidocs.SchemaView.as_view(), name="api-schema"),
     path("api/v1/docs", apidocs.docs, name="api-docs"),
     path("theme/", account_views.choose_theme, name="theme"),
     path("favicon.ico", account_views.favicon, name="favicon"),
-    path("setup/<str:code>/", account_views.setup, name="setup"),
+    path("setup/<str:code>/", account_views.Setup.as_view(), name="setup"),
 ]

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.decorators import method_decorator
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_safe
 
 from dockmesh.core import clock
+from dockmesh.core.pages import DetailPage
 from dockmesh.web import guide
 from dockmesh.web import overview as overviews
-from tokens.decorators import page_permission
 from tokens.permissions import Permission
-from tokens.principals import principal_of
 
 
-@require_safe
-@gzip_page
-@page_permission(Permission.FLEET_READ)
-def overview(request: HttpRequest) -> HttpResponse:
-    """How the fleet is, what is wrong, what happened. `?part=live` is the part that refreshes itself."""
-    principal = principal_of(request)
-    permissions = principal.permissions if principal else frozenset()
-    now = clock.now()
-    read = overviews.read(now, may_see_audit=Permission.AUDIT_READ in permissions)
-    may_manage = Permission.FLEET_MANAGE in permissions
-    context = {
-        "now": now,
-        "overview": read,
-        "may_manage": may_manage,
-        "may_see_audit": Permission.AUDIT_READ in permissions,
-        "guide": guide.read(request, has_host=bool(read.hosts)) if may_manage else None,
-    }
-    if request.GET.get("part") == "live":
-        response = render(request, "web/parts/overview.html", context)
-        response.headers["X-Dockmesh-Part"] = "live"
-        return response
-    return render(request, "web/overview.html", context)
+@method_decorator(gzip_page, name="dispatch")
+class Overview(DetailPage):
+    """How the fleet is, what is wrong, what happened."""
+
+    required_permission = Permission.FLEET_READ
+    template = "web/overview.html"
+    part = "web/parts/overview.html"
+
+    def context(self) -> Mapping[str, Any]:
+        now = clock.now()
+        may_manage, may_see_audit = self.may(Permission.FLEET_MANAGE), self.may(Permission.AUDIT_READ)
+        read = overviews.read(now, may_see_audit=may_see_audit)
+        return {
+            "now": now,
+            "overview": read,
+            "may_manage": may_manage,
+            "may_see_audit": may_see_audit,
+            "guide": guide.read(self.request, has_host=bool(read.hosts)) if may_manage else None,
+        }

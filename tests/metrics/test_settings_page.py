@@ -86,7 +86,7 @@ def test_an_operator_sees_how_many_series_each_family_has_and_what_a_scrape_cost
     assert re.search(r"dockmesh_container_state</td><td class=\"num\">[1-9]", text)
     assert "process_cpu_seconds_total" in text
     for group in Group:
-        assert f'name="collect" value="{group}" checked' in text
+        assert f'value="{group}" checked' in text
     assert "collect[]" not in text
     assert len(text) < 100_000
 

@@ -131,7 +131,7 @@ def test_disabling_signs_the_user_out_and_enabling_lets_them_in_again(client: Cl
     assert session.get("/").status_code == 200
     client.post(f"/settings/users/{bob.pk}/switch/", {"is_active": "false"})
     assert session.get("/").status_code == 302
-    assert session.post("/sign-in/", {"username": "bob", "password": PASSWORD}).status_code == 200
+    assert session.post("/sign-in/", {"username": "bob", "password": PASSWORD}).status_code == 400
     client.post(f"/settings/users/{bob.pk}/switch/", {"is_active": "true"})
     assert session.post("/sign-in/", {"username": "bob", "password": PASSWORD}).status_code == 302
     actions = list(

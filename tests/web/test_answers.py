@@ -11,7 +11,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db.utils import OperationalError
 from django.test import Client
 
-from dockmesh.web import views
+from dockmesh.web import overview
 from tokens.models import Role, User
 
 pytestmark = pytest.mark.django_db
@@ -90,7 +90,7 @@ def test_what_breaks_is_told_without_a_traceback(
     def broken(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(views, "render", broken)
+    monkeypatch.setattr(overview, "read", broken)
     client = Client(raise_request_exception=False)
     client.force_login(User.objects.create(username="ada", is_superuser=True))
     answer = client.get("/")

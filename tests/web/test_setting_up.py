@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_beside_the_field_and_the_name_stays(
     path = path_of_new_link()
     answer = client.post(path, {**GOOD, **changes})
     text = answer.content.decode()
-    assert answer.status_code == 200
+    assert answer.status_code == 400
     assert message in text
     assert not User.objects.exists()
     if "username" not in changes:
