@@ -25,6 +25,28 @@ import idna
 # A name as a Host header may have it, RFC 1123 and the underscore that Compose allows in a service's name.
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
+# A part of the path below which the server is reached: what means the same with and without percent-encoding.
+_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+# How the server's own paths begin. One that the proxy has taken the base path off must not look as if it still had it.
+OWN_SEGMENTS = frozenset(
+    {
+        *(
+            "admin",
+            "agent",
+            "alerts",
+            "api",
+            "audit",
+            "backups",
+            "containers",
+            "deploys",
+            "favicon.ico",
+            "hosts",
+        ),
+        *("livez", "metrics", "password", "readyz", "settings", "setup", "sign-in", "sign-out", "stacks"),
+        *("static", "theme"),
+    }
+)
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
@@ -192,19 +214,26 @@ def _ascii_name(name: str) -> str:
 
 
 def parse_base_url(name: str, value: str) -> str:
-    """`https://dockmesh.example.com`, without a path; empty means: derive it from the request."""
+    """`https://example.com` or `https://example.com/dockmesh`, without a slash at its end; empty means: derive it from
+    the request."""
     if not value:
         return ""
-    expected = "an address like https://dockmesh.example.com"
+    expected = "an address like https://dockmesh.example.com or https://example.com/dockmesh"
     if not _is_http(value):
         raise EnvironmentVariableError(name, _masked(value), expected)
     parts = urlsplit(value)
-    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+    segments = parts.path.strip("/").split("/") if parts.path.strip("/") else []
+    if "?" in value or "#" in value or "@" in parts.netloc or not all(map(_SEGMENT.fullmatch, segments)):
         raise EnvironmentVariableError(name, _masked(value), expected)
+    if segments and segments[0] in OWN_SEGMENTS:
+        raise EnvironmentVariableError(
+            name, value, f"a path that begins with something else: /{segments[0]} is one of dockmesh's own"
+        )
     host = _as_host(parts.hostname or "")
     if not host:
         raise EnvironmentVariableError(name, value, expected)
-    return f"{parts.scheme}://{host}{'' if parts.port is None else f':{parts.port}'}"
+    port = "" if parts.port is None else f":{parts.port}"
+    return "/".join([f"{parts.scheme}://{host}{port}", *segments])
 
 
 def parse_database_url(name: str, value: str, data_dir: Path) -> Database:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dockmesh import env
 
@@ -25,6 +26,8 @@ ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts)
 DOCKMESH_METRICS_AUTH = ENVIRONMENT.is_metrics_auth_on
 DOCKMESH_DATA_DIR = ENVIRONMENT.data_dir
 DOCKMESH_BASE_URL = ENVIRONMENT.base_url
+# The path below which people and agents reach the server: empty, or like /dockmesh.
+DOCKMESH_BASE_PATH = urlsplit(DOCKMESH_BASE_URL).path
 DOCKMESH_TOKEN_PEPPERS = ENVIRONMENT.token_peppers
 DOCKMESH_TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies
 DOCKMESH_HEARTBEAT_INTERVAL = ENVIRONMENT.heartbeat_interval_seconds
@@ -57,6 +60,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "dockmesh.core.addresses.BasePath",
     "dockmesh.core.health.HealthMiddleware",
     "dockmesh.core.http.ClientAddress",
     "metrics.requests.CountApiRequests",
@@ -77,6 +81,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "dockmesh.urls"
 WSGI_APPLICATION = "dockmesh.wsgi.application"
 APPEND_SLASH = False
+FORCE_SCRIPT_NAME = DOCKMESH_BASE_PATH or None
 
 TEMPLATES = [
     {
@@ -141,7 +146,11 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "dockmesh.web.error_views.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = DOCKMESH_BASE_URL.startswith("https://")
-CSRF_TRUSTED_ORIGINS = [DOCKMESH_BASE_URL] if DOCKMESH_BASE_URL else []
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = f"{DOCKMESH_BASE_PATH}/"
+if DOCKMESH_BASE_PATH:
+    # What else answers by this name may have cookies for all of it, and the usual names are those of every Django.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "dockmesh_sessionid", "dockmesh_csrftoken"
+CSRF_TRUSTED_ORIGINS = [DOCKMESH_BASE_URL.removesuffix(DOCKMESH_BASE_PATH)] if DOCKMESH_BASE_URL else []
 SECURE_PROXY_SSL_HEADER = None  # dockmesh.core.http decides by DOCKMESH_TRUSTED_PROXIES
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = DOCKMESH_MAX_BODY_BYTES
@@ -150,7 +159,7 @@ LANGUAGE_CODE = "en"
 USE_I18N = False
 TIME_ZONE = "UTC"
 USE_TZ = True
-STATIC_URL = "/static/"
+STATIC_URL = f"{DOCKMESH_BASE_PATH}/static/"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "dockmesh.web.staticfiles.HashedStorage"},
@@ -196,6 +205,7 @@ SPECTACULAR_SETTINGS = {
         "TokenState": ["active", "disabled", "expired", "revoked"],
     },
     "COMPONENT_SPLIT_PATCH": False,
+    "SERVERS": [{"url": DOCKMESH_BASE_URL}] if DOCKMESH_BASE_PATH else [],
 }
 
 # django-prometheus: its middleware counts requests; the exposition is ours.

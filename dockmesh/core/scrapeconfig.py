@@ -9,7 +9,7 @@ from django.http import HttpRequest
 _FORM = """\
 scrape_configs:
   - job_name: dockmesh
-    metrics_path: /metrics
+    metrics_path: {path}/metrics
     scheme: {scheme}
 {params}    static_configs:
       - targets: ['{target}']
@@ -82,4 +82,4 @@ def discovery(base_url: str, path: str = TOKEN_PATH) -> str:
 def _form(base_url: str, groups: Sequence[str]) -> str:
     parts = urlsplit(base_url)
     params = _PARAMS.format(groups=", ".join(groups)) if groups else ""
-    return _FORM.format(scheme=parts.scheme, target=parts.netloc, params=params)
+    return _FORM.format(scheme=parts.scheme, path=parts.path.rstrip("/"), target=parts.netloc, params=params)

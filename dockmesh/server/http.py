@@ -289,7 +289,9 @@ class Channel(HTTPChannel):
 
     def _new_request(self) -> StrictParser:
         self.request_began = time.monotonic()
-        return StrictParser(self.adj)
+        parser = StrictParser(self.adj)
+        parser.base_path = self.server.base_path
+        return parser
 
     def _book(self) -> None:
         """Tell how much memory its requests take."""
@@ -392,6 +394,7 @@ class Server(TcpWSGIServer):
 
     channel_class = Channel
     is_draining = False
+    base_path = ""
     ledger: Ledger
     poller: Poller
     refused: Callable[[str, StrictParser, int, str], None]
@@ -426,6 +429,7 @@ class Server(TcpWSGIServer):
 class HTTPServer:
     """Serves `application` on `listeners` until `stop` is called.
 
+    Paths are those without `base_path`, which a request may have before its own.
     `probe_paths` have threads of their own, and so have `batch_endpoint` and `parking`. `on_drain` is called when stopping begins. `log` gets one line for
     each request: without the query, and without what follows one of the `secret_paths`. `on_refused` is called with method,
     path and status of what is answered here because it can't be read; they are empty where they could not be read either.
@@ -439,6 +443,7 @@ class HTTPServer:
         *,
         threads: int,
         max_body_bytes: int,
+        base_path: str = "",
         probe_paths: Sequence[str] = (),
         batch_endpoint: BatchEndpoint | None = None,
         parking: Parking | None = None,
@@ -485,6 +490,7 @@ class HTTPServer:
             bind_socket=False,
         )
         self._server.refused = self._refused
+        self._server.base_path = base_path
         # One address must not use up the files that the system allows us.
         self._server.ledger = Ledger(most_connections // 2, is_proxy)
         self._listeners: list[Any] = [self._server, *(Listener(sock, self._server) for sock in others)]

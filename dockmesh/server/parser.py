@@ -11,6 +11,8 @@ from typing import Any
 from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 
+from dockmesh.core.addresses import without_base_path
+
 MOST_CHUNK_LINE_BYTES = 1024
 MOST_TRAILER_BYTES = 8 * 1024
 # After these, a chunk may not be smaller on average: each costs time, whatever its size.
@@ -64,7 +66,8 @@ class StrictParser(HTTPRequestParser):
     ready_answer = b""  # what is answered without a worker
     is_last = False  # whether the connection is closed after that
     command = ""
-    path = ""
+    path = ""  # without the base path, whether it came with it or not
+    base_path = ""  # below which the server is reached, like /dockmesh
     empty = False
 
     def received(self, data: bytes) -> int:
@@ -121,6 +124,7 @@ class StrictParser(HTTPRequestParser):
         if any(lowered.count(name) > 1 for name in _SINGLE):
             raise ParsingError("A header that may occur once occurs twice")
         super().parse_header(header_plus)
+        self.path = without_base_path(self.path, self.base_path)
         if self.version not in ("1.0", "1.1"):
             raise Refused(Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here."))
         if self.version == "1.0" and coding is not None:

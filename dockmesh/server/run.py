@@ -4,6 +4,8 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
+from django.conf import settings
+
 from dockmesh.core import answered, health, lifecycle
 from dockmesh.core.http import is_trusted_proxy
 from dockmesh.core.postgresql.base import JOB_SECONDS, REQUEST_SECONDS, limit_waits
@@ -34,6 +36,7 @@ def run_web(
         application,
         threads=threads,
         max_body_bytes=max_body_bytes,
+        base_path=settings.DOCKMESH_BASE_PATH,
         probe_paths=health.PATHS,
         batch_endpoint=batch_endpoint,
         parking=parking,

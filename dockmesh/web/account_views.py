@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.contrib.auth.views import redirect_to_login
@@ -183,5 +184,11 @@ def choose_theme(request: HttpRequest) -> HttpResponse:
     response = redirect(local_path(request.POST.get("next", "")))
     chosen = request.POST.get("theme", "")
     if chosen in theme.THEMES:
-        response.set_cookie(theme.COOKIE, chosen, max_age=theme.YEAR_SECONDS, samesite="Lax")
+        response.set_cookie(
+            theme.COOKIE,
+            chosen,
+            max_age=theme.YEAR_SECONDS,
+            path=settings.SESSION_COOKIE_PATH,
+            samesite="Lax",
+        )
     return response

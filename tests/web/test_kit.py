@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dockmesh.alerts.models import Alert, AlertRule
 from dockmesh.core import clock
+from dockmesh.env import OWN_SEGMENTS
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 from dockmesh.web import charts, text
 from dockmesh.web.states import TONE_OF, tone_of
@@ -184,6 +185,12 @@ def _first_segments(patterns: Sequence[URLPattern | URLResolver], before: str = 
             yield from _first_segments(each.url_patterns, route)
         elif "/" in route:
             yield route.split("/")[0]
+
+
+def test_the_servers_own_paths_are_known_by_their_first_part() -> None:
+    """So that a base path which begins like one of them is refused."""
+    assert set(_first_segments(get_resolver().url_patterns)) <= OWN_SEGMENTS
+    assert {"livez", "readyz", "metrics", "static"} <= OWN_SEGMENTS
 
 
 def test_python_makes_addresses_by_routes_names() -> None:

@@ -27,7 +27,7 @@
     event.preventDefault();
     const theme = shownTheme() === "dark" ? "light" : "dark";
     const secure = location.protocol === "https:" ? "; Secure" : "";
-    document.cookie = `dockmesh_theme=${theme}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+    document.cookie = `dockmesh_theme=${theme}; Path=${document.body.dataset.path}; Max-Age=31536000; SameSite=Lax${secure}`;
     root.dataset.theme = theme;
     nameThemeSwitch();
     announce(theme === "dark" ? "Dark theme" : "Light theme");
