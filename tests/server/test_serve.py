@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[DockmeshServer]:
-    with DockmeshServer(tmp_path / "data") as server:
+    with DockmeshServer(tmp_path / "data", is_new=True) as server:
         yield server
 
 
