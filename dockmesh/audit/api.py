@@ -25,7 +25,7 @@ class EntryPaging(Paging):
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         """The entries of the page asked for."""
         self.request, params = request, request.query_params
-        self._is_narrowed = bool(filters.EntryFilter(params).given)
+        self._is_narrowed = bool(filters.EntryFilter.given(params))
         size, number = size_of_page(params), filters.page_number(params)
         if number is None:
             page = selectors.entry_page(

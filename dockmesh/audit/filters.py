@@ -1,17 +1,14 @@
 """The filters of the audit log, and the places between which a page of it lies; the API and the page read them alike."""
 
-from typing import Any
-
 from django.db.models import QuerySet
 from django.http import QueryDict
 
 from dockmesh.audit import selectors
 from dockmesh.audit.actions import ACTOR_KINDS, TARGET_KINDS, Action
-from dockmesh.audit.models import AuditEntry
 from dockmesh.core.api import number_of_page
 from dockmesh.core.datetimes import read_datetime
 from dockmesh.core.errors import InvalidInput
-from dockmesh.core.filters import FilterSet, TextFilter
+from dockmesh.core.filters import FilterSet, M, TextFilter
 from dockmesh.core.text import whole_number
 
 PLACES = ("before", "after")
@@ -24,7 +21,7 @@ class DatetimeFilter(TextFilter):
 
 
 class EntryFilter(FilterSet):
-    """Filters of the audit log; a blank one counts as not given. `given` has those that are."""
+    """Filters of the audit log; a blank one counts as not given."""
 
     action = TextFilter(choices=[action.value for action in Action], is_list=True)
     actor = TextFilter("actor_name", help_text="The actor's name.")
@@ -42,14 +39,20 @@ class EntryFilter(FilterSet):
         help_text="Before that moment.",
     )
 
-    def __init__(self, data: QueryDict, queryset: QuerySet[AuditEntry] | None = None, **others: Any) -> None:
+    @classmethod
+    def given(cls, params: QueryDict) -> QueryDict:
+        """Those that are, without what is around them."""
         given = QueryDict(mutable=True)
-        for name in self.base_filters:
-            texts = [text.strip() for text in data.getlist(name) if text.strip()]
+        for name in cls.base_filters:
+            texts = [text.strip() for text in params.getlist(name) if text.strip()]
             if texts:
                 given.setlist(name, texts)
-        self.given = given
-        super().__init__(given, AuditEntry.objects.all() if queryset is None else queryset, **others)
+        return given
+
+    @classmethod
+    def narrowed(cls, rows: QuerySet[M], params: QueryDict) -> QuerySet[M]:
+        """The entries that match those that are given; raises `InvalidInput`."""
+        return super().narrowed(rows, cls.given(params))
 
 
 def place(params: QueryDict, name: str) -> int | None:

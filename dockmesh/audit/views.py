@@ -51,12 +51,13 @@ class EntryList(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """The entries; a filter that is none is told beside it, as in a form."""
         params = request.GET
+        given = filters.EntryFilter.given(params)
         form = FilterForm(params)
         form.is_valid()
-        filterset, page, status = filters.EntryFilter(params), selectors.EntryPage([], None, None), 200
+        page, status = selectors.EntryPage([], None, None), 200
         try:
             page = selectors.entry_page(
-                filterset.qs,
+                filters.EntryFilter.narrowed(AuditEntry.objects.all(), params),
                 size=size_of_page(params),
                 before=filters.place(params, "before"),
                 after=filters.place(params, "after"),
@@ -68,10 +69,10 @@ class EntryList(Page):
             status=status,
             form=form,
             entries=page.entries,
-            older_url=_url(filterset.given, before=page.older) if page.older is not None else "",
-            newer_url=_url(filterset.given, after=page.newer) if page.newer is not None else "",
-            is_filtered=bool(filterset.given) or status != 200,
-            export_url=f"{reverse('audit-export')}{_url(filterset.given)}",
+            older_url=_url(given, before=page.older) if page.older is not None else "",
+            newer_url=_url(given, after=page.newer) if page.newer is not None else "",
+            is_filtered=bool(given) or status != 200,
+            export_url=f"{reverse('audit-export')}{_url(given)}",
             entry_count=selectors.entry_count(),
         )
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import django_filters
-from django import forms
 from django.db.models import Model, Q, QuerySet
+from django.http import QueryDict
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.drainage import set_override
 
@@ -23,7 +23,7 @@ class TextFilter(django_filters.Filter):
     """
 
     schema: Mapping[str, Any] = {"type": "string"}
-    # The parameter's name, which the filter set sets; and what is compared, set where it is left out.
+    # The parameter's name, and what is compared where that is left out: the filter set sets them.
     parameter: str
     field_name: str
 
@@ -36,7 +36,7 @@ class TextFilter(django_filters.Filter):
         is_list: bool = False,
         help_text: str = "",
     ) -> None:
-        super().__init__(field_name, label="", widget=forms.MultipleHiddenInput)
+        super().__init__(field_name, label="")
         self._choices = [str(each) for each in choices]
         self._condition = condition
         schema = {**self.schema, **({"enum": self._choices} if choices else {})}
@@ -87,19 +87,23 @@ class ReferenceFilter(TextFilter):
 
 
 class FilterSet(django_filters.FilterSet):
-    """The filters of a collection: each attribute is one, its name the parameter's."""
+    """The filters of a collection: each attribute is one, its name the parameter's.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, each in self.filters.items():
+    They keep nothing of a request, so they are neither copied for each nor put through a form.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, each in cls.declared_filters.items():
             vars(each)["parameter"] = name
 
-    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrowed by the parameters that are given; raises `InvalidInput`."""
-        for name, values in self.form.cleaned_data.items():
-            if values:
-                queryset = self.filters[name].filter(queryset, values)
-        return queryset
+    @classmethod
+    def narrowed(cls, rows: QuerySet[M], params: QueryDict) -> QuerySet[M]:
+        """The rows that match the parameters that are given; raises `InvalidInput`."""
+        for name, each in cls.base_filters.items():
+            if values := params.getlist(name):
+                rows = each.filter(rows, values)
+        return rows
 
 
 class Filters(DjangoFilterBackend):
@@ -107,11 +111,10 @@ class Filters(DjangoFilterBackend):
 
     def filter_queryset(self, request: Any, queryset: QuerySet[M], view: Any) -> QuerySet[M]:
         """The rows that match all parameters; raises `InvalidInput`."""
-        filterset = self.get_filterset(request, queryset, view)
-        filters = filterset.filters if filterset else ()
-        paging = view.pagination_class
+        filterset: Any = self.get_filterset_class(view, queryset)
+        filters, paging = filterset.base_filters if filterset else (), view.pagination_class
         refuse_unknown(request.query_params, filters, *(paging.parameters if paging else ()))
-        return filterset.qs if filterset else queryset
+        return filterset.narrowed(queryset, request.query_params) if filterset else queryset
 
 
 def refuse_unknown(params: Mapping[str, str], filters: Iterable[str], *more: str) -> None:
