@@ -72,9 +72,9 @@ class UserAdd(PrincipalsService, FormPage):
     """A new user."""
 
     required_permission = Permission.USERS_MANAGE
-    template = "tokens/user_new.html"
     parents = PARENTS
     title = "New user"
+    action_label = "Make the user"
     form_class = NewUserForm
     service = services.create_user
     done = "{result.username} can sign in now."

@@ -115,6 +115,7 @@ class TokenAdd(IssuingPage):
     template = "tokens/token_new.html"
     parents = TokenPage.parents
     title = "New token"
+    action_label = "Create token"
     form_class = NewTokenForm
 
     def form_options(self) -> Mapping[str, Any]:
@@ -146,7 +147,6 @@ class TokenDetail(TokenPage, DetailPage):
 class TokenChange(TokenPage, PrincipalsService, FormPage):
     """Change what can be changed."""
 
-    template = "tokens/token_edit.html"
     title = "Edit"
     form_class = TokenForm
     service = services.change_token
@@ -159,8 +159,9 @@ class TokenChange(TokenPage, PrincipalsService, FormPage):
 class TokenRotate(TokenPage, IssuingPage):
     """A new secret, shown once."""
 
-    template = "tokens/token_rotate.html"
     title = "Rotate"
+    lead = "Gives {object.name} a new secret, which the next page shows once. Name, role and expiry stay."
+    action_label = "Rotate token"
     form_class = RotateForm
     service = services.rotate_token
 
@@ -244,9 +245,9 @@ class RoleAdd(PrincipalsService, FormPage):
     """A custom role."""
 
     required_permission = Permission.ROLES_MANAGE
-    template = "tokens/role_form.html"
     parents = RolePage.parents
     title = "New role"
+    action_label = "Create role"
     form_class = RoleForm
     service = services.create_role
     done = "The role was made."
@@ -273,8 +274,8 @@ class RoleDetail(RolePage, DetailPage):
 class RoleChange(RolePage, PrincipalsService, FormPage):
     """Change a custom role."""
 
-    template = "tokens/role_form.html"
     title = "Edit"
+    lead = "Tokens and users with this role may do what it says from their next request on."
     form_class = RoleForm
     service = services.change_role
     done = "The role was changed."

@@ -143,6 +143,7 @@ class RuleFormPage(FormPage):
     required_permission = Permission.ALERTS_MANAGE
     template = "alerts/rule_form.html"
     form_class = RuleForm
+    action_label = "Save rule"
     done = "The rule {result.name} is saved."
     next_route = "alerts:rules"
 
@@ -156,7 +157,7 @@ class RuleAdd(RuleFormPage):
     """Makes a rule."""
 
     parents = RULES
-    title = "New"
+    title = "New alert rule"
     service = services.create_rule
 
     def arguments(self, form: RuleForm) -> Mapping[str, Any]:
@@ -253,9 +254,9 @@ class ChannelAdd(FormPage):
     """Makes a channel."""
 
     required_permission = Permission.ALERTS_MANAGE
-    template = "alerts/channel_form.html"
     parents = CHANNELS
-    title = "New"
+    title = "New channel"
+    action_label = "Save channel"
     form_class = ChannelForm
     service = services.create_channel
     done = "The channel {result.name} is made. Send it a test."
@@ -265,8 +266,9 @@ class ChannelAdd(FormPage):
 class ChannelChange(ChannelPage, FormPage):
     """Changes a channel."""
 
-    template = "alerts/channel_form.html"
+    heading = "Change {object.name}"
     form_class = ChannelForm
+    action_label = "Save channel"
     service = services.change_channel
     done = "The channel is saved."
     next_route = "alerts:channels"

@@ -100,6 +100,7 @@ class JobFormPage(FormPage):
 
     required_permission = Permission.BACKUPS_MANAGE
     template = "backups/job_form.html"
+    action_label = "Save job"
 
     def context(self) -> Mapping[str, Any]:
         return {"repositories": _repositories(), "has_hosts": Host.objects.exists()}
@@ -109,7 +110,7 @@ class JobAdd(JobFormPage):
     """Makes a job."""
 
     parents = JOBS
-    title = "New"
+    title = "New backup job"
     form_class = NewJobForm
     service = services.create_job
     done = "The job {result.name} is made. Run it now to see whether it works."

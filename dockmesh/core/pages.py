@@ -48,7 +48,8 @@ class Page(View):
     """What this page is called in its breadcrumbs; there are none without parents."""
 
     object: Any = None
-    """What the page is about, of an `ObjectPage`."""
+    """What the page is about, of an `ObjectPage`, and what people call that."""
+    object_name: Any = ""
 
     http_method_names = ["get", "head", "post"]
 
@@ -235,7 +236,14 @@ class FormPage(ServicePage):
     refusal where the service does.
     """
 
+    template = "web/form.html"
     form_class: type[forms.Form]
+    heading: str = ""
+    """The title, where it isn't made of the breadcrumb's and the object's name. Here and below `{object}` is the page's."""
+    lead: str = ""
+    """A sentence below it."""
+    action_label: str = "Save"
+    """What the button says; without, the title."""
 
     def form_options(self) -> Mapping[str, Any]:
         """What the form is made with, such as `initial`."""
@@ -255,6 +263,27 @@ class FormPage(ServicePage):
     def save(self, form: Any) -> HttpResponseBase:
         """Has the service do it, and leads on; raises `DomainError` where it refuses."""
         return redirect(self.next_url(self.call(**self.arguments(form))))
+
+    def back_url(self) -> str:
+        """Where "Cancel" leads."""
+        if self.object is not None:
+            return self.url()
+        return reverse(self.parents[-1][1]) if self.parents else ""
+
+    def headline(self) -> str:
+        """The page's own title."""
+        if self.heading:
+            return self.heading.format(object=self.object)
+        return self.title if self.object is None else f"{self.title} {self.object_name}"
+
+    def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
+        words = {
+            "heading": self.headline(),
+            "lead": self.lead.format(object=self.object),
+            "action_label": self.action_label or self.title,
+            "back_url": self.back_url(),
+        }
+        return super().show(template, status=status, **words, **more)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The form as it is before anybody typed."""
@@ -278,9 +307,11 @@ class ConfirmPage(ObjectPage, FormPage):
     template = "web/confirm.html"
     form_class: type[ConfirmForm] = ConfirmForm
     consequences: Sequence[str] = ()
-    """Sentences; `{object}` is the page's."""
-    action_label: str = ""
-    """What the button says, where it isn't the title."""
+    """In sentences."""
+    action_label = ""
+
+    def headline(self) -> str:
+        return self.heading.format(object=self.object) or self.title
 
     def asked(self) -> tuple[str, str]:
         """What has to be named: its kind, and the name that has to be typed."""
@@ -301,14 +332,7 @@ class ConfirmPage(ObjectPage, FormPage):
     def context(self) -> Mapping[str, Any]:
         """The question."""
         kind, name = self.asked()
-        return {
-            "title": self.title,
-            "object_kind": kind,
-            "object_name": name,
-            "consequences": self.told(),
-            "action_label": self.action_label or self.title,
-            "back_url": self.url(),
-        }
+        return {"object_kind": kind, "object_name": name, "consequences": self.told()}
 
 
 class Action(ServicePage):

@@ -143,7 +143,7 @@ class StackAdd(FilesPage):
     required_permission = Permission.STACKS_DEPLOY
     template = "deploys/stack_new.html"
     parents = STACKS
-    title = "New"
+    title = "New stack"
     form_class = NewStackForm
     service = services.create_stack
 
@@ -170,6 +170,7 @@ class StackChange(StackFilesPage, FilesPage):
 
     template = "deploys/stack_form.html"
     title = "Change"
+    lead = "What runs is not touched before the next deploy."
     form_class = ChangeStackForm
     service = services.change_stack
     done = "The files are stored. Deploy the stack to use them."
@@ -189,11 +190,7 @@ class StackChange(StackFilesPage, FilesPage):
         return self.leave(self.call(**form.wish()))
 
     def context(self) -> Mapping[str, Any]:
-        return {
-            "title": self.title,
-            "action": "Save files",
-            "complaint": selectors.complaint(self.object.pk),
-        }
+        return {"complaint": selectors.complaint(self.object.pk)}
 
 
 class StackAdopt(StackPage, LivePart, FormPage):
@@ -449,6 +446,7 @@ class DeployRollback(DeployPage, ConfirmPage):
     """Rolls back to a deploy after the stack's name was typed."""
 
     title = "Roll back"
+    heading = "Roll back to deploy {object.pk}"
     consequences = (
         "It is deployed with the Compose file, the env file and the images of deploy {object.pk},"
         " and these are its files from then on. Volumes are left as they are.",
@@ -458,9 +456,6 @@ class DeployRollback(DeployPage, ConfirmPage):
 
     def asked(self) -> tuple[str, str]:
         return "stack", self.object.stack_name
-
-    def context(self) -> Mapping[str, Any]:
-        return {**super().context(), "title": f"Roll back to deploy {self.object.pk}"}
 
 
 def _listed(rows: QuerySet[Deploy]) -> QuerySet[Deploy]:

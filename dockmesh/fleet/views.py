@@ -123,6 +123,7 @@ class CommandPage(FormPage):
 
     required_permission = Permission.FLEET_MANAGE
     form_class = AddHostForm
+    action_label = "Make the command"
     service = services.create_enrollment_token
 
     def commands(self, text: str) -> list[installing.Command]:
@@ -140,16 +141,19 @@ class CommandPage(FormPage):
 class HostAdd(CommandPage):
     """Adds a host."""
 
-    template = "fleet/host_add.html"
     parents = HostPage.parents
     title = "Add host"
+    lead = "A small program, the agent, runs on each machine with Docker and reports here. It needs no open port there."
 
 
 class HostRenew(HostPage, CommandPage):
     """Gives this host a new agent token."""
 
-    template = "fleet/host_renew.html"
-    title = "New agent token"
+    title = heading = "New agent token"
+    lead = (
+        "For an agent that was installed anew, or whose token somebody else may know. {object.name} keeps its name,"
+        " labels and history; the old token ends when the agent enrols with the command, not before."
+    )
 
     def authorise(self, permission: str) -> HttpResponseBase | None:
         """It takes more than one permission."""
@@ -187,7 +191,6 @@ class HostAdded(ObjectPage, DetailPage):
 class HostChange(HostPage, FormPage):
     """Rename it, label it, say where its exporters are."""
 
-    template = "fleet/host_form.html"
     title = "Change"
     form_class = HostForm
     service = services.change_host

@@ -114,7 +114,9 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 class Password(FormPage):
     """The signed-in user's own password; their other sessions end with the old one."""
 
-    template = "web/password.html"
+    title = "Password"
+    lead = "A new password signs you out everywhere else."
+    action_label = "Change the password"
     form_class = PasswordForm
 
     def authorise(self, permission: str) -> HttpResponseBase | None:
