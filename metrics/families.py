@@ -213,6 +213,12 @@ BACKUP_LAST_ADDED_BYTES = Family(
 BACKUP_LAST_FILES = Family(
     "dockmesh_backup_last_files", "gauge", "Files that the job's last successful run read.", _BACKUP
 )
+BACKUP_LAST_UNREADABLE = Family(
+    "dockmesh_backup_last_unreadable_files",
+    "gauge",
+    "Files that the job's last backup could not read; more than 0 where it was partial.",
+    _BACKUP,
+)
 ALERTS = Family("dockmesh_alerts", "gauge", "Alerts that are open, by rule.", ("rule", "severity", "status"))
 NOTIFICATIONS = Family(
     "dockmesh_notifications_total",
@@ -293,6 +299,7 @@ OBJECTS = (
     BACKUP_LAST_BYTES,
     BACKUP_LAST_ADDED_BYTES,
     BACKUP_LAST_FILES,
+    BACKUP_LAST_UNREADABLE,
     ALERTS,
     NOTIFICATIONS,
 )

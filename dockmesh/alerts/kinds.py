@@ -240,6 +240,9 @@ def _containers(
     rule: AlertRule, facts: Facts, containers: list[watch.ContainerFact]
 ) -> Iterator[tuple[watch.ContainerFact, watch.HostFact]]:
     for container in containers:
+        # What somebody runs once by `docker compose run` ends before their eyes, and says nothing of the stack.
+        if container.is_oneoff:
+            continue
         host = facts.hosts.get(container.host_id)
         if host is None or host.status is HostStatus.OFFLINE or not _in_scope(rule, host):
             continue
@@ -286,13 +289,17 @@ def _backup_jobs(rule: AlertRule, facts: Facts) -> Iterator[tuple[backups.JobHea
             yield job, host
 
 
+def _job_subject(job: backups.JobHealth, host: watch.HostFact | None) -> str:
+    return f"Backup job {job.name}" + (f" on {host.name}" if host else "")
+
+
 def _backup_overdue(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     longest = datetime.timedelta(seconds=rule.parameters["overdue_seconds"])
     for job, host in _backup_jobs(rule, facts):
         if facts.now >= _due(facts, (job.last_success_at or job.created_at) + longest):
             last = causes.when(job.last_success_at) if job.last_success_at else "never"
             cause = f"The last successful run was: {last}. {job.trouble}".rstrip()
-            yield Match(f"backup:{job.id}", f"Backup job {job.name}", cause, host)
+            yield Match(f"backup:{job.id}", _job_subject(job, host), cause, host)
 
 
 def _due(facts: Facts, moment: datetime.datetime) -> datetime.datetime:
@@ -304,7 +311,7 @@ def _due(facts: Facts, moment: datetime.datetime) -> datetime.datetime:
 def _backup_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     for job, host in _backup_jobs(rule, facts):
         if job.trouble:
-            yield Match(f"backup:{job.id}", f"Backup job {job.name}", job.trouble, host)
+            yield Match(f"backup:{job.id}", _job_subject(job, host), job.trouble, host)
 
 
 def _token_expiring(rule: AlertRule, facts: Facts) -> Iterator[Match]:

@@ -30,12 +30,15 @@ class JobSample:
     last_bytes: int | None
     last_added_bytes: int | None
     last_files: int | None
+    last_unreadable: int
+    """Files that the last backup could not read; 0 unless it was partial."""
 
 
 _JOBS = """
 SELECT j.id, j.name, h.name, j.repository, j.is_enabled, j.last_success_at, j.last_duration_seconds,
        j.success_count, j.partial_count, j.failure_count, j.last_attempt_at, j.next_run_at, j.last_verified_at,
-       j.last_bytes, j.last_added_bytes, j.last_files
+       j.last_bytes, j.last_added_bytes, j.last_files,
+       CASE WHEN j.last_status = 'partial' THEN j.last_unreadable ELSE 0 END
   FROM backups_backupjob j JOIN fleet_host h ON h.id = j.host_id
  ORDER BY j.id
 """
@@ -50,7 +53,7 @@ def job_sample(row: sql.Row) -> JobSample:
     """What a row of `job_rows` says."""
     (
         _, name, host, repository, is_enabled, success, duration, successes, partials, failures, attempt, due,
-        verified, size, added, files,
+        verified, size, added, files, unreadable,
     ) = row  # fmt: skip
     last_run = sql.as_datetime(success)
     return JobSample(
@@ -69,6 +72,7 @@ def job_sample(row: sql.Row) -> JobSample:
         last_bytes=size,
         last_added_bytes=added,
         last_files=files,
+        last_unreadable=unreadable,
     )
 
 

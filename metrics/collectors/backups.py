@@ -20,6 +20,7 @@ _FAMILIES = (
     f.BACKUP_LAST_BYTES,
     f.BACKUP_LAST_ADDED_BYTES,
     f.BACKUP_LAST_FILES,
+    f.BACKUP_LAST_UNREADABLE,
 )
 
 
@@ -54,6 +55,7 @@ def _texts(job: JobSample) -> Sequence[bytes]:
         [((job.name,), job.last_bytes)],
         [((job.name,), job.last_added_bytes)],
         [((job.name,), job.last_files)],
+        [((job.name,), job.last_unreadable)],
     )
     return [
         sample_lines(family, [(labels, value) for labels, value in of_family if value is not None]).encode()

@@ -27,10 +27,11 @@ from monitoring.grafana.boards import (
     server,
     slo,
     stacks,
+    versions,
 )
 
 FOLDER = Path(__file__).parent / "dashboards"
-BOARDS = (fleet, host, stacks, containers, backups, alerts, server, slo, logs, federation)
+BOARDS = (fleet, host, stacks, containers, backups, alerts, server, slo, versions, logs, federation)
 
 
 def render(builder: sdk.Dashboard) -> dict[str, Any]:

@@ -23,7 +23,8 @@ EXITED = {"states": ["exited", "dead", "restarting", "created"], "healths": []}
 
 
 def rule(kind: str, **values: Any) -> AlertRule:
-    return services.create_rule(actor=SYSTEM, rule=services.RuleInput(name=kind, kind=kind, **values))
+    rule = services.RuleInput(**({"name": kind, "kind": kind} | values))
+    return services.create_rule(actor=SYSTEM, rule=rule)
 
 
 def firing() -> dict[str, str]:
@@ -70,6 +71,29 @@ def test_a_container_of_no_stack_has_its_own_name(time: Time) -> None:
     make_container(make_host("atlas"), "cron", state="exited", exit_code=1)
     services.evaluate()
     assert firing() == {"Container cron on atlas": "cron on atlas: exited with 1, 2026-11-22 12:00:00 UTC."}
+
+
+def test_what_is_run_once_by_hand_is_no_alert(time: Time) -> None:
+    """It counts neither way for its stack either."""
+    rule("container_state", parameters={"states": ["exited"], "healths": []})
+    rule("container_state", name="sick", parameters={"states": [], "healths": ["unhealthy"]})
+    rule("container_restarts")
+    rule("stack_error")
+    host = make_host("atlas")
+    stack = make_stack(host, "shop")
+    once: dict[str, Any] = {"stack": stack, "service": "web", "is_oneoff": True}
+    make_container(host, "shop-web-run-0123456789ab", state="exited", exit_code=1, **once)
+    make_container(host, "called-by-hand", state="exited", exit_code=137, is_oom_killed=True, **once)
+    make_container(host, "sick", health="unhealthy", **once)
+    services.evaluate()
+    Container.objects.update(restart_count=9)
+    time.passes(30)
+    see(host)
+    services.evaluate()
+    assert firing() == {}
+    Container.objects.filter(name="called-by-hand").update(is_oneoff=False)
+    services.evaluate()
+    assert "Container called-by-hand on atlas" in firing()
 
 
 def test_how_often_today_is_counted_also_where_it_is_made_anew(time: Time) -> None:

@@ -240,19 +240,19 @@ def test_backups_overdue_and_failed(time: Time) -> None:
     time.passes(3600)
     see(host)
     services.evaluate()
-    assert firing() == ["Backup job nightly"]
+    assert firing() == ["Backup job nightly on web-1"]
     BackupJob.objects.filter(pk=job.pk).update(last_success_at=time.now, last_status="success")
     services.evaluate()
     assert firing() == []
     BackupJob.objects.filter(pk__in=[job.pk, off.pk]).update(last_status="failure")
     services.evaluate()
-    assert firing() == ["Backup job nightly"]
+    assert firing() == ["Backup job nightly on web-1"]
     BackupJob.objects.filter(pk=job.pk).update(last_status="success")
     services.evaluate()
     assert firing() == []
     BackupJob.objects.filter(pk=job.pk).update(last_status="partial", last_unreadable=1)
     services.evaluate()
-    assert firing() == ["Backup job nightly"]
+    assert firing() == ["Backup job nightly on web-1"]
     assert Alert.objects.latest("pk").cause == "The last run was partial: 1 file could not be read."
 
 
@@ -416,7 +416,7 @@ def test_a_backup_missed_in_the_servers_absence_has_time_to_run(time: Time) -> N
     assert firing() == []
     time.passes(1801)
     services.evaluate()
-    assert firing() == ["Backup job nightly"]
+    assert firing() == ["Backup job nightly on web-1"]
 
 
 @pytest.mark.parametrize("order", [1, -1])

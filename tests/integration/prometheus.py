@@ -259,6 +259,12 @@ class PrometheusServer(_Program):
         assert len(samples) < 2, f"{expr} answers {len(samples)} series"
         return samples[0].value if samples else None
 
+    def exemplars(self, expr: str) -> list[dict[str, Any]]:
+        """The exemplars of the last hour, each as {"labels", "value", "timestamp"}."""
+        now = time.time()
+        data, _ = self._data("/api/v1/query_exemplars", {"query": expr, "start": now - 3600, "end": now + 5})
+        return [exemplar for series in data for exemplar in series["exemplars"]]
+
     def targets(self, state: str = "active") -> list[dict[str, Any]]:
         """`activeTargets` or `droppedTargets` as the API shows them."""
         data, _ = self._data("/api/v1/targets", {"state": state})

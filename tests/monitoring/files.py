@@ -36,6 +36,12 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     return output
 
 
+def prometheus_flags() -> list[str]:
+    """What compose.yaml switches on in Prometheus."""
+    command = yaml.safe_load((MONITORING / "compose.yaml").read_text())["services"]["prometheus"]["command"]
+    return [word for word in command if word.startswith("--enable-feature=")]
+
+
 def rules(path: Path) -> list[dict[str, Any]]:
     """All rules of a rule file."""
     return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]

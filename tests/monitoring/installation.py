@@ -47,6 +47,7 @@ SHORTER = (
     ("offset 15m", "offset 40s"),
     ("[1h]", "[60s]"),
     ("[6h]", "[60s]"),
+    ("[16m]) < 960", "[42s]) < 42"),
     ("[30m]", "[40s]"),
     ("[15m]", "[40s]"),
     ("[10m]", "[10s]"),
@@ -251,7 +252,10 @@ class Installation:
         self.scrapes = short_scrapes(self.server.url, self.alertmanager.address, f"127.0.0.1:{own}")
         self.prometheus = self._ends.enter_context(
             PrometheusServer(
-                self.scrapes, files={"token": self.token, "rules/all.yml": short_rules()}, port=own
+                self.scrapes,
+                files={"token": self.token, "rules/all.yml": short_rules()},
+                port=own,
+                flags=files.prometheus_flags(),
             )
         )
         self.prometheus.wait_for_scrape(seconds=60)

@@ -17,7 +17,9 @@ from tests.monitoring import files
 SCHEMAS = files.ROOT / "tests" / "monitoring" / "schema"
 # What Grafana's Prometheus plugin reads of an annotation; the published type knows only Grafana's own.
 PLUGIN_ANNOTATION_FIELDS = ("target", "titleFormat", "textFormat", "tagKeys")
-NAMES = ("fleet", "host", "stacks", "containers", "backups", "alerts", "server", "slo", "logs", "federation")
+NAMES = (
+    "fleet", "host", "stacks", "containers", "backups", "alerts", "server", "slo", "versions", "logs", "federation",
+)  # fmt: skip
 
 
 def load(name: str) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def problems(validator: jsonschema.Draft7Validator, document: Any) -> list[str]:
     ]
 
 
-def test_the_ten_dashboards_are_there() -> None:
+def test_every_dashboard_is_there() -> None:
     assert set(BOARDS) == {f"dockmesh-{name}" for name in NAMES}
 
 
@@ -138,6 +140,25 @@ def test_fleet_leads_to_host_and_host_to_logs() -> None:
     assert "/d/dockmesh-host?" in json.dumps(BOARDS["dockmesh-fleet"])
     assert "var-host=${__value.raw}" in json.dumps(BOARDS["dockmesh-fleet"])
     assert "/d/dockmesh-logs?var-host=${host}" in json.dumps(BOARDS["dockmesh-host"])
+
+
+@pytest.mark.parametrize(
+    ("board", "host", "stack"),
+    [("host", "${host}", "${__value.raw}"), ("stacks", "${__data.fields.Host}", "${__data.fields.Stack}")],
+)
+def test_a_stacks_name_leads_to_its_containers(board: str, host: str, stack: str) -> None:
+    links = [
+        url["url"]
+        for panel in panels(BOARDS[f"dockmesh-{board}"])
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if override["matcher"]["options"] == "Stack" and each["id"] == "links"
+        for url in each["value"]
+    ]
+    assert links
+    for link in links:
+        assert link.startswith("/d/dockmesh-containers?")
+        assert f"&var-host={host}&var-stack={stack}&" in link
 
 
 @each_board

@@ -21,7 +21,9 @@ MAY_BE_EMPTY = {
     ("dockmesh-backups", "What the jobs are and did"),  # the last verification
     ("dockmesh-server", "Commands that wait or run"),
     ("dockmesh-slo", "Where requests failed"),
+    ("dockmesh-slo", "What spends the budget of backups"),
     ("dockmesh-stacks", "Stacks that do not run"),
+    ("dockmesh-versions", "Versions by host"),  # those of another version
     ("dockmesh-containers", "Containers"),  # the last exit code
     ("dockmesh-containers", "Restarts by container"),
     ("dockmesh-containers", "Kills for memory by container"),
@@ -59,6 +61,16 @@ def test_every_query_answers_without_error_or_warning(lively: Installation, name
         if (query.board, query.panel) not in MAY_BE_EMPTY:
             wait_for(lambda: panels.has_data(query.run(lively.prometheus)), seconds=20, what=str(query))  # noqa: B023
         assert query.run(lively.prometheus).warnings == [], query
+
+
+def test_prometheus_keeps_the_exemplars_of_deploys(lively: Installation) -> None:
+    """Each leads to a deploy."""
+    found = wait_for(
+        lambda: lively.prometheus.exemplars("dockmesh_deploy_duration_seconds_bucket"), what="exemplars"
+    )
+    for exemplar in found:
+        deploy = lively.api("GET", f"deploys/{exemplar['labels']['deploy_id']}")
+        assert deploy["status"] in ("success", "failure")
 
 
 def test_a_planted_typo_is_caught(lively: Installation) -> None:

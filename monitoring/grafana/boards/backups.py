@@ -145,6 +145,7 @@ def dashboard() -> sdk.Dashboard:
                 ),
                 rows(f"max by (region, backup_job) (dockmesh_backup_last_bytes{{{SELECT}}})"),
                 rows(f"max by (region, backup_job) (dockmesh_backup_last_files{{{SELECT}}})"),
+                rows(f"max by (region, backup_job) (dockmesh_backup_last_unreadable_files{{{SELECT}}})"),
                 columns={
                     "region": "Region",
                     "backup_job": "Job",
@@ -156,6 +157,7 @@ def dashboard() -> sdk.Dashboard:
                     "Value #D": "Last verified",
                     "Value #E": "Size",
                     "Value #F": "Files",
+                    "Value #G": "Not readable",
                 },
                 units={
                     "Last run": "dateTimeAsIso",
@@ -163,8 +165,9 @@ def dashboard() -> sdk.Dashboard:
                     "Last verified": "dateTimeAsIso",
                     "Size": "bytes",
                 },
+                limits={"Not readable": ((None, GREEN), (1, ORANGE))},
                 by="Job",
-                description="Sizes and files of the last run that succeeded.",
+                description="Sizes and files of the last run that succeeded; what could not be read of the last run.",
             )
         )
     )

@@ -17,11 +17,13 @@ from monitoring.grafana.kit import (
     query,
     row,
     rows,
+    stack_variable,
     with_annotations,
     with_variables,
 )
 
 ON_HOST = f'{SELECT}, host=~"$host"'
+OF_STACK = f'{ON_HOST}, stack=~"$stack"'
 KEY = "region, host, stack, service, container"
 HOST_LINK = (
     "/d/dockmesh-host?var-datasource=${datasource}&var-job=${job}&var-region=${region}"
@@ -30,17 +32,17 @@ HOST_LINK = (
 
 
 def _each(family: str, *more: str) -> str:
-    return f"max by ({', '.join((KEY, *more))}) ({family}{{{ON_HOST}}})"
+    return f"max by ({', '.join((KEY, *more))}) ({family}{{{OF_STACK}}})"
 
 
 def _increase(family: str, by: str) -> str:
-    return f"sum by ({by}) (max without (instance) (increase({family}{{{ON_HOST}}}[$__rate_interval])))"
+    return f"sum by ({by}) (max without (instance) (increase({family}{{{OF_STACK}}}[$__rate_interval])))"
 
 
 def _count(title: str, family: str, select: str, colour: str) -> stat.Panel:
     return number(
         title,
-        instant(f"count(max without (instance) ({family}{{{ON_HOST}, {select}}})) or vector(0)"),
+        instant(f"count(max without (instance) ({family}{{{OF_STACK}, {select}}})) or vector(0)"),
         limits=((None, GREEN), (1, colour)),
         width=4,
     )
@@ -48,11 +50,11 @@ def _count(title: str, family: str, select: str, colour: str) -> stat.Panel:
 
 def dashboard() -> sdk.Dashboard:
     """The dashboard, as described at the top of this file."""
-    running = f'max by ({KEY}) (dockmesh_container_state{{{ON_HOST}, state="running"}})'
+    running = f'max by ({KEY}) (dockmesh_container_state{{{OF_STACK}, state="running"}})'
     builder = board(
         "dockmesh-containers", "dockmesh / Containers", "Each container, stack and host by its name."
     )
-    builder = with_annotations(with_variables(builder, host_variable()))
+    builder = with_annotations(with_variables(builder, host_variable(), stack_variable()))
     return (
         builder.with_panel(
             number("Running", instant(f"count({running}) or vector(0)"), width=4),
@@ -63,7 +65,7 @@ def dashboard() -> sdk.Dashboard:
             number(
                 "Ended with an error",
                 instant(
-                    f"count(max without (instance) (dockmesh_container_last_exit_code{{{ON_HOST}}}) > 0) or vector(0)"
+                    f"count(max without (instance) (dockmesh_container_last_exit_code{{{OF_STACK}}}) > 0) or vector(0)"
                 ),
                 limits=((None, GREEN), (1, ORANGE)),
                 description="Containers that do not run and whose last exit code was not 0.",
@@ -86,8 +88,8 @@ def dashboard() -> sdk.Dashboard:
                 rows(_each("dockmesh_container_health", "health")),
                 rows(f"(time() - {_each('dockmesh_container_start_time_seconds')}) and {running}"),
                 rows(_each("dockmesh_container_last_exit_code")),
-                rows(f"max by ({KEY}) (increase(dockmesh_container_restarts_total{{{ON_HOST}}}[$__range]))"),
-                rows(_each("dockmesh_container_info", "image")),
+                rows(f"max by ({KEY}) (increase(dockmesh_container_restarts_total{{{OF_STACK}}}[$__range]))"),
+                rows(_each("container:dockmesh_container_info:group", "image")),
                 columns={
                     "region": "Region",
                     "host": "Host",
@@ -111,7 +113,7 @@ def dashboard() -> sdk.Dashboard:
             graph(
                 "Containers by state",
                 query(
-                    f"count by (state) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))",
+                    f"count by (state) (max without (instance) (dockmesh_container_state{{{OF_STACK}}}))",
                     "{{state}}",
                 ),
                 stacked=True,
@@ -122,7 +124,7 @@ def dashboard() -> sdk.Dashboard:
             graph(
                 "Containers by health",
                 query(
-                    f"count by (health) (max without (instance) (dockmesh_container_health{{{ON_HOST}}}))",
+                    f"count by (health) (max without (instance) (dockmesh_container_health{{{OF_STACK}}}))",
                     "{{health}}",
                 ),
                 stacked=True,
@@ -167,8 +169,8 @@ def dashboard() -> sdk.Dashboard:
         .with_panel(
             listing(
                 "Stacks",
-                rows(f"max by (region, host, stack, state) (dockmesh_stack_state{{{ON_HOST}}})"),
-                rows(f"max by (region, host, stack, managed) (dockmesh_stack_info{{{ON_HOST}}})"),
+                rows(f"max by (region, host, stack, state) (dockmesh_stack_state{{{OF_STACK}}})"),
+                rows(f"max by (region, host, stack, managed) (dockmesh_stack_info{{{OF_STACK}}})"),
                 columns={
                     "region": "Region",
                     "host": "Host",
@@ -188,7 +190,7 @@ def dashboard() -> sdk.Dashboard:
                 rows(f"max by (region, host) (dockmesh_host_cpus{{{ON_HOST}}})"),
                 rows(f"max by (region, host) (dockmesh_host_memory_bytes{{{ON_HOST}}})"),
                 rows(
-                    f"count by (region, host) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))"
+                    f"count by (region, host) (max without (instance) (dockmesh_container_state{{{OF_STACK}}}))"
                 ),
                 columns={
                     "region": "Region",

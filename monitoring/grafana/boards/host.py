@@ -22,6 +22,10 @@ from monitoring.grafana.kit import (
 )
 
 ON_HOST = f'{SELECT}, host=~"$host"'
+CONTAINERS_LINK = (
+    "/d/dockmesh-containers?var-datasource=${datasource}&var-job=${job}&var-region=${region}"
+    "&var-host=${host}&var-stack=${__value.raw}&from=${__from}&to=${__to}"
+)
 NODE = 'job="node", region=~"$region", host=~"$host"'
 CADVISOR = 'job="cadvisor", region=~"$region", host=~"$host", name!=""'
 
@@ -111,6 +115,27 @@ def dashboard() -> sdk.Dashboard:
                 ),
                 stacked=True,
                 states=("running", "partial", "stopped", "error", "deploying", "unknown"),
+            )
+        )
+        .with_panel(
+            listing(
+                "Stacks of this host",
+                rows(f"max by (stack, state) (dockmesh_stack_state{{{ON_HOST}}})"),
+                rows(f"count by (stack) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))"),
+                rows(
+                    "sum by (stack) (max without (instance) (increase("
+                    f'dockmesh_container_exits_total{{{ON_HOST}, result="error"}}[$__range])))'
+                ),
+                columns={
+                    "stack": "Stack",
+                    "state": "State",
+                    "Value #B": "Containers",
+                    "Value #C": "Ends with an error",
+                },
+                limits={"Ends with an error": ((None, GREEN), (0.5, ORANGE))},
+                links={"Stack": ("Its containers", CONTAINERS_LINK)},
+                by="Stack",
+                description="A click on a stack opens its containers.",
             )
         )
         .with_row(row("Agent"))

@@ -27,7 +27,7 @@ OF_STACK = f'{SELECT}, stack=~"$stack"'
 ON_HOST = f'{SELECT}, host=~"$host"'
 CONTAINERS_LINK = (
     "/d/dockmesh-containers?var-datasource=${datasource}&var-job=${job}&var-region=${region}"
-    "&var-host=${__data.fields.Host}&from=${__from}&to=${__to}"
+    "&var-host=${__data.fields.Host}&var-stack=${__data.fields.Stack}&from=${__from}&to=${__to}"
 )
 COUNT = "dockmesh_deploy_duration_seconds_count"
 
@@ -106,7 +106,7 @@ def dashboard() -> sdk.Dashboard:
                 query(
                     f"histogram_quantile(0.95, max without (instance) (rate({bucket}[5m])))",
                     "{{stack}} {{result}}",
-                ),
+                ).exemplar(True),
                 unit="s",
                 limit=600,
                 description="The expression of the documentation page; empty while nothing is deployed.",
@@ -178,6 +178,7 @@ def dashboard() -> sdk.Dashboard:
                     "Value": "Ended",
                 },
                 units={"Ended": "dateTimeAsIso"},
+                links={"Stack": ("Its containers", CONTAINERS_LINK)},
                 by="Ended",
                 descending=True,
             )
