@@ -48,6 +48,7 @@ OWN_SEGMENTS = frozenset(
 )
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MOST_PORT = 65_535
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off"})
@@ -134,20 +135,28 @@ def parse_bool(name: str, value: str) -> bool:
     raise EnvironmentVariableError(name, value, "true, false, 1, 0, yes, no, on or off")
 
 
+def digits(text: str, *, least: int = 0, most: int) -> int | None:
+    """The number from `least` to `most` that a text of ASCII digits is; None for any other text."""
+    # A text of thousands of digits is never made a number.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    return number if least <= number <= most else None
+
+
 def parse_seconds(name: str, value: str, *, least: int, most: int) -> int:
     """A whole number of seconds between `least` and `most`."""
-    text = value.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
-        return int(text)
-    raise EnvironmentVariableError(name, value, f"a whole number of seconds from {least} to {most}")
+    return _number(name, value, "seconds", least, most)
 
 
 def parse_days(name: str, value: str, *, most: int) -> int:
     """A whole number of days from 0 to `most`."""
-    text = value.strip()
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= most:
-        return int(text)
-    raise EnvironmentVariableError(name, value, f"a whole number of days from 0 to {most}")
+    return _number(name, value, "days", 0, most)
+
+
+def _number(name: str, value: str, unit: str, least: int, most: int) -> int:
+    number = digits(value.strip(), least=least, most=most)
+    if number is None:
+        raise EnvironmentVariableError(name, value, f"a whole number of {unit} from {least} to {most}")
+    return number
 
 
 def parse_sink(name: str, value: str) -> str:
@@ -191,7 +200,7 @@ def _host(variable: str, part: str) -> str:
     bare, colon, port = part.rpartition(":")
     if not colon:
         bare = part
-    elif not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+    elif digits(port, most=MOST_PORT) is None:
         raise EnvironmentVariableError(variable, part, expected)
     if bare.startswith("["):
         with contextlib.suppress(ValueError):

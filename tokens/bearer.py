@@ -25,6 +25,7 @@ from django.http import JsonResponse
 
 from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery
+from dockmesh.core.ip import parse_address
 from dockmesh.core.problems import problem_answer
 from dockmesh.core.text import CONTROLS, in_one_line
 from tokens import refusals, secret, throttle, uses
@@ -222,13 +223,8 @@ def require(principal: Principal, *any_of: Permission, path: str = "") -> None:
 
 def is_within(address: str, cidrs: list[str]) -> bool:
     """Whether the address is in one of the networks; an IPv4 address written as IPv6 counts as IPv4."""
-    try:
-        client = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped is not None:
-        client = client.ipv4_mapped
-    return any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
+    client = parse_address(address)
+    return client is not None and any(client in ipaddress.ip_network(cidr) for cidr in cidrs)
 
 
 def _fault(

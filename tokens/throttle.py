@@ -9,6 +9,8 @@ import threading
 import time
 from collections import OrderedDict
 
+from dockmesh.core.ip import parse_address
+
 WINDOW_SECONDS = 60.0
 LIMIT = 100
 MAX_ADDRESSES = 10_000
@@ -39,12 +41,7 @@ def forget() -> None:
 
 def _network_of(address: str) -> str:
     """One IPv4 address; of IPv6 the /64, since whoever has one address there has them all."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
+    ip = parse_address(address)
+    if ip is None:
         return address[:64]
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((int(ip), 64), strict=False))
-    return str(ip)
+    return str(ipaddress.ip_network((int(ip), 64), strict=False) if ip.version == 6 else ip)

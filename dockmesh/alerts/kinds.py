@@ -12,6 +12,7 @@ from dockmesh.alerts.models import AlertRule, Channel
 from dockmesh.audit import selectors as audit
 from dockmesh.backups import selectors as backups
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.text import clean_number
 from dockmesh.deploys import causes as deploy_causes
 from dockmesh.fleet import causes, listening, watch
 from dockmesh.fleet.states import ContainerState, HostStatus
@@ -152,11 +153,7 @@ def parameter_names(kind: str) -> list[str]:
 
 def _whole(default: int, least: int, most: int) -> Callable[[str, Any], int]:
     def clean(name: str, value: Any) -> int:
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InvalidInput(name, f"must be a whole number from {least} to {most}.")
-        return value
+        return default if value is None else clean_number(name, value, least=least, most=most)
 
     return clean
 

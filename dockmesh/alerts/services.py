@@ -18,7 +18,7 @@ from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock, schedule
 from dockmesh.core.encrypted import encrypt
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.text import clean_labels, clean_name
+from dockmesh.core.text import clean_labels, clean_name, clean_number
 from dockmesh.fleet import causes
 
 MOST_SECONDS = 30 * 86_400
@@ -387,8 +387,12 @@ def _clean(rule: RuleInput) -> dict[str, Any]:
         "kind": kind,
         "severity": _one_of("severity", rule.severity, SEVERITIES),
         "is_enabled": rule.is_enabled,
-        "for_seconds": _seconds("for_seconds", rule.for_seconds),
-        "cooldown_seconds": _seconds("cooldown_seconds", rule.cooldown_seconds),
+        "for_seconds": clean_number(
+            "for_seconds", rule.for_seconds, least=0, most=MOST_SECONDS, unit="seconds"
+        ),
+        "cooldown_seconds": clean_number(
+            "cooldown_seconds", rule.cooldown_seconds, least=0, most=MOST_SECONDS, unit="seconds"
+        ),
         "muted_until": rule.muted_until,
         "match_host": _glob("match_host", rule.match_host),
         "match_stack": _glob("match_stack", rule.match_stack),
@@ -401,12 +405,6 @@ def _clean(rule: RuleInput) -> dict[str, Any]:
 def _one_of(field: str, value: str, choices: list[str]) -> str:
     if value not in choices:
         raise InvalidInput(field, f"must be one of: {', '.join(choices)}.")
-    return value
-
-
-def _seconds(field: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_SECONDS:
-        raise InvalidInput(field, f"must be a whole number of seconds from 0 to {MOST_SECONDS}.")
     return value
 
 

@@ -21,12 +21,13 @@ from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.schedule import MOST_JITTER_SECONDS, clean_schedule, clean_time_zone, next_of
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
-from dockmesh.core.text import MAX_LABEL_BYTES, clean_name
+from dockmesh.core.text import MAX_LABEL_BYTES, clean_name, clean_number
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.abilities import no_such_repository, why_not
-from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Host
+from dockmesh.fleet.selectors import hosts_in_status
+from dockmesh.fleet.states import HostStatus
 
 Kind = BackupRun.Kind
 Status = BackupRun.Status
@@ -249,7 +250,7 @@ def start_due() -> None:
     """The scheduler's job: start what is due. A host that is away gets its run when it is back, once."""
     now = clock.now()
     due = BackupJob.objects.filter(is_enabled=True, next_run_at__lte=now).exclude(
-        host__heartbeat_state__last_seen_at__lt=offline_before(now)
+        hosts_in_status(HostStatus.OFFLINE, prefix="host__")
     )
     schedule.one_by_one(list(due.order_by("next_run_at")), _start_due, what="The start of the backup job")
 
@@ -499,9 +500,7 @@ def _clean_flag(field: str, value: object) -> bool:
 
 def _clean_number(least: int, most: int) -> Any:
     def clean(field: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InvalidInput(field, f"must be a whole number from {least} to {most}.")
-        return value
+        return clean_number(field, value, least=least, most=most)
 
     return clean
 

@@ -1,4 +1,4 @@
-"""Moments as clients write them."""
+"""Datetimes as clients write them."""
 
 import datetime
 import re

@@ -11,6 +11,8 @@ from drf_spectacular.drainage import set_override
 
 from dockmesh.core import strictjson
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.strictjson import MAX_INTEGER
+from dockmesh.env import digits
 
 M = TypeVar("M", bound=Model)
 
@@ -82,8 +84,8 @@ class ReferenceFilter(TextFilter):
     def condition(self, value: str) -> Q:
         """Of this name; or of this id, if it can be one."""
         named = Q(**{self._name_field: value})
-        is_number = value.isascii() and value.isdigit() and len(value) < 19
-        return named | Q(**{self.field_name: int(value)}) if is_number else named
+        number = digits(value, most=MAX_INTEGER)
+        return named if number is None else named | Q(**{self.field_name: number})
 
 
 class FilterSet(django_filters.FilterSet):

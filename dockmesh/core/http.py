@@ -1,7 +1,6 @@
 """What holds for every request, whichever room answers it: the client's address, methods, bodies, a database
 that is away."""
 
-import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 
@@ -12,6 +11,7 @@ from django.http.response import HttpResponseBase
 from django.urls import get_resolver
 
 from dockmesh.core import busy
+from dockmesh.core.ip import Address, parse_address
 from dockmesh.core.problems import problem_answer
 from dockmesh.core.text import in_one_line
 from dockmesh.env import Network
@@ -65,23 +65,17 @@ def is_trusted_proxy(peer: str) -> bool:
     return address is not None and _is_within(address, settings.DOCKMESH_TRUSTED_PROXIES)
 
 
-def _normal(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _normal(text: str) -> Address | None:
     """The address in `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`; None if there is none."""
     bare = text.strip()
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]
     elif bare.count(":") == 1:
         bare = bare.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
+    return parse_address(bare)
 
 
-def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Sequence[Network]) -> bool:
+def _is_within(address: Address, networks: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 

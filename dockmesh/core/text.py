@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from dockmesh.core.errors import InvalidInput
+from dockmesh.env import digits
 
 MAX_NAME = 200
 MAX_LABEL_BYTES = 1024
@@ -40,18 +41,23 @@ def in_one_line(error: BaseException, *, most: int | None = None) -> str:
 
 def whole_number(field: str, text: str, *, least: int, most: int) -> int:
     """The number that the text of a query string is: ASCII digits and nothing else, from `least` to `most`."""
-    if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
-        return int(text)
-    raise InvalidInput(field, f"must be a whole number from {least} to {most}.")
+    return clean_number(field, digits(text, most=most), least=least, most=most)
+
+
+def clean_number(field: str, value: object, *, least: int, most: int, unit: str = "") -> int:
+    """A whole number, which `true` is not, from `least` to `most`; `unit` is the plural of what is counted."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        what = f"a whole number of {unit}" if unit else "a whole number"
+        raise InvalidInput(field, f"must be {what} from {least} to {most}.")
+    return value
 
 
 def counting_number(field: str, text: str, *, cap: int) -> int:
     """The number from 1 that the text of a query string is, ASCII digits and nothing else; one above `cap` is `cap`."""
-    digits = text.lstrip("0")
-    if not (digits and text.isascii() and text.isdigit()):
+    significant = text.lstrip("0")
+    if not (significant and text.isascii() and text.isdigit()):
         raise InvalidInput(field, "must be a whole number, at least 1.")
-    # A text of thousands of digits is never made a number.
-    return cap if len(digits) > len(str(cap)) else min(int(digits), cap)
+    return digits(significant, most=cap) or cap
 
 
 def clean_text(field: str, value: object, *, most: int) -> str:

@@ -11,7 +11,7 @@ from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Stack
-from dockmesh.fleet.states import StackState
+from dockmesh.fleet.states import StackState, shown_state
 from tokens.permissions import Permission
 from tokens.principals import Principal
 
@@ -82,9 +82,7 @@ def complete(rows: Iterable[Stack]) -> list[StackView]:
     return [
         StackView(
             stack,
-            StackState.UNKNOWN
-            if stack.host.heartbeat_state.last_seen_at < before
-            else StackState(stack.state),
+            StackState(shown_state(stack.state, is_offline=stack.host.heartbeat_state.last_seen_at < before)),
             newest.get(stack.pk),
         )
         for stack in found

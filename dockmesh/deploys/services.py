@@ -17,6 +17,7 @@ from dockmesh.audit.services import SYSTEM, Actor, record
 from dockmesh.core import clock
 from dockmesh.core.encrypted import DecryptError
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.text import clean_number
 from dockmesh.deploys import adoption, surveys
 from dockmesh.deploys.compose import clean_compose_file, clean_env_file, clean_stack_name, env_names
 from dockmesh.deploys.envfiles import decrypted, encrypted
@@ -339,16 +340,9 @@ def _clean_services(value: object) -> list[str]:
 
 
 def _clean_timeout(value: object) -> int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not LEAST_TIMEOUT_SECONDS <= value <= MOST_TIMEOUT_SECONDS
-    ):
-        raise InvalidInput(
-            "timeout_seconds",
-            f"must be a whole number of seconds from {LEAST_TIMEOUT_SECONDS} to {MOST_TIMEOUT_SECONDS}.",
-        )
-    return value
+    return clean_number(
+        "timeout_seconds", value, least=LEAST_TIMEOUT_SECONDS, most=MOST_TIMEOUT_SECONDS, unit="seconds"
+    )
 
 
 def _described(files: Files, env_file: object) -> dict[str, Any]:

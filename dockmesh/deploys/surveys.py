@@ -19,8 +19,8 @@ from dockmesh.deploys.models import Survey
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandResult
-from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Stack
+from dockmesh.fleet.selectors import is_offline
 
 # The command's kind, and what an agent that carries it out says in its heartbeats.
 CAPABILITY = "survey"
@@ -89,7 +89,7 @@ def request_survey(*, actor: Actor, stack_id: int) -> Survey:
     host = stack.host
     if stack.is_managed:
         raise Conflict(f"The stack {stack.name} is managed already.")
-    if state.last_seen_at < offline_before(clock.now()):
+    if is_offline(state):
         raise Conflict(f"The host {host.name} is offline, so the files of {stack.name} can't be read there.")
     if CAPABILITY not in host.agent_info.get("capabilities", ()):
         raise Conflict(

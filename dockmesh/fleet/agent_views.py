@@ -16,6 +16,8 @@ from django.views.decorators.csrf import csrf_exempt
 from dockmesh.core import busy, tally
 from dockmesh.core.errors import DomainError, Forbidden, NotFound
 from dockmesh.core.problems import answer_for, problem_answer
+from dockmesh.core.strictjson import MAX_INTEGER
+from dockmesh.env import digits
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.agents import Agent, authenticate
 from dockmesh.fleet.ingest.documents import (
@@ -175,8 +177,8 @@ def _knows_numbers_only(request: HttpRequest) -> bool:
 
 
 def _command_key(text: str) -> commands.Key:
-    if text.isascii() and text.isdigit() and len(text) <= 19:
-        return min(int(text), 2**63 - 1)
+    if (number := digits(text, most=MAX_INTEGER)) is not None:
+        return number
     try:
         return uuid.UUID(text)
     except ValueError:

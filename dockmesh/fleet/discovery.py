@@ -1,9 +1,9 @@
 """The targets of Prometheus's `http_sd_configs`: https://prometheus.io/docs/prometheus/latest/http_sd/."""
 
-import ipaddress
 import re
 from typing import Any
 
+from dockmesh.core.ip import parse_address
 from dockmesh.fleet.selectors import Target, targets
 
 _NOT_IN_A_LABEL = re.compile(r"[^a-zA-Z0-9_]", re.ASCII)
@@ -30,10 +30,7 @@ def _group(target: Target, exporter: str) -> dict[str, Any]:
 
 def _bracketed(address: str) -> str:
     """An IPv6 address in brackets, an IPv4 one in IPv6's clothes as itself, a name as it is."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
+    ip = parse_address(address)
+    if ip is None:
         return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped) if ip.ipv4_mapped else f"[{ip}]"
-    return address
+    return f"[{ip}]" if ip.version == 6 else str(ip)

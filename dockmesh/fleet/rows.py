@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dockmesh.fleet.histograms import RTT_BUCKETS
 from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
 from dockmesh.fleet.selectors import counts_by_state, status_of_host
-from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState, shown_state
 
 Parts = tuple[tuple[str, int], ...]
 
@@ -82,7 +82,7 @@ def container_rows(containers: Iterable[Container], before: datetime.datetime) -
     return [
         ContainerRow(
             each,
-            ContainerState.UNKNOWN.value if each.host.heartbeat_state.last_seen_at < before else each.state,
+            shown_state(each.state, is_offline=each.host.heartbeat_state.last_seen_at < before),
         )
         for each in containers
     ]
@@ -92,7 +92,7 @@ def stack_rows(host: Host, before: datetime.datetime) -> list[StackRow]:
     """The host's stacks by name; one query."""
     offline = host.heartbeat_state.last_seen_at < before
     return [
-        StackRow(stack, StackState.UNKNOWN.value if offline else stack.state)
+        StackRow(stack, shown_state(stack.state, is_offline=offline))
         for stack in Stack.objects.filter(host=host).order_by("name")
     ]
 

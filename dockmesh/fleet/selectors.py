@@ -17,9 +17,7 @@ from dockmesh.core.compiled import CompiledQuery, Statement
 from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Host
-from dockmesh.fleet.states import HostStatus
-
-UNKNOWN = "unknown"
+from dockmesh.fleet.states import UNKNOWN, HostStatus, host_status
 
 HostRow = tuple[int, str, str, str, str, str, str, str, str]
 StackSeriesRow = tuple[int, str, int, str, float, str, float, str, str]
@@ -226,14 +224,17 @@ def _fetched(statement: str, params: Sequence[float] = ()) -> list[Any]:
 
 def status_of(last_seen_at: datetime.datetime, is_degraded: bool, before: datetime.datetime) -> HostStatus:
     """A host's status; `before` is `offline_before`. Offline is a matter of time and never stored."""
-    if last_seen_at < before:
-        return HostStatus.OFFLINE
-    return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
+    return host_status(is_offline=last_seen_at < before, is_degraded=is_degraded)
 
 
 def status_of_host(state: HeartbeatState, before: datetime.datetime) -> HostStatus:
     """The same of a host's heartbeat state."""
     return status_of(state.last_seen_at, state.is_degraded, before)
+
+
+def is_offline(state: HeartbeatState) -> bool:
+    """Whether a host with this heartbeat state is offline now; one query."""
+    return state.last_seen_at < offline_before(clock.now())
 
 
 def counts_by_state(counts: str, states: type[StrEnum], *, is_unknown: bool) -> dict[str, int]:

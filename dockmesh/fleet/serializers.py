@@ -11,7 +11,7 @@ from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.fleet.references import HostReference, ReferenceSerializer
 from dockmesh.fleet.selectors import counts_by_state, status_of_host
-from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from dockmesh.fleet.states import ContainerState, HostStatus, StackState, shown_state
 from tokens.serializers import IssuedMixin
 
 LABELS_HELP = "Free key=value labels; Prometheus's discovery shows them."
@@ -154,8 +154,8 @@ class ContainerSerializer(serializers.ModelSerializer[Container]):
 
     def get_state(self, container: Container) -> ContainerState:
         """By now."""
-        is_unknown = container.host.heartbeat_state.last_seen_at < _offline_before(self)
-        return ContainerState.UNKNOWN if is_unknown else ContainerState(container.state)
+        is_offline = container.host.heartbeat_state.last_seen_at < _offline_before(self)
+        return ContainerState(shown_state(container.state, is_offline=is_offline))
 
 
 class EnrollmentTokenCreateSerializer(StrictSerializer):

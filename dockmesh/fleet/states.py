@@ -16,6 +16,13 @@ class HostStatus(StrEnum):
     DEGRADED = "degraded"
 
 
+def host_status(*, is_offline: bool, is_degraded: bool) -> HostStatus:
+    """The status of a host of whose silence is known whether it is too long."""
+    if is_offline:
+        return HostStatus.OFFLINE
+    return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
+
+
 class StackState(StrEnum):
     """What a stack is in, judged from its containers and its last deploy."""
 
@@ -38,6 +45,14 @@ class ContainerState(StrEnum):
     EXITED = "exited"
     DEAD = "dead"
     UNKNOWN = "unknown"
+
+
+UNKNOWN = "unknown"
+
+
+def shown_state(state: str, *, is_offline: bool) -> str:
+    """A stack's or container's state as it is shown: nobody knows what an offline host has."""
+    return UNKNOWN if is_offline else state
 
 
 NO_STACKS = ",".join("0" for _ in StackState)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Stack
-from dockmesh.fleet.selectors import status_of
+from dockmesh.fleet.selectors import counts_by_state, status_of
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 Counts = tuple[tuple[str, int], ...]
@@ -60,26 +60,22 @@ def fleet_summary(now: datetime.datetime) -> FleetSummary:
     )
     before = offline_before(now)
     marks = []
-    stacks = [0] * len(StackState)
-    containers = [0] * len(ContainerState)
+    stacks = dict.fromkeys(StackState, 0)
+    containers = dict.fromkeys(ContainerState, 0)
     for host_id, name, seen_at, sequence, is_degraded, docker_error, stack_text, container_text in rows:
         status = status_of(seen_at, is_degraded, before)
         marks.append(HostMark(host_id, name, status, seen_at if sequence >= 0 else None, docker_error))
-        for totals, text in ((stacks, stack_text), (containers, container_text)):
-            counts = [int(count) for count in text.split(",")]
-            if status is HostStatus.OFFLINE:
-                totals[-1] += sum(counts)
-            else:
-                for index, count in enumerate(counts):
-                    totals[index] += count
+        offline = status is HostStatus.OFFLINE
+        for state, count in counts_by_state(stack_text, StackState, is_unknown=offline).items():
+            stacks[StackState(state)] += count
+        for state, count in counts_by_state(container_text, ContainerState, is_unknown=offline).items():
+            containers[ContainerState(state)] += count
     by_status = Counter(mark.status for mark in marks)
     return FleetSummary(
         hosts=tuple(marks),
         host_counts=tuple((status.value, by_status[status]) for status in HostStatus),
-        stack_counts=tuple((state.value, count) for state, count in zip(StackState, stacks, strict=True)),
-        container_counts=tuple(
-            (state.value, count) for state, count in zip(ContainerState, containers, strict=True)
-        ),
+        stack_counts=tuple((state.value, count) for state, count in stacks.items()),
+        container_counts=tuple((state.value, count) for state, count in containers.items()),
     )
 
 

@@ -13,22 +13,24 @@ TOKEN = re.compile(r"dm[tea]_[0-9A-Za-z]{12}_[0-9A-Za-z]+(?:_[0-9A-Za-z]*)?")
 
 def line(*, address: str, method: str, path: str, status: str | int, size: str | int, seconds: float) -> str:
     """One answer's line; a size of `-` is one that was not known beforehand."""
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     shown = _shown(path)
-    return f'{address} {moment} "{method} {shown}" {status} {size} {seconds * 1000:.1f}ms'
+    return f'{address} {_now()} "{method} {shown}" {status} {size} {seconds * 1000:.1f}ms'
 
 
 def refusal_line(*, address: str, method: str, path: str, status: int, reason: str) -> str:
     """The line of a request that could not be read; `method` and `path` are empty where even they could not."""
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     shown = f"{method} {_shown(path)}" if method else "-"
-    return f'{address} {moment} "{shown}" {status} refused: {reason}'
+    return f'{address} {_now()} "{shown}" {status} refused: {reason}'
 
 
 def write(lines: str) -> None:
     """Write to standard output; characters that could steer a terminal are escaped."""
     with contextlib.suppress(OSError):  # a log that nobody reads any more must not fail a request
         os.write(sys.stdout.fileno(), lines.encode("ascii", "backslashreplace") + b"\n")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _shown(path: str) -> str:

@@ -22,6 +22,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.task import Task as WaitressTask
 
+from dockmesh.core.ip import parse_address
 from dockmesh.server import accesslog, ledger
 from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.ledger import Ledger
@@ -418,7 +419,7 @@ class Server(TcpWSGIServer):
                 sock, address = listener.accept()
             except OSError:  # nobody waits any more, or somebody gave up
                 return
-            client = _plain(address[0])
+            client = str(parse_address(address[0]) or address[0])
             if self.ledger.may_open(client):
                 self.set_socket_options(sock)
                 self.channel_class(self, sock, (client, *address[1:]), self.adj, map=self._map)
@@ -630,12 +631,6 @@ class _NoBody:
 def _settle(dispatcher: Any) -> None:
     if isinstance(dispatcher, Channel):
         dispatcher.settle()
-
-
-def _plain(address: str) -> str:
-    """A client's address: an IPv4 one that came by an IPv6 socket as what it is, a link-local one without its zone."""
-    mapped = address.removeprefix("::ffff:")
-    return mapped if "." in mapped else address.partition("%")[0]
 
 
 def _close_idle(server: Any, *, even_unfinished: bool = False) -> None:

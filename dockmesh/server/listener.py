@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dockmesh.env import MOST_PORT, digits
+
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
 # Networks of containers and virtual machines on this machine: nobody outside reaches the server there.
 _INNER_INTERFACES = ("docker", "br-", "veth", "virbr", "cni", "podman", "lo")
@@ -25,10 +27,10 @@ def parse_bind(value: str) -> tuple[str, int]:
     host, separator, port = value.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     is_bracketed = host.startswith("[") and host.endswith("]")
-    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
-    if not separator or not bare or not is_port or (":" in bare) != is_bracketed:
+    number = digits(port, most=MOST_PORT)
+    if not separator or not bare or number is None or (":" in bare) != is_bracketed:
         raise BindError(f"--bind={value[:100]!r}: expected HOST:PORT, like 127.0.0.1:8080 or [::1]:8080")
-    return bare, int(port)
+    return bare, number
 
 
 def bind_all(values: Sequence[str]) -> list[socket.socket]:

@@ -11,7 +11,7 @@ from itertools import count
 from operator import itemgetter
 
 from dockmesh.fleet.objects import ContainerObject, HostObject
-from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from dockmesh.fleet.states import ContainerState, host_status, shown_state
 from metrics import families as f
 from metrics.collectors.base import Found
 from metrics.exposition import Family, TextStore, escape, label_text
@@ -104,9 +104,7 @@ Lines = Mapping[Family, Sequence[str]]
 
 def _host_lines(row: HostRow, stem: str) -> Lines:
     host = row.host
-    status = HostStatus.DEGRADED if host.is_degraded else HostStatus.ONLINE
-    if row.is_offline:
-        status = HostStatus.OFFLINE
+    status = host_status(is_offline=row.is_offline, is_degraded=host.is_degraded)
     named = sorted(host_label_names(host.labels).items(), key=itemgetter(1))
     labels = {"host": host.name} | {name: host.labels[label] for name, label in named}
     return {
@@ -123,7 +121,7 @@ def _stack_lines(row: HostRow, stem: str) -> Lines:
     info, states = [], []
     for stack in sorted(row.host.stacks):
         name = f'{stem},stack="{escape(stack.name)}"'
-        state = StackState.UNKNOWN if row.is_offline else stack.state
+        state = shown_state(stack.state, is_offline=row.is_offline)
         info.append(f'{name},managed="{str(stack.is_managed).lower()}"}} 1')
         states.append(f'{name},state="{state}"}} 1')
     return {f.STACK_INFO: info, f.STACK_STATE: states}
@@ -139,7 +137,7 @@ def _container_lines(row: HostRow, stem: str) -> Lines:
             f'{stem},stack="{escaped[each.stack]}",service="{escaped[each.service]}"'
             f',container="{escape(each.name)}"'
         )
-        state = ContainerState.UNKNOWN.value if row.is_offline else each.state
+        state = shown_state(each.state, is_offline=row.is_offline)
         info.append(
             f'{name},id="{escape(each.id)}",image="{escaped[each.image]}"'
             f',image_digest="{escaped[each.image_digest]}"}} 1'

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 from django.db import IntegrityError, transaction
-from django.utils.dateparse import parse_datetime
 
 from dockmesh.audit import services as audit
 from dockmesh.audit.actions import Action
 from dockmesh.core import clock
+from dockmesh.core.datetimes import read_datetime
 from dockmesh.core.errors import Conflict, Forbidden, InvalidInput, NotFound
-from dockmesh.core.text import clean_name
+from dockmesh.core.text import clean_name, clean_number
 from tokens import secret
 from tokens.ceiling import require_all, service
 from tokens.models import ApiToken, Role
@@ -201,11 +201,9 @@ def clean_expiry(
     """
     if value is None or value == "":
         return None
-    if isinstance(value, str):
-        value = _moment(value)
     if not isinstance(value, datetime.datetime):
-        raise InvalidInput(field_name, "must be a time like 2027-01-31T12:00:00Z.")
-    if value.tzinfo is None:
+        value = read_datetime(field_name, value)
+    elif value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
     if value == unless:
         return unless
@@ -229,16 +227,7 @@ def clean_cidrs(field_name: str, value: object) -> list[str]:
 
 def clean_overlap(field_name: str, value: object) -> int:
     """A whole number of seconds from 0 to 30 days."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_OVERLAP_SECONDS:
-        raise InvalidInput(field_name, f"must be a whole number from 0 to {MAX_OVERLAP_SECONDS}.")
-    return value
-
-
-def _moment(text: str) -> datetime.datetime | None:
-    try:
-        return parse_datetime(text.strip()) if text.isascii() else None
-    except ValueError:
-        return None
+    return clean_number(field_name, value, least=0, most=MAX_OVERLAP_SECONDS)
 
 
 def _network(path: str, text: object) -> str:

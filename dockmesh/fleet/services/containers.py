@@ -16,8 +16,8 @@ from dockmesh.core.errors import Conflict, DomainError, InvalidInput, NotFound
 from dockmesh.fleet import commands
 from dockmesh.fleet.abilities import why_not
 from dockmesh.fleet.commands import Command, CommandResult, lock_host
-from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import AgentCommand, Container, Host
+from dockmesh.fleet.selectors import is_offline
 
 KIND = "container-action"
 ABILITY = "containers"
@@ -129,7 +129,7 @@ def container_or_refuse(container_id: int) -> Container:
 def refuse_unable(host: Host, ability: str) -> None:
     """Raise `Conflict` where the host's agent is not heard, or says that it can't."""
     heard_at = host.heartbeat_state.heard_at
-    if host.heartbeat_state.last_seen_at < offline_before(clock.now()):
+    if is_offline(host.heartbeat_state):
         since = f"no heartbeat since {heard_at:%Y-%m-%d %H:%M:%S} UTC" if heard_at else "it was never heard"
         raise Conflict(f"{host.name} is offline: {since}.")
     if reason := why_not(host, ability):

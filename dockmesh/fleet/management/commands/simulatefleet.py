@@ -15,6 +15,7 @@ from django.db import DatabaseError
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock, lifecycle
 from dockmesh.core.commandline import complain_in_one_line
+from dockmesh.env import digits
 from dockmesh.fleet import services
 from dockmesh.fleet.models import EnrollmentToken, Host
 from dockmesh.fleet.simulation.agent import Client, Refused, SimulatedAgent, Unreachable
@@ -225,8 +226,9 @@ def _is_ours(host: dict[str, Any]) -> bool:
 
 def _number(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
+        found = digits(text, least=least, most=most)
+        if found is None:
             raise ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
-        return int(text)
+        return found
 
     return number

@@ -19,6 +19,7 @@ from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.text import in_one_line
+from dockmesh.env import digits
 from dockmesh.fleet import listening, waiting
 from dockmesh.fleet.ingest import batch
 from dockmesh.scheduler.runner import Scheduler
@@ -150,6 +151,7 @@ def _named_by_variable(error: InvalidInput) -> str:
 
 
 def _threads(value: str) -> int:
-    if value.isascii() and value.isdigit() and len(value) <= 3 and 1 <= int(value) <= 256:
-        return int(value)
-    raise ArgumentTypeError(f"{value[:100]!r}: expected a whole number from 1 to 256")
+    number = digits(value, least=1, most=256)
+    if number is None:
+        raise ArgumentTypeError(f"{value[:100]!r}: expected a whole number from 1 to 256")
+    return number
