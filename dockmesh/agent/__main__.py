@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from dockmesh.agent import VERSION, actions, compose, config, restic
+from dockmesh.agent import VERSION, actions, compose, config, install, launcher, restic
 from dockmesh.agent.actions import Actions
 from dockmesh.agent.backup import OPTIONS, Backups
 from dockmesh.agent.client import ServerClient
@@ -24,6 +24,9 @@ from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
 from dockmesh.agent.survey import Surveyor
 from dockmesh.agent.tally import Tally
+from dockmesh.agent.updates import KIND as UPDATE
+from dockmesh.agent.updates import Launched, Updates
+from dockmesh.agent.updates import build as own_build
 from dockmesh.agent.waiting import Waiting
 from dockmesh.agent.watcher import EngineWatcher
 
@@ -37,6 +40,8 @@ STOP_REPORTING_SECONDS = 5.0
 
 def main(arguments: Sequence[str]) -> int:
     try:
+        if arguments and arguments[0] in install.COMMANDS:
+            return install.main(arguments)
         return run(config.parse(arguments, os.environ))
     except StartError as error:
         print(f"dockmesh-agent: {error}", file=sys.stderr)
@@ -63,12 +68,13 @@ def run(settings: Settings) -> int:
 
         if credential is None:
             credential = first_enrollment(settings, state, client, stopping, forget_all)
+        code = 0
         if credential is not None:
-            _work(settings, state, client, credential, journal, tally, stopping)
+            code = _work(settings, state, client, credential, journal, tally, stopping)
         journal.close()
     finally:
         state.close()
-    return 0
+    return code
 
 
 def _work(
@@ -79,18 +85,27 @@ def _work(
     journal: Journal,
     tally: Tally,
     stopping: Stopping,
-) -> None:
+) -> int:
+    """Until it is stopped; gives the exit code."""
     log.info("dockmesh-agent %s: host %r, server %s", VERSION, credential.host_name, settings.server)
-    for command_id in journal.fail_interrupted():
-        log.warning("Command %s was interrupted by a restart; it ends as a failure", command_id)
-    executors, agent = _abilities(settings, state, credential)
-    watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake)
-    reporter = Reporter(client, journal, token=lambda: heartbeats.token)
 
     def on_result() -> None:
         reporter.wake()
         stopping.wake()
 
+    updates = Updates(
+        Launched.of(os.environ),
+        client,
+        journal,
+        pause_others=lambda command_id: runner.pause_others(command_id),  # noqa: PLW0108 - made below
+        stop=stopping.stop,
+        on_result=on_result,
+    )
+    for command_id in journal.fail_interrupted(but=updates.begin()):
+        log.warning("Command %s was interrupted by a restart; it ends as a failure", command_id)
+    executors, agent = _abilities(settings, state, credential, updates)
+    watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake)
+    reporter = Reporter(client, journal, token=lambda: heartbeats.token)
     runner = CommandRunner(executors, journal, on_change=on_result)
     heartbeats = Heartbeats(
         settings=settings,
@@ -102,6 +117,7 @@ def _work(
         reporter=reporter,
         stopping=stopping,
         agent=agent,
+        on_accepted=updates.accepted,
     )
 
     def submit(command: object) -> None:
@@ -122,18 +138,22 @@ def _work(
     runner.stop(STOP_RUNNING_SECONDS)
     reporter.stop(STOP_REPORTING_SECONDS)
     watcher.stop()
+    return launcher.EXIT_UPDATE if updates.is_handing_over else 0
 
 
 def _abilities(
-    settings: Settings, state: StateDir, credential: Credential
+    settings: Settings, state: StateDir, credential: Credential, updates: Updates
 ) -> tuple[dict[str, Executor], Callable[[], AgentInfo]]:
     """What this agent can carry out, and what it says of that in its next heartbeat."""
     executors: dict[str, Executor] = {}
+    build, cannot_update = own_build(), updates.why_not
     if settings.is_monitor_only:
-        return executors, lambda: AgentInfo(is_monitor_only=True)
+        return executors, lambda: AgentInfo(is_monitor_only=True, build=build)
     lookout, restic_version = compose.Lookout(), restic.version()
     stacks = state.path / "stacks"
     executors[actions.KIND] = Actions(settings.docker_host)
+    # Also where it can't: it says why.
+    executors[UPDATE] = updates.carry_out
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
     executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)
@@ -160,12 +180,15 @@ def _abilities(
             "containers": True,
             "backup": "backup" in executors,
             OPTIONS: "backup" in executors,
+            UPDATE: not cannot_update,
         }
         return AgentInfo(
             tuple(kind for kind, is_it in is_able.items() if is_it),
             tuple(sorted(settings.repositories)),
             compose_version=found.version,
             restic_version=restic_version,
+            build=build,
+            cannot_update=cannot_update,
         )
 
     return executors, info

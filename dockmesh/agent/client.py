@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
-from dockmesh.agent import VERSION
+from dockmesh.agent import VERSION, trust
 from dockmesh.agent.errors import ServerError, TlsError
 from dockmesh.agent.text import clean
 
@@ -46,7 +46,9 @@ class ServerClient:
 
     def __init__(self, server: str, *, ca_file: Path | None = None) -> None:
         self._server = server
-        self._verify: bool | str = str(ca_file) if ca_file else True
+        self._has_ca_file = ca_file is not None
+        # Where the machine has none of its own, those that come with requests.
+        self._verify: bool | str = str(ca_file) if ca_file else trust.system_bundle() or True
         self._local = threading.local()
 
     def post(
@@ -58,29 +60,43 @@ class ServerClient:
         """
         data = encoded(body)
         started = time.monotonic()
+        content = self._exchange(
+            "POST",
+            f"/api/v1/agents/{path}",
+            data=data,
+            headers={"Content-Type": "application/json"},
+            auth=_Bearer(token),
+            timeout=(CONNECT_SECONDS, read_seconds),
+        )
+        return Answer(_object(content, self._server), time.monotonic() - started)
+
+    def download(self, path: str, *, limit: int) -> bytes:
+        """GET what is public at the server; raises ServerError, also where it is larger than `limit` bytes."""
+        return self._exchange(
+            "GET", path, limit=limit, auth=_no_auth, timeout=(CONNECT_SECONDS, READ_SECONDS)
+        )
+
+    def _exchange(self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **how: Any) -> bytes:
         try:
-            with self._session().post(
-                f"{self._server}/api/v1/agents/{path}",
-                data=data,
-                headers={"Content-Type": "application/json"},
-                auth=_Bearer(token),
-                timeout=(CONNECT_SECONDS, read_seconds),
+            with self._session().request(
+                method,
+                f"{self._server}{path}",
                 allow_redirects=False,
                 stream=True,
                 # Given here too: else REQUESTS_CA_BUNDLE of the environment would win over --ca-file.
                 verify=self._verify,
+                **how,
             ) as response:
-                content = _read(response)
+                content = _read(response, limit)
         except requests.exceptions.SSLError as error:
             raise TlsError(self._tls_text(error)) from None
         except requests.exceptions.Timeout:
             raise ServerError(f"{self._server} did not answer in time") from None
         except (requests.exceptions.RequestException, OSError) as error:
             raise ServerError(f"{self._server} can't be reached: {_cause(error)}") from None
-        round_trip = time.monotonic() - started
         if response.status_code not in (200, 201):
             raise self._refusal(response, content)
-        return Answer(_object(content, self._server), round_trip)
+        return content
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -105,7 +121,7 @@ class ServerClient:
 
     def _tls_text(self, error: Exception) -> str:
         text = _cause(error)
-        hint = "" if self._verify is not True else "; give the authority's certificate with --ca-file"
+        hint = "" if self._has_ca_file else "; give the authority's certificate with --ca-file"
         return f"TLS with {self._server} failed: {text}{hint}"
 
 
@@ -130,11 +146,16 @@ def parse_retry_after(value: str | None) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def _read(response: requests.Response) -> bytes:
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Else requests would send a password of ~/.netrc."""
+    return request
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
     content = bytearray()
     for chunk in response.iter_content(65536):
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
+        if len(content) > limit:
             raise ServerError("the server's answer is too large", status=response.status_code)
     return bytes(content)
 

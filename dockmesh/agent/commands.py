@@ -89,6 +89,7 @@ class CommandRunner:
         self._on_change = on_change
         self._guard = threading.Lock()
         self._is_stopping = False
+        self._is_paused = False
         self._waiting: deque[Run] = deque()
         self._running: dict[str, Run] = {}
         self._reported: dict[str, int] = {}  # command id → position of the output that the server has
@@ -111,13 +112,17 @@ class CommandRunner:
             payload=payload if isinstance(payload, dict) else {},
             cancelled=Cancellation(),
         )
-        if not self._journal.begin(run.command_id, run.kind):
-            self.asked(run.command_id)
-            return
-        log.info("Command %s (%s) received", run.command_id, run.kind)
         with self._guard:
-            self._waiting.append(run)
-            self._start_ready()
+            # What is not written down is offered again, to whichever agent runs next.
+            if self._is_paused:
+                return
+            is_new = self._journal.begin(run.command_id, run.kind)
+            if is_new:
+                log.info("Command %s (%s) received", run.command_id, run.kind)
+                self._waiting.append(run)
+                self._start_ready()
+        if not is_new:
+            self.asked(run.command_id)
 
     def asked(self, command_id: object) -> None:
         """The server has no end of this command: tell it once more, or that it is not known here.
@@ -162,6 +167,12 @@ class CommandRunner:
             for run in self._running.values():
                 run.is_forgotten = True
             self._journal.forget_all()
+
+    def pause_others(self, command_id: str) -> bool:
+        """Take no command any more if this one is all there is to do here; whether it is."""
+        with self._guard:
+            self._is_paused = list(self._running) == [command_id] and not self._waiting
+            return self._is_paused
 
     def stop(self, timeout: float) -> None:
         """Stop what runs; each ends as a failure in the journal. Gives up waiting after `timeout` seconds."""

@@ -72,6 +72,9 @@ class AgentInfo:
     compose_version: str | None = None
     restic_version: str | None = None
     is_monitor_only: bool = False
+    # What tells the agent's file from others of its version, and why the agent can't replace it.
+    build: str = ""
+    cannot_update: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ def _agent(agent: AgentInfo) -> JSON:
     if agent.is_monitor_only:
         said["is_monitor_only"] = True
     programs = {"compose_version": agent.compose_version, "restic_version": agent.restic_version}
-    return said | {name: clean(value, limit=64) for name, value in programs.items() if value is not None}
+    said |= {name: clean(value, limit=64) for name, value in programs.items() if value is not None}
+    own = {"build": clean(agent.build, limit=64), "cannot_update": clean(agent.cannot_update, limit=300)}
+    return said | {name: value for name, value in own.items() if value}
 
 
 def container(inspected: Mapping[str, Any]) -> JSON:

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from dockmesh.agent.document import JSON
@@ -126,15 +127,20 @@ class Journal:
             ).fetchall()
         return [(row[0], json.loads(row[1])) for row in rows]
 
-    def fail_interrupted(self) -> list[str]:
-        """At the start: end what an earlier run began and did not finish. Gives the commands' ids."""
+    def begun(self, kind: str | None = None) -> list[str]:
+        """The commands, all or those of a kind, that were begun and not finished, oldest first."""
         with self._guard:
             rows = self._db.execute(
-                "SELECT id FROM commands WHERE state = 'begun' ORDER BY position"
+                "SELECT id, kind FROM commands WHERE state = 'begun' ORDER BY position"
             ).fetchall()
-        for (command_id,) in rows:
+        return [row[0] for row in rows if kind in (None, row[1])]
+
+    def fail_interrupted(self, *, but: Collection[str] = ()) -> list[str]:
+        """At the start: end what an earlier run began and did not finish. Gives the commands' ids."""
+        interrupted = [command_id for command_id in self.begun() if command_id not in but]
+        for command_id in interrupted:
             self.finish(command_id, failure("agent restarted while it ran"))
-        return [row[0] for row in rows]
+        return interrupted
 
     def forget_all(self) -> None:
         """After the enrollment as a new host: the old commands are nobody's any more."""

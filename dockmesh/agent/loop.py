@@ -65,6 +65,7 @@ class Heartbeats:
         reporter: Reporter,
         stopping: Stopping,
         agent: Callable[[], AgentInfo],
+        on_accepted: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._state = state
@@ -75,6 +76,7 @@ class Heartbeats:
         self._reporter = reporter
         self._stopping = stopping
         self._agent = agent
+        self._on_accepted = on_accepted
         self._sent = _Sent()
         self._backoff = Backoff()
         self._interval = DEFAULT_INTERVAL_SECONDS
@@ -168,6 +170,7 @@ class Heartbeats:
         for _ in range(sent_round_trips):
             self._sent.round_trips.popleft()
         self._runner.progress_accepted()
+        self._on_accepted()
 
     def _stale(self) -> None:
         self._sent.stale_in_a_row += 1

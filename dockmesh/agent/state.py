@@ -12,7 +12,7 @@ from typing import IO
 
 from dockmesh.agent.errors import StartError
 
-_CREDENTIAL = "credential.json"
+CREDENTIAL = "credential.json"
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,26 @@ class StateDir:
 
     @property
     def credential_path(self) -> Path:
-        return self.path / _CREDENTIAL
+        return self.path / CREDENTIAL
 
     def load_credential(self) -> Credential | None:
-        """The credential, None before the first enrollment; raises StartError where it can't be read."""
-        try:
-            return Credential(**json.loads(self.credential_path.read_text()))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StartError(f"{self.credential_path}: {error.strerror}") from None
-        except (ValueError, TypeError):
-            raise StartError(
-                f"{self.credential_path} is damaged: remove it and start with a new enrollment token"
-            ) from None
+        """As `read_credential`."""
+        return read_credential(self.credential_path)
 
     def save_credential(self, credential: Credential) -> None:
         write_private(self.credential_path, json.dumps(asdict(credential), indent=2) + "\n")
+
+
+def read_credential(path: Path) -> Credential | None:
+    """The credential, None before the first enrollment; raises StartError where it can't be read."""
+    try:
+        return Credential(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise StartError(f"{path} is damaged: remove it and start with a new enrollment token") from None
 
 
 def write_private(path: Path, text: str) -> None:

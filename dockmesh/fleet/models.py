@@ -213,6 +213,8 @@ class EnrollmentToken(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.CharField(max_length=255)
     expires_at = models.DateTimeField()
+    # When its host first fetched the agent with it.
+    reached_at = models.DateTimeField(null=True)
     used_at = models.DateTimeField(null=True)
     # The one that it let in; of a renewal, from the start, the one that it is for. A renewal whose host was removed
     # lets nobody in, which is why it is not told by `host` alone.

@@ -1,8 +1,8 @@
-"""The addresses of the pages of hosts and containers."""
+"""The addresses of the pages of hosts and containers, and of what a new host fetches."""
 
 from django.urls import path
 
-from dockmesh.fleet import views
+from dockmesh.fleet import agent_file_views, views
 
 app_name = "fleet"
 
@@ -15,4 +15,10 @@ urlpatterns = [
     path("hosts/<int:pk>/credential/", views.HostRenew.as_view(), name="host-renew"),
     path("hosts/<int:pk>/remove/", views.HostRemove.as_view(), name="host-remove"),
     path("containers/", views.ContainerList.as_view(), name="containers"),
+    path("agent/install", agent_file_views.script, name="agent-install"),
+    path("agent/install.sha256", agent_file_views.script_sum, name="agent-install-sum"),
+    path("agent/dockmesh-agent.pyz", agent_file_views.pyz, name="agent-pyz"),
+    path("agent/dockmesh-agent.pyz.sha256", agent_file_views.pyz_sum, name="agent-pyz-sum"),
+    path("agent/context.tar.gz", agent_file_views.context, name="agent-context"),
+    path("agent/context.tar.gz.sha256", agent_file_views.context_sum, name="agent-context-sum"),
 ]

@@ -14,7 +14,17 @@ from dockmesh.core import clock, scrapeconfig
 from dockmesh.core.errors import Forbidden
 from dockmesh.core.pages import ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
 from dockmesh.core.tables import Choice, Column, Filter
-from dockmesh.fleet import causes, installing, renewal, rows, selectors, services, watch
+from dockmesh.fleet import (
+    agent_files,
+    causes,
+    installing,
+    progress,
+    renewal,
+    rows,
+    selectors,
+    services,
+    watch,
+)
 from dockmesh.fleet.forms import AddHostForm, HostForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
@@ -126,14 +136,23 @@ class CommandPage(FormPage):
     action_label = "Make the command"
     service = services.create_enrollment_token
 
-    def commands(self, text: str) -> list[installing.Command]:
+    def ways(self, base_url: str, text: str) -> list[installing.Way]:
         """What to run on the host, with the token in it."""
-        return installing.agent_commands(scrapeconfig.base_url_of(self.request), text)
+        return installing.ways(base_url, text)
 
     def save(self, form: AddHostForm) -> HttpResponseBase:
         lifetime: datetime.timedelta = form.cleaned_data["lifetime"]
         token, text = self.call(lifetime=lifetime)
-        response = self.show("fleet/host_command.html", token=token, commands=self.commands(text))
+        base_url = scrapeconfig.base_url_of(self.request)
+        response = self.show(
+            "fleet/host_command.html",
+            token=token,
+            ways=self.ways(base_url, text),
+            base_url=base_url,
+            is_loopback=installing.is_loopback(base_url),
+            files=[agent_files.script(base_url), agent_files.pyz(), agent_files.context()],
+            steps=progress.steps(token),
+        )
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -165,8 +184,8 @@ class HostRenew(HostPage, CommandPage):
             raise PermissionDenied(error.detail) from None
         return None
 
-    def commands(self, text: str) -> list[installing.Command]:
-        return installing.renewal_commands(scrapeconfig.base_url_of(self.request), text)
+    def ways(self, base_url: str, text: str) -> list[installing.Way]:
+        return installing.renewal_ways(base_url, text)
 
 
 class HostAdded(ObjectPage, DetailPage):
@@ -185,7 +204,7 @@ class HostAdded(ObjectPage, DetailPage):
         return HostRenew.title if self.object.is_renewal else HostAdd.title
 
     def context(self) -> Mapping[str, Any]:
-        return {"is_reporting": rows.is_reporting(self.object)}
+        return {"is_reporting": rows.is_reporting(self.object), "steps": progress.steps(self.object)}
 
 
 class HostChange(HostPage, FormPage):

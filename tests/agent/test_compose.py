@@ -7,9 +7,12 @@ import pytest
 
 from dockmesh.agent import __main__ as agent_program
 from dockmesh.agent import compose, config, process, restic
+from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.journal import Journal
 from dockmesh.agent.process import Cancellation
 from dockmesh.agent.state import Credential, StateDir
+from dockmesh.agent.updates import Launched, Updates
 from tests.integration.api import until
 from tests.integration.versions import require_version
 
@@ -141,7 +144,15 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
     settings = config.parse(["run", "--server=http://127.0.0.1", f"--state-dir={host}/state"], {})
     credential = Credential(host_id=1, host_name="node-1", agent_token="dma_x", server=settings.server)
     state = StateDir(settings.state_dir)
-    executors, info = agent_program._abilities(settings, state, credential)
+    updates = Updates(
+        Launched(None, is_trial=False, error=""),
+        ServerClient(settings.server),
+        Journal(state.path / "journal.sqlite3"),
+        pause_others=lambda _: False,
+        stop=lambda: None,
+        on_result=lambda: None,
+    )
+    executors, info = agent_program._abilities(settings, state, credential, updates)
     state.close()
     agent = info()
     assert "deploy" not in agent.capabilities

@@ -40,7 +40,7 @@ def test_each_exit_code_and_operation_is_documented() -> None:
 def test_systemd_does_not_restart_what_a_restart_can_not_mend() -> None:
     unit = (ROOT / "packaging" / "agent" / "dockmesh-agent.service").read_text()
     assert "RestartPreventExitStatus=2 3 4\n" in unit
-    assert "-m dockmesh.agent run\n" in unit
+    assert "\nExecStart=/usr/bin/python3 /opt/dockmesh-agent/launch.py run\n" in unit
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,3 @@ def test_systemd_does_not_restart_what_a_restart_can_not_mend() -> None:
 def test_systemd_hides_no_folder_into_which_somebody_may_restore(hides: str) -> None:
     unit = (ROOT / "packaging" / "agent" / "dockmesh-agent.service").read_text()
     assert f"{hides}=" not in unit
-
-
-def test_the_agents_pin_is_the_servers() -> None:
-    pins = [
-        line.split("#")[0].strip()
-        for line in (ROOT / "packaging" / "agent" / "requirements.txt").read_text().splitlines()
-        if line.split("#")[0].strip()
-    ]
-    server = (ROOT / "requirements.txt").read_text()
-    assert pins
-    for pin in pins:
-        assert f"{pin} " in server

@@ -319,3 +319,69 @@ def test_a_full_page_of_containers_stays_small(browser: Client, agent: AgentClie
     for path in ("/containers/", f"/hosts/{agent.host.pk}/"):
         answer = browser.get(path, headers={"Accept-Encoding": "gzip"})
         assert len(answer.content) < 15_000, (path, len(answer.content))
+
+
+def steps(page: str) -> dict[str, str]:
+    found = re.findall(r'<li class="check check-(\w+)">(.*?)</li>', page, re.DOTALL)
+    return {words(text).partition(" :")[0].partition(":")[0]: state for state, text in found}
+
+
+def test_the_list_ticks_step_by_step(browser: Client) -> None:
+    page = browser.post("/hosts/add/", {"lifetime": "3600"}).content.decode()
+    [token] = set(re.findall(r"dme_\w{60}", page))
+    waits = f"/hosts/add/{EnrollmentToken.objects.get().pk}/?part=live"
+
+    def ticked() -> list[str]:
+        return [label for label, state in steps(text(browser, waits)).items() if state == "well"]
+
+    assert (len(steps(page)), ticked()) == (6, [])
+    for other in ("", "?for=", "?for=zzzzzzzzzzzz", f"?for={token}", "?for=%00"):
+        assert Client().get(f"/agent/dockmesh-agent.pyz{other}").status_code == 200
+    assert ticked() == []
+    Client().get(f"/agent/dockmesh-agent.pyz?for={token[4:16]}")
+    assert ticked() == ["This server is reached from there"]
+    answer = Client().post(
+        "/api/v1/agents/enroll",
+        data=json.dumps({"hostname": "new"}),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert ticked()[1:] == ["The host is enrolled"]
+    agent = AgentClient(Host.objects.get(), answer.json()["agent_token"])
+    document = heartbeat(0)
+    document["inventory"] = None
+    document["docker"] = {"reachable": False, "version": "", "error": "Docker is not running"}
+    document["agent"] |= {"capabilities": ["deploy"], "compose_version": "2.40.3", "repositories": ["vault"]}
+    agent.beat(document)
+    assert ticked()[2:] == ["Compose is found", "Backup repositories are found"]
+    assert "Docker answers : no Docker is not running" in words(text(browser, waits))
+    document = heartbeat(1, containers=[container("a")])
+    document["agent"] |= {"capabilities": [], "compose_version": "1.29.2", "repositories": []}
+    agent.beat(document)
+    assert ticked()[2:] == ["Docker answers", "The first inventory is here"]
+    assert "Compose 1.29.2 is too old: deploys need 2.20 or newer." in words(text(browser, waits))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_loopback"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://127.9.9.9", True),
+        ("http://localhost:8080", True),
+        ("http://fleet.localhost", True),
+        ("http://[::1]:8080", True),
+        ("http://0.0.0.0:8080", True),
+        ("http://192.0.2.7:8080", False),
+        ("https://fleet.example.org/mesh", False),
+        ("http://[2001:db8::1]", False),
+    ],
+)
+def test_an_address_that_leads_others_to_themselves_is_told(
+    browser: Client, settings: Any, base_url: str, is_loopback: bool
+) -> None:
+    settings.DOCKMESH_BASE_URL = base_url
+    page = words(browser.post("/hosts/add/", {"lifetime": "3600"}).content.decode())
+    assert ("leads every other machine to itself" in page) == is_loopback
+    # A container has a loopback of its own.
+    assert ("--network host" in page) == is_loopback
+    assert f"curl -fsS {base_url}/agent/install | sh -s -- dme_" in page

@@ -20,7 +20,7 @@ from dockmesh.audit.models import AuditEntry
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
-from dockmesh.fleet.installing import renewal_commands
+from dockmesh.fleet.installing import renewal_ways
 from dockmesh.fleet.models import Container, EnrollmentToken, Host
 from dockmesh.web.apidocs import openapi
 from tests.fleet.conftest import AgentClient
@@ -308,9 +308,9 @@ def test_by_hand_the_credential_goes_from_where_the_agent_of_that_user_keeps_it(
     uid: int, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lines are run by a shell in which `id` and `rm` only tell."""
-    [lines] = [lines for title, _, lines in renewal_commands("https://d", "dme_x") if title == "By hand"]
+    [lines] = [way.command for way in renewal_ways("https://d", "dme_x") if way.title == "By hand"]
     lines, _, run = lines.rpartition("\n")
-    assert run.startswith("agent-venv/bin/python -m dockmesh.agent run ")
+    assert run.startswith("python3 dockmesh-agent.pyz run ")
     told = f'id() {{ echo {uid}; }}; rm() {{ echo "$2"; }}\n{lines}'
     monkeypatch.setenv("HOME", "/home/ann")
     done = subprocess.run(

@@ -113,7 +113,7 @@ def start(folder: Path) -> list[str]:
     fake = folder / "compose"
     fake.write_text(FAKE_COMPOSE)
     fake.chmod(0o755)
-    environment = {**os.environ, "COMPOSE": str(fake), "CALLS": str(calls)}
+    environment = {**os.environ, "COMPOSE": str(fake), "DOCKER": str(fake), "CALLS": str(calls)}
     done = subprocess.run([folder / "start"], env=environment, capture_output=True, text=True, check=True)
     assert "secrets/grafana_admin_password" in done.stdout
     return calls.read_text().splitlines()
@@ -124,7 +124,14 @@ def test_start_makes_the_secrets_once_and_in_the_right_order(tmp_path: Path) -> 
     calls = start(tmp_path)
     order = [
         next(number for number, call in enumerate(calls) if re.search(what, call))
-        for what in ("up -d --build dockmesh$", "readyz", "createtoken", "enrollmenttoken", "up -d --build$")
+        for what in (
+            "up -d --build dockmesh$",
+            "readyz",
+            "createtoken",
+            "enrollmenttoken",
+            "^build -t dockmesh-agent:",
+            "up -d --build$",
+        )
     ]
     assert order == sorted(order)
     secrets = tmp_path / "secrets"

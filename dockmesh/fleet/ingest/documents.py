@@ -47,6 +47,9 @@ class Agent(Struct, frozen=True):
     restic_version: Short | UnsetType = UNSET
     # It was started so that it carries out nothing.
     is_monitor_only: bool | UnsetType = UNSET
+    # The beginning of the SHA-256 of the file that it runs from; why it can't replace that file, where it can't.
+    build: Short | UnsetType = UNSET
+    cannot_update: Text | UnsetType = UNSET
 
 
 class Docker(Struct, frozen=True):

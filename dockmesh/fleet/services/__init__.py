@@ -12,6 +12,7 @@ from dockmesh.fleet.services.enrollment import (
     delete_enrollment_token,
     enroll,
     forget_expired_enrollment_tokens,
+    note_reached,
 )
 from dockmesh.fleet.services.hosts import change_host, remove_host
 from dockmesh.fleet.services.stacks import (
@@ -33,6 +34,7 @@ __all__ = [
     "enroll",
     "forget_expired_enrollment_tokens",
     "lock_host",
+    "note_reached",
     "observe_deploy",
     "remove_host",
     "remove_stack",

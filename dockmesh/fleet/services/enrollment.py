@@ -89,6 +89,16 @@ def forget_expired_enrollment_tokens() -> None:
     EnrollmentToken.objects.filter(used_at=None, expires_at__lt=clock.now() - KEPT_EXPIRED).delete()
 
 
+def note_reached(public_id: str) -> None:
+    """Whoever holds the unused token of this id has fetched the agent; only the first time counts.
+
+    The id alone lets nobody in, and who guesses one makes a step of a page tick too early, no more.
+    """
+    EnrollmentToken.objects.filter(public_id=public_id, used_at=None, reached_at=None).update(
+        reached_at=clock.now()
+    )
+
+
 def authenticate_enrollment(header: str | None, *, address: str) -> EnrollmentToken:
     """The unused, unexpired token that the header carries; raises `bearer.Refused`. One query.
 
