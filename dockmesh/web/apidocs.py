@@ -6,11 +6,11 @@ import gzip
 import hashlib
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -29,7 +29,6 @@ from tokens.principals import principal_of
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PERMISSION = re.compile(r"\s*Needs the permission `([a-z.]+)`(?: or `([a-z.]+)`)?\.\s*")
-TITLES = {"agents": "Agent protocol"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,10 @@ class Operation:
     body: tuple[Field, ...]
     status: str
     answer: tuple[Field, ...]
+    shape: str
+    """The name of the answer's shape; empty where it has none."""
+    same_as: Operation | None = None
+    """One above it that has told of the answer's fields."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,16 @@ class SchemaView(APIView):
 
 @require_safe
 @gzip_page
-def docs(request: HttpRequest) -> HttpResponseBase:
-    """The schema as a page for people; made once for all who are not signed in."""
+def docs(request: HttpRequest, section: str = "") -> HttpResponseBase:
+    """The schema as pages for people: what there is, and one for each collection.
+
+    Each is made once for all who are not signed in.
+    """
     with _making:
         if principal_of(request) is None:
-            return _page(theme_of(request)).answer(request, "text/html; charset=utf-8", "Cookie")
-        context = _context()
-    return render(request, "web/apidocs.html", context)
+            return _page(theme_of(request), section).answer(request, "text/html; charset=utf-8", "Cookie")
+        template, context = _content_of(section)
+    return render(request, template, context)
 
 
 # Whoever comes while it is being made waits, instead of making it too.
@@ -130,22 +136,27 @@ def _schema() -> Kept:
 
 
 @cache
-def _page(theme: str) -> Kept:
+def _page(theme: str, section: str) -> Kept:
     """The page with nothing of anybody's request but the theme, which is one of three."""
+    template, context = _content_of(section)
     request = HttpRequest()
     request.method = "GET"
     request.path = request.path_info = reverse("web:api-docs")
     request.COOKIES[COOKIE] = theme
-    return Kept.of(render_to_string("web/apidocs.html", _context(), request).encode())
+    return Kept.of(render_to_string(template, context, request).encode())
 
 
 @cache
-def _context() -> dict[str, Any]:
-    found = sections()
-    return {
-        "sections": found,
-        "operations": render_to_string("web/parts/apisections.html", {"sections": found}),
-    }
+def _content_of(name: str) -> tuple[str, dict[str, Any]]:
+    """A page's template and what it shows: of all sections, or of the one that is named; raises `Http404`."""
+    if not name:
+        return "web/apidocs.html", {"sections": sections()}
+    section = next((each for each in sections() if each.name == name), None)
+    if section is None:
+        raise Http404
+    operations = render_to_string("web/parts/apioperations.html", {"operations": section.operations})
+    crumbs = (("REST API", reverse("web:api-docs")), (section.title, ""))
+    return "web/apisection.html", {"section": section, "operations": operations, "crumbs": crumbs}
 
 
 @cache
@@ -165,9 +176,19 @@ def sections() -> tuple[Section, ...]:
                 tag = (methods[method].get("tags") or ["other"])[0]
                 found.setdefault(tag, []).append(_operation(path, method, methods[method]))
     return tuple(
-        Section(name, TITLES.get(name, name.replace("-", " ").capitalize()), tuple(operations))
+        Section(name, name.replace("-", " ").capitalize(), _told_once(operations))
         for name, operations in sorted(found.items())
     )
+
+
+def _told_once(operations: list[Operation]) -> tuple[Operation, ...]:
+    """The operations of a section; the fields of an answer are told where it comes first, and named after that."""
+    first: dict[str, Operation] = {}
+    found = []
+    for each in operations:
+        above = first.setdefault(each.shape, each) if each.shape else each
+        found.append(each if above is each else replace(each, answer=(), same_as=above))
+    return tuple(found)
 
 
 def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
@@ -198,18 +219,27 @@ def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
         body=_fields(_content(told.get("requestBody", {}))),
         status=status,
         answer=_fields(_content(answer)),
+        shape=_shape(_content(answer)),
     )
+
+
+def _shape(schema: dict[str, Any]) -> str:
+    """The name of an object's schema; of a list or a page of results, that of one of them."""
+    schema = _resolved(schema).get("properties", {}).get("results", schema)
+    return str(schema.get("items", schema).get("$ref", "")).rpartition("/")[2]
 
 
 def _content(part: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, dict[str, Any]] = part.get("content", {})
     for told in content.values():
-        return _resolved(told.get("schema", {}))
+        schema: dict[str, Any] = told.get("schema", {})
+        return schema
     return {}
 
 
 def _fields(schema: dict[str, Any]) -> tuple[Field, ...]:
     """An object's fields; of a page of results, those of one result."""
+    schema = _resolved(schema)
     properties = schema.get("properties", {})
     results = _resolved(properties.get("results", {}))
     if results.get("type") == "array":

@@ -54,7 +54,13 @@ def test_pages_have_no_faults_in_light_and_dark_on_a_desk_and_a_phone(visit: Vis
     expect(page.get_by_role("heading", name="Token rotated")).to_be_visible()
     check_page(page)
     entry = AuditEntry.objects.latest("sequence")
-    for path in ("/audit/", "/audit/?actor=nobody", f"/audit/{entry.sequence}/", "/api/v1/docs"):
+    for path in (
+        "/audit/",
+        "/audit/?actor=nobody",
+        f"/audit/{entry.sequence}/",
+        "/api/v1/docs",
+        "/api/v1/docs/tokens",
+    ):
         page.goto(path)
         check_page(page)
 
