@@ -7,17 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from dockmesh.agent import VERSION, actions, compose, config, install, launcher, restic
+from dockmesh.agent import VERSION, actions, compose, config, install, launcher, logs, restic
 from dockmesh.agent.actions import Actions
 from dockmesh.agent.backup import OPTIONS, Backups
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandRunner, Executor
 from dockmesh.agent.config import Settings
 from dockmesh.agent.deploy import Deployer
-from dockmesh.agent.document import AgentInfo
+from dockmesh.agent.document import JSON, AgentInfo
 from dockmesh.agent.enroll import first_enrollment
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.journal import Journal
+from dockmesh.agent.logs import Server as LogServer
 from dockmesh.agent.loop import Heartbeats
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
@@ -103,7 +104,11 @@ def _work(
     )
     for command_id in journal.fail_interrupted(but=updates.begin()):
         log.warning("Command %s was interrupted by a restart; it ends as a failure", command_id)
-    executors, agent = _abilities(settings, state, credential, updates)
+
+    def send_log(session: str, piece: JSON) -> JSON:
+        return client.post(f"logs/{session}", piece, token=heartbeats.token).body
+
+    executors, agent = _abilities(settings, state, credential, updates, send_log)
     watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake)
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
     runner = CommandRunner(executors, journal, on_change=on_result)
@@ -142,7 +147,11 @@ def _work(
 
 
 def _abilities(
-    settings: Settings, state: StateDir, credential: Credential, updates: Updates
+    settings: Settings,
+    state: StateDir,
+    credential: Credential,
+    updates: Updates,
+    send_log: LogServer,
 ) -> tuple[dict[str, Executor], Callable[[], AgentInfo]]:
     """What this agent can carry out, and what it says of that in its next heartbeat."""
     executors: dict[str, Executor] = {}
@@ -152,8 +161,10 @@ def _abilities(
     lookout, restic_version = compose.Lookout(), restic.version()
     stacks = state.path / "stacks"
     executors[actions.KIND] = Actions(settings.docker_host)
+    executors[logs.KIND] = logs.Logs(settings.docker_host, send_log)
     # Also where it can't: it says why.
     executors[UPDATE] = updates.carry_out
+    executors[logs.KIND] = logs.Logs(settings.docker_host, send_log)
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
     executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)
@@ -178,6 +189,7 @@ def _abilities(
             "survey": True,
             "cancel": True,
             "containers": True,
+            "logs": True,
             "backup": "backup" in executors,
             OPTIONS: "backup" in executors,
             UPDATE: not cannot_update,

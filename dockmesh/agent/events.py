@@ -143,7 +143,7 @@ class Events:
                 "/events", timeout=(ANSWER_SECONDS, SILENCE_SECONDS), filters=filters
             )
             with contextlib.closing(response):
-                self._stream = CancellableStream(_pieces(response), response)
+                self._stream = CancellableStream(pieces_of(response), response)
                 self.refused, self.is_open = None, True
                 self._tally.opened()
                 if self._tried.is_set():
@@ -159,7 +159,7 @@ class Events:
                             self._tally.event(event)
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
+def pieces_of(response: requests.Response) -> Iterator[bytes]:
     raw = response.raw
     if raw.chunked:
         yield from raw.stream(decode_content=True)

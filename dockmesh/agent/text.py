@@ -14,7 +14,7 @@ IMAGE_BYTES = 512
 ERROR_BYTES = 1000
 
 # CSI sequences (colours, cursor), OSC sequences (titles, links), and the two-character escapes.
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 
 def clean(value: object, *, limit: int = NAME_BYTES) -> str:
@@ -27,7 +27,7 @@ def clean(value: object, *, limit: int = NAME_BYTES) -> str:
 
 def clean_output(text: str) -> str:
     """Output of a program: as `clean`, but keeps line ends and tabs; terminal sequences are removed."""
-    text = _ANSI.sub("", text.replace("\r\n", "\n"))
+    text = ANSI.sub("", text.replace("\r\n", "\n"))
     return "".join(c if c in "\n\t" else "\n" if c == "\r" else _printable(c) for c in text)
 
 

@@ -184,6 +184,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     """DRF's exception handler: every error becomes a problem, none shows a traceback."""
     headers: dict[str, str] = {}
     if isinstance(error, DomainError):
+        headers |= error.headers
         auth = getattr(context.get("request"), "auth", None)
         if isinstance(error, Forbidden) and getattr(auth, "kind", "") == "token":
             headers["WWW-Authenticate"] = INSUFFICIENT_SCOPE

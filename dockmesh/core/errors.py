@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 Errors = Mapping[str, Sequence[str]]
+RETRY_AFTER_SECONDS = "5"
 
 
 class DomainError(Exception):
@@ -10,6 +11,11 @@ class DomainError(Exception):
 
     status = 400
     title = "Bad request"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer says beside: when to come again, where that is sensible."""
+        return {"Retry-After": RETRY_AFTER_SECONDS} if self.status in (429, 503) else {}
 
     def __init__(self, detail: str, *, errors: Errors | None = None) -> None:
         super().__init__(detail)
@@ -52,3 +58,24 @@ class Unprocessable(DomainError):
 
     status = 422
     title = "Unprocessable"
+
+
+class TooMany(DomainError):
+    """There is as much of it already as there may be."""
+
+    status = 429
+    title = "Too many"
+
+
+class Busy(DomainError):
+    """Not now, but soon."""
+
+    status = 503
+    title = "Busy"
+
+
+class Unanswered(DomainError):
+    """Who was asked, such as an agent, did not answer in time."""
+
+    status = 504
+    title = "No answer"

@@ -54,7 +54,9 @@ def problem_answer(
 def answer_for(error: DomainError) -> JsonResponse:
     """The response that a service's refusal becomes."""
     return _answer(
-        problem(error.status, error.detail, errors=error.errors, title=error.title), error.status, None
+        problem(error.status, error.detail, errors=error.errors, title=error.title),
+        error.status,
+        error.headers,
     )
 
 

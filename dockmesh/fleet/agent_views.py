@@ -24,10 +24,12 @@ from dockmesh.fleet.ingest.documents import (
     Heartbeat,
     read_enrollment,
     read_heartbeat,
+    read_log_piece,
     read_result,
     read_wait,
 )
 from dockmesh.fleet.ingest.heartbeats import record_heartbeat
+from dockmesh.fleet.services import logs
 from tokens import bearer, refusals
 
 logger = logging.getLogger(__name__)
@@ -165,6 +167,21 @@ def command_result(request: HttpRequest, id: str) -> HttpResponse:
         refusals.note(agent.principal, why="the result of another host's command", path=request.path)
         raise
     return _json({"status": "accepted" if is_new else "known"})
+
+
+@agent_endpoint
+def log_piece(request: HttpRequest, id: str) -> HttpResponse:
+    """`POST /api/v1/agents/logs/{id}`: lines for whoever reads that log; whether to go on, and after how long."""
+    agent = _agent(request)
+    piece = read_log_piece(_body(request))
+    try:
+        session_id = uuid.UUID(id)
+    except ValueError:
+        raise NotFound("There is no such reading of a log.") from None
+    pause = logs.take_piece(
+        host_id=agent.host_id, session_id=session_id, number=piece.number, text=piece.text
+    )
+    return _json({"status": "end"} if pause is None else {"status": "go_on", "pause_seconds": pause})
 
 
 def _knows_numbers_only(request: HttpRequest) -> bool:

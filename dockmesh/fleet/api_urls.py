@@ -15,6 +15,7 @@ urlpatterns = [
         container_api.CommandViewSet.as_view({"get": "read"}, basename="commands"),
         name="commands-detail",
     ),
+    path("agents/logs/<str:id>", agent_views.log_piece),
     path("discovery/prometheus", api.PrometheusDiscovery.as_view()),
     *Router(
         {

@@ -6,6 +6,7 @@ from dockmesh.core import lifecycle, schedule
 
 # A command's end by timeout need not be known to the second.
 EXPIRE_EVERY_SECONDS = 10.0
+FORGET_LOGS_EVERY_SECONDS = 15.0
 TIDY_EVERY_SECONDS = 3600.0
 
 
@@ -19,7 +20,7 @@ class FleetConfig(AppConfig):
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
         from dockmesh.fleet.ingest import counts
-        from dockmesh.fleet.services import containers
+        from dockmesh.fleet.services import containers, logs
 
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
@@ -29,6 +30,12 @@ class FleetConfig(AppConfig):
             on_result=containers.take_result,
             on_timeout=containers.take_timeout,
             is_beside=True,
+        )
+        commands.register_result_handler(
+            logs.KIND, on_result=logs.take_result, on_timeout=logs.take_timeout, is_beside=True
+        )
+        schedule.register(
+            name="fleet.forget_logs", every_seconds=FORGET_LOGS_EVERY_SECONDS, run=logs.forget_logs
         )
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)

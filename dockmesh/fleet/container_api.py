@@ -4,16 +4,21 @@ import functools
 import uuid
 from typing import Any
 
+from django.http import StreamingHttpResponse
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from dockmesh.core.api import StrictSerializer, Text, Whole
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.filters import refuse_unknown
 from dockmesh.core.viewsets import ServiceViewSet, operation
 from dockmesh.fleet.models import AgentCommand, Container
 from dockmesh.fleet.references import ReferenceSerializer
-from dockmesh.fleet.services import containers
+from dockmesh.fleet.services import containers, logs
 from dockmesh.fleet.services.containers import ContainerAction, RefusedAction
 from tokens.permissions import Permission
 
@@ -95,6 +100,17 @@ class AskedActionsSerializer(serializers.Serializer[Any]):
     refused = RefusedActionSerializer(many=True)
 
 
+LOG_PARAMETERS = [
+    OpenApiParameter("tail", int, description=f"The last lines, {logs.USUAL_LINES} if left out."),
+    OpenApiParameter("since", str, description="A time, Unix seconds, or how long ago, like `10m`."),
+    OpenApiParameter("follow", bool, description="Go on with what is written from now on."),
+    OpenApiParameter("stdout", bool, description="True if left out."),
+    OpenApiParameter("stderr", bool, description="True if left out."),
+    OpenApiParameter("timestamps", bool, description="Before each line."),
+    OpenApiParameter("search", str, description="Only lines with this text, in any case."),
+    OpenApiParameter("ansi", bool, description="Show terminal sequences instead of taking them out."),
+]
+
 _operation = functools.partial(
     operation,
     Permission.CONTAINERS_OPERATE,
@@ -140,8 +156,40 @@ class ContainerOperations(ServiceViewSet[Container]):
         """
         return several(actor=self.actor, action=action, container_ids=containers)
 
+    @extend_schema(
+        parameters=LOG_PARAMETERS,
+        responses={(200, "text/plain"): OpenApiTypes.STR},
+    )
+    @operation(Permission.CONTAINERS_LOGS, method="get", summary="Read a container's log")
+    def logs(self, id: int) -> StreamingHttpResponse:
+        """The last lines, or all that come with `follow`; at most 10 MB and 15 minutes, then a last line says so.
+
+        409 with the reason where there is no log to be had, 429 while too many logs of the host are being read, 503
+        while too many are being read through this server, 504 where its agent does not answer.
+        """
+        params = self.request.query_params
+        refuse_unknown(params, logs.OPTIONS)
+        for name in logs.OPTIONS:
+            if len(params.getlist(name)) > 1:
+                raise InvalidInput(name, "must be given once.")
+        return log_response(self.request, actor=self.actor, container_id=id, options=logs.log_options(params))
+
     def _act(self, id: int, action: ContainerAction) -> AgentCommand:
         return containers.act_on_container(actor=self.actor, container_id=id, action=action)
+
+
+def log_response(
+    request: Any, *, actor: Any, container_id: int, options: logs.LogOptions, filename: str = ""
+) -> StreamingHttpResponse:
+    """The log as text while it comes; a file to be saved where it has a name."""
+    is_gone = request.META.get("dockmesh.has_hung_up", lambda: False)
+    stream = logs.LogStream(actor=actor, container_id=container_id, options=options, is_gone=is_gone)
+    response = StreamingHttpResponse(
+        stream, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
+    )
+    if filename:
+        response.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
+    return response
 
 
 def several(*, actor: Any, action: str, container_ids: list[int]) -> Response:

@@ -271,3 +271,41 @@ class AgentCommand(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+
+class LogSession(models.Model):
+    """Somebody reads a container's log: from when it is asked for until the last of it is fetched, or nobody reads on."""
+
+    uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    container_name = models.CharField(max_length=1024)
+    is_following = models.BooleanField(default=False)
+    opened_by = models.CharField(max_length=255)
+    opened_at = models.DateTimeField()
+    # When the reader last asked, and the agent last sent anything, or that there is nothing.
+    read_at = models.DateTimeField()
+    heard_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=1000, blank=True, default="")
+    # Of the pieces that have come.
+    pieces = models.PositiveIntegerField(default=0)
+    bytes = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"log of {self.container_name}"
+
+
+class LogPiece(models.Model):
+    """Some lines on their way from the agent to the reader, who is perhaps at another replica."""
+
+    session = models.ForeignKey(LogSession, on_delete=models.CASCADE, related_name="+")
+    number = models.PositiveIntegerField()
+    encrypted_text = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "number"], name="piece_is_once_in_a_session")
+        ]
+
+    def __str__(self) -> str:
+        return f"piece {self.number}"

@@ -144,9 +144,11 @@ class Task(WSGITask):
             self.channel.write_soon(head + data)
 
     def get_environment(self) -> dict[str, Any]:
-        """Beside what WSGI asks for, when the request was there whole: before it waited for a thread."""
+        """Beside what WSGI asks for, when the request was there whole, before it waited for a thread; and how to ask
+        whether somebody still waits for the answer."""
         environ: dict[str, Any] = super().get_environment()
         environ["dockmesh.arrived"] = self.request.arrived
+        environ["dockmesh.has_hung_up"] = self.channel.has_hung_up
         return environ
 
     def build_response_header(self) -> bytes:
@@ -203,6 +205,17 @@ class Channel(HTTPChannel):
             super().service()
         finally:
             self.server.poller.look_at(self)
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has closed its side, which nobody is told while its request is under way; any thread."""
+        if not self.connected or self.will_close:
+            return True
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def settle(self) -> None:
         """Called by the loop's thread after whatever happened: close what is to be closed, read what may be read."""

@@ -8,7 +8,6 @@ workers as well: there is the one place that says what is wrong with a request.
 """
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -176,7 +175,7 @@ class Parking:
         """Have the workers answer it, unless the client has hung up: then what there is stays for its next request."""
         if parked is None:
             return
-        if _has_hung_up(parked.channel):
+        if parked.channel.has_hung_up():
             parked.channel.cancel()
         else:
             self._leave(parked.channel)
@@ -209,15 +208,3 @@ class Parking:
             except Exception:
                 logger.exception("An answer of %s could not be sent", self.path)
         self._log("\n".join(lines))
-
-
-def _has_hung_up(channel: Any) -> bool:
-    """Whether the client has closed its side: nothing is read from it while its request is parked."""
-    if not channel.connected or channel.will_close:
-        return True
-    try:
-        return not channel.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True

@@ -152,7 +152,9 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
         stop=lambda: None,
         on_result=lambda: None,
     )
-    executors, info = agent_program._abilities(settings, state, credential, updates)
+    executors, info = agent_program._abilities(
+        settings, state, credential, updates, lambda session, piece: {}
+    )
     state.close()
     agent = info()
     assert "deploy" not in agent.capabilities

@@ -24,6 +24,7 @@ MAX_CONTAINERS = 5000
 MAX_STACKS = 500
 MAX_RTTS = 1000
 MAX_TEXT_BYTES = 1024
+MAX_LOG_PIECE = 512 * 1024
 LONGEST_RTT_SECONDS = 86_400.0
 
 T = TypeVar("T")
@@ -78,6 +79,13 @@ class Counts(Struct, frozen=True):
     successes: Total
     errors: Total
     oom_kills: Total
+
+
+class LogPiece(Struct, frozen=True):
+    """Some lines of a container's log; numbers begin at 0."""
+
+    number: Count
+    text: Annotated[str, Meta(max_length=MAX_LOG_PIECE)]
 
 
 class ContainerEntry(Struct, frozen=True, kw_only=True, rename={"is_oom_killed": "oom_killed"}):
@@ -229,6 +237,7 @@ def _is_same(encoded: bytes, raw: bytes) -> bool:
 
 
 _enrollment_decoder = msgspec.json.Decoder(Enrollment)
+_log_piece_decoder = msgspec.json.Decoder(LogPiece)
 _result_decoder = msgspec.json.Decoder(Result)
 
 
@@ -242,6 +251,12 @@ def read_result(raw: bytes) -> tuple[Result, dict[str, Any]]:
     """A command's result: what all kinds have in common, and the whole document."""
     document = _object(strictjson.loads(raw))
     return _typed(raw, _result_decoder), document
+
+
+def read_log_piece(raw: bytes) -> LogPiece:
+    """Some lines of a log."""
+    _object(strictjson.loads(raw))
+    return _typed(raw, _log_piece_decoder)
 
 
 def read_wait(raw: bytes) -> None:
