@@ -32,6 +32,9 @@ class UserList(ListPage):
 
     required_permission = Permission.USERS_MANAGE
     template = "tokens/users.html"
+    title = "Users"
+    lead = "People who sign in here. What they may do comes from their role; machines use API tokens instead."
+    search_hint = "Search users"
     queryset = User.objects.select_related("role")
     columns = (
         Column("name", "Name", ("username",)),

@@ -53,6 +53,9 @@ class TokenList(ListPage):
 
     required_permission = Permission.TOKENS_MANAGE
     template = "tokens/token_list.html"
+    title = "API tokens"
+    lead = "What Prometheus and other programs show to be let in. The secret itself is stored nowhere."
+    search_hint = "Search tokens"
     queryset = ApiToken.objects.select_related("role")
     columns = (
         Column("name", "Name", ("name",)),
@@ -69,8 +72,8 @@ class TokenList(ListPage):
     def matching(self, text: str) -> Q:
         return super().matching(text) | Q(public_id=text.removeprefix("dmt_"))
 
-    def context(self) -> Mapping[str, Any]:
-        return {"tokens": _with_states(self.table)}
+    def shown(self) -> Iterable[tuple[ApiToken, str]]:
+        return _with_states(self.table)
 
 
 class TokenPage(ObjectPage):
@@ -209,6 +212,9 @@ class RoleList(ListPage):
 
     required_permission = Permission.ROLES_MANAGE
     template = "tokens/role_list.html"
+    title = "Roles"
+    lead = "Named sets of permissions that tokens and users are given."
+    search_hint = "Search roles"
     columns = (
         Column("name", "Name", ("name",)),
         Column("kind", "Kind", ("-is_builtin", "name")),

@@ -38,6 +38,9 @@ class AlertList(ListPage):
 
     required_permission = Permission.FLEET_READ
     template = "alerts/alerts.html"
+    title = "Alerts"
+    lead = "What is wrong now and what was, by your rules."
+    search_hint = "Search subjects"
     queryset = Alert.objects.select_related("rule")
     columns = (
         Column("subject", "Subject", ("subject",)),
@@ -94,6 +97,9 @@ class RuleList(ListPage):
     template = "alerts/rules.html"
     parents = ALERTS
     title = "Rules"
+    heading = "Alert rules"
+    lead = "Each rule is evaluated every 15 seconds."
+    search_hint = "Search rules"
     columns = (
         Column("name", "Name", ("name",)),
         Column("kind", "Looks at", ("kind",)),
@@ -225,6 +231,9 @@ class ChannelList(ListPage):
     template = "alerts/channels.html"
     parents = ALERTS
     title = "Channels"
+    heading = "Notification channels"
+    lead = "Where alerts are told: by Apprise, or to an Alertmanager that keeps your routing."
+    search_hint = "Search channels"
     queryset = Channel.objects.all()
     columns = (
         Column("name", "Name", ("name",)),

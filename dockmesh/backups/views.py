@@ -28,6 +28,9 @@ class JobList(ListPage):
 
     required_permission = Permission.FLEET_READ
     template = "backups/jobs.html"
+    title = "Backups"
+    lead = "Jobs that the hosts' agents carry out with restic."
+    search_hint = "Search jobs and hosts"
     queryset = BackupJob.objects.select_related("host").defer("snapshots")
     columns = (
         Column("name", "Job", ("name",)),
@@ -248,6 +251,9 @@ class RunList(ListPage):
     template = "backups/runs.html"
     parents = JOBS
     title = "Runs"
+    heading = "Backup runs"
+    lead = "Backups, restores and verifications, the newest first."
+    search_hint = "Search jobs and hosts"
     queryset = BackupRun.objects.defer("output")
     columns = (
         Column("number", "Run", ("pk",)),

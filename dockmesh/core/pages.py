@@ -14,7 +14,7 @@ A page about one object takes it from `ObjectPage`, which is the first of its ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any
@@ -105,7 +105,7 @@ class Page(View):
 
     def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
         """The page."""
-        context = {"crumbs": self.crumbs(), **self.context(), **more}
+        context = {"frame": "web/base.html", "crumbs": self.crumbs(), **self.context(), **more}
         return render(self.request, template or self.template, context, status=status)
 
 
@@ -145,12 +145,13 @@ class ObjectPage(Page):
 
 
 class LivePart(Page):
-    """A page of which a part refreshes itself: `?part=live` is the template `part` alone.
+    """A page of which a part refreshes itself: `?part=live` is that part alone.
 
     The header is the script's proof that an answer is the part, and not the sign-in page or a proxy's.
     """
 
     part: str = ""
+    """The part's template. A page whose own template extends `frame` needs none: its block `live` is the part."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The page, or the part of it."""
@@ -160,7 +161,7 @@ class LivePart(Page):
         """The page, or the part of it where that is asked for."""
         if not self.part or self.request.GET.get("part") != "live":
             return self.show(**more)
-        response = self.show(self.part, **more)
+        response = self.show(self.part, frame="web/part.html", **more)
         response.headers["X-Dockmesh-Part"] = "live"
         return response
 
@@ -170,14 +171,20 @@ class DetailPage(LivePart):
 
 
 class ListPage(LivePart):
-    """Many things, as the address has them searched, filtered, sorted and paged."""
+    """Many things, as the address has them searched, filtered, sorted and paged. Its template extends `web/list.html`."""
 
+    heading: str = ""
+    """The title, where it isn't the breadcrumb's."""
+    lead: str = ""
+    """A sentence below it."""
     queryset: QuerySet[Any]
     columns: Sequence[Column] = ()
     default_sort: str = ""
     filters: Sequence[Filter] = ()
     search: Sequence[str] = ()
     """The fields that the text of the search box is looked for in."""
+    search_hint: str = ""
+    """What the search box says while it is empty."""
 
     def rows(self) -> QuerySet[Any]:
         """All that could be listed."""
@@ -196,8 +203,21 @@ class ListPage(LivePart):
         rows = table.narrowed(table.ordered(self.rows()))
         return table.show(rows.filter(self.matching(table.query)) if table.query else rows)
 
+    def shown(self) -> Iterable[Any]:
+        """The rows of the page that is asked for, as the template takes them."""
+        return self.table
+
     def show(self, template: str = "", *, status: int = 200, **more: Any) -> HttpResponse:
-        return super().show(template, status=status, **{"table": self.table, **more})
+        words = {"heading": self.heading or self.title, "lead": self.lead, "search_hint": self.search_hint}
+        return super().show(
+            template,
+            status=status,
+            table=self.table,
+            rows=self.shown(),
+            is_live=bool(self.part),
+            **words,
+            **more,
+        )
 
 
 class ServicePage(Page):

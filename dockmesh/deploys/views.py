@@ -1,6 +1,6 @@
 """The pages of stacks and deploys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,9 @@ class StackList(ListPage):
 
     required_permission = Permission.FLEET_READ
     template = "deploys/stacks.html"
+    title = "Stacks"
+    lead = "Compose projects: those that dockmesh deploys, and those that it found running."
+    search_hint = "Search stacks and hosts"
     columns = (
         Column("name", "Name", ("name",)),
         Column("host", "Host", ("host__name",)),
@@ -64,9 +67,11 @@ class StackList(ListPage):
     def rows(self) -> QuerySet[Stack]:
         return selectors.stacks()
 
+    def shown(self) -> Iterable[StackView]:
+        return selectors.complete(self.table)
+
     def context(self) -> Mapping[str, Any]:
         return {
-            "stacks": selectors.complete(self.table),
             "may_deploy": self.may(Permission.STACKS_DEPLOY),
             "has_hosts": Host.objects.exists(),
         }
@@ -341,6 +346,9 @@ class DeployList(ListPage):
 
     required_permission = Permission.FLEET_READ
     template = "deploys/deploys.html"
+    title = "Deploys"
+    lead = "What was asked of the hosts' agents, by whom, and how it ended."
+    search_hint = "Search stacks and hosts"
     columns = (
         Column("number", "Deploy", ("pk",)),
         Column("stack", "Stack", ("stack_name",)),

@@ -1,7 +1,7 @@
 """The pages of hosts and containers."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -44,8 +44,10 @@ class HostList(ListPage):
     """All hosts."""
 
     required_permission = Permission.FLEET_READ
-    template = "fleet/hosts.html"
-    part = "fleet/parts/hosts.html"
+    template = part = "fleet/hosts.html"
+    title = "Hosts"
+    lead = "The machines that run your containers."
+    search_hint = "Search names and labels"
     queryset = Host.objects.select_related("heartbeat_state")
     columns = (
         Column("name", "Name", ("name",)),
@@ -75,11 +77,11 @@ class HostList(ListPage):
         # A label is found by its text, as far as JSON writes it like everybody does.
         return super().matching(text) | selectors.hosts_with_label_text(text)
 
+    def shown(self) -> Iterable[rows.HostRow]:
+        return rows.host_rows(self.table, offline_before(clock.now()))
+
     def context(self) -> Mapping[str, Any]:
-        return {
-            "rows": rows.host_rows(self.table, offline_before(clock.now())),
-            "may_manage": self.may(Permission.FLEET_MANAGE),
-        }
+        return {"may_manage": self.may(Permission.FLEET_MANAGE)}
 
 
 class HostPage(ObjectPage):
@@ -238,8 +240,10 @@ class ContainerList(ListPage):
     """All containers."""
 
     required_permission = Permission.FLEET_READ
-    template = "fleet/containers.html"
-    part = "fleet/parts/containers.html"
+    template = part = "fleet/containers.html"
+    title = "Containers"
+    lead = "Every container of the fleet, as its host reported it last."
+    search_hint = "Search names, images, hosts, stacks"
     queryset = Container.objects.select_related("host__heartbeat_state", "stack")
     columns = (
         Column("name", "Name", ("name",)),
@@ -262,5 +266,5 @@ class ContainerList(ListPage):
     )
     search = ("name", "image", "host__name", "stack__name")
 
-    def context(self) -> Mapping[str, Any]:
-        return {"rows": rows.container_rows(self.table, offline_before(clock.now()))}
+    def shown(self) -> Iterable[rows.ContainerRow]:
+        return rows.container_rows(self.table, offline_before(clock.now()))
