@@ -49,6 +49,7 @@ OWN_SEGMENTS = frozenset(
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MOST_PORT = 65_535
+LEAST_SECRET = 32  # characters
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off"})
@@ -61,6 +62,8 @@ KNOWN = frozenset(
         "DOCKMESH_DATABASE_URL_FILE",
         "DOCKMESH_SECRET_KEY",
         "DOCKMESH_SECRET_KEY_FILE",
+        "DOCKMESH_SECRET_KEY_FALLBACKS",
+        "DOCKMESH_SECRET_KEY_FALLBACKS_FILE",
         "DOCKMESH_TOKEN_PEPPER",
         "DOCKMESH_TOKEN_PEPPER_FILE",
         "DOCKMESH_ALLOWED_HOSTS",
@@ -112,6 +115,7 @@ class Environment:
     data_dir: Path
     database: Database
     secret_key: str
+    secret_key_fallbacks: tuple[str, ...]
     token_peppers: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     base_url: str
@@ -306,6 +310,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         data_dir=data_dir,
         database=database,
         secret_key=_secret(environ, "DOCKMESH_SECRET_KEY", data_dir / "secret_key"),
+        secret_key_fallbacks=_fallbacks(environ, data_dir / "secret_key_fallbacks"),
         token_peppers=tuple(
             _secret(environ, "DOCKMESH_TOKEN_PEPPER", data_dir / "token_pepper", is_list=True).split(",")
         ),
@@ -452,7 +457,10 @@ def _value_or_file(environ: Mapping[str, str], name: str) -> str:
 
 def _secret(environ: Mapping[str, str], name: str, path: Path, *, is_list: bool = False) -> str:
     """From the variable or its file; where neither is set it is made once, in `path`. Long enough to be one."""
-    for variable, expected in ((name, "at least 32 characters"), (f"{name}_FILE", "a readable text file")):
+    for variable, expected in (
+        (name, f"at least {LEAST_SECRET} characters"),
+        (f"{name}_FILE", "a readable text file"),
+    ):
         if variable in environ and not environ[variable].strip():
             raise EnvironmentVariableError(
                 variable, environ[variable], f"{expected}; where the variable is absent a secret is made"
@@ -464,10 +472,21 @@ def _secret(environ: Mapping[str, str], name: str, path: Path, *, is_list: bool 
         raise EnvironmentVariableError(
             "DOCKMESH_DATA_DIR", str(path.parent), f"a folder that can be written ({error.strerror})"
         ) from None
-    if any(len(part.strip()) < 32 for part in (value.split(",") if is_list else [value])):
+    if any(len(part.strip()) < LEAST_SECRET for part in (value.split(",") if is_list else [value])):
         source = next((given for given in (name, f"{name}_FILE") if environ.get(given)), str(path))
-        raise EnvironmentVariableError(source, None, "at least 32 characters")
+        raise EnvironmentVariableError(source, None, f"at least {LEAST_SECRET} characters")
     return value
+
+
+def _fallbacks(environ: Mapping[str, str], path: Path) -> tuple[str, ...]:
+    """Former secret keys, with blanks or line ends between them: from the variable, its file or `path`, if it is there."""
+    name = "DOCKMESH_SECRET_KEY_FALLBACKS"
+    value = _value_or_file(environ, name).strip()
+    keys = tuple((value or (_read_secret(path) if path.exists() else "")).split())
+    if any(len(key) < LEAST_SECRET for key in keys):
+        source = next((given for given in (name, f"{name}_FILE") if environ.get(given)), str(path))
+        raise EnvironmentVariableError(source, None, f"keys of at least {LEAST_SECRET} characters")
+    return keys
 
 
 def _read_or_make_secret(path: Path) -> str:
@@ -484,6 +503,10 @@ def _read_or_make_secret(path: Path) -> str:
             pass
         finally:
             os.unlink(temporary)
+    return _read_secret(path)
+
+
+def _read_secret(path: Path) -> str:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise EnvironmentVariableError(

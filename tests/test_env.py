@@ -270,3 +270,30 @@ def test_a_secret_of_the_operators_own_may_have_any_mode(tmp_path: Path) -> None
     mounted.write_text("x" * 40)
     mounted.chmod(0o444)
     assert read(tmp_path, DOCKMESH_SECRET_KEY_FILE=str(mounted)).secret_key == "x" * 40
+
+
+def test_former_secret_keys_come_from_the_variable_its_file_or_the_data_folder(tmp_path: Path) -> None:
+    assert read(tmp_path).secret_key_fallbacks == ()
+    first, second = "a" * 40, "b,c" * 20
+    keys = f"{first} {second}\n"
+    assert read(tmp_path, DOCKMESH_SECRET_KEY_FALLBACKS=keys).secret_key_fallbacks == (first, second)
+    mounted = tmp_path / "mounted"
+    mounted.write_text(keys.replace(" ", "\n"))
+    assert read(tmp_path, DOCKMESH_SECRET_KEY_FALLBACKS_FILE=str(mounted)).secret_key_fallbacks == (
+        first,
+        second,
+    )
+    former = read(tmp_path).secret_key
+    own = tmp_path / "data" / "secret_key_fallbacks"
+    (tmp_path / "data" / "secret_key").rename(own)
+    found = read(tmp_path)
+    assert found.secret_key_fallbacks == (former,)
+    assert found.secret_key != former
+    own.chmod(0o640)
+    with pytest.raises(env.EnvironmentVariableError, match=r"chmod 600 .*secret_key_fallbacks"):
+        read(tmp_path)
+
+
+def test_a_former_secret_key_is_as_long_as_one_has_to_be(tmp_path: Path) -> None:
+    line = refusal(tmp_path, DOCKMESH_SECRET_KEY_FALLBACKS=f"{'a' * 40} hunter2")
+    assert line == "DOCKMESH_SECRET_KEY_FALLBACKS: expected keys of at least 32 characters"

@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 
-from dockmesh.core import schedule
+from dockmesh.core import encrypted, schedule
 
 EVALUATE_EVERY_SECONDS = 15
 DELIVER_EVERY_SECONDS = 0.5
@@ -17,8 +17,9 @@ class AlertsConfig(AppConfig):
 
     def ready(self) -> None:
         """Evaluation, notification and the look at the audit log are periodic jobs of their own."""
-        from dockmesh.alerts import deliveries, services
+        from dockmesh.alerts import deliveries, receivers, services
 
+        encrypted.register("alerts.Channel", "encrypted_url", purpose=receivers.URL_PURPOSE)
         schedule.register(name="alerts.evaluate", every_seconds=EVALUATE_EVERY_SECONDS, run=services.evaluate)
         schedule.register(
             name="alerts.audit", every_seconds=EVALUATE_EVERY_SECONDS, run=services.watch_audit_log

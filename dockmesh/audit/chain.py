@@ -80,8 +80,9 @@ def sign(kind: str, sequence: int, digest: str) -> str:
 
 
 def is_signed(kind: str, sequence: int, digest: str, signature: str) -> bool:
-    """Whether the signature was made with the secret key as it is now; what an earlier one signed does not count."""
-    return hmac.compare_digest(_signature(settings.SECRET_KEY, kind, sequence, digest), signature)
+    """Whether the signature was made with the secret key or one of its fallbacks; what any other key signed does not count."""
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return any(hmac.compare_digest(_signature(key, kind, sequence, digest), signature) for key in keys)
 
 
 def _signature(key: str, kind: str, sequence: int, digest: str) -> str:

@@ -11,10 +11,13 @@ class DeploysConfig(AppConfig):
 
     def ready(self) -> None:
         """Take the agents' reports, and look after what nobody will report."""
-        from dockmesh.core import schedule
-        from dockmesh.deploys import reports, surveys
+        from dockmesh.core import encrypted, schedule
+        from dockmesh.deploys import envfiles, reports, surveys
         from dockmesh.fleet import commands
 
+        encrypted.register("deploys.StackFiles", "encrypted_env_file", purpose=envfiles.PURPOSE)
+        encrypted.register("deploys.Deploy", "encrypted_env_file", purpose=envfiles.PURPOSE)
+        encrypted.register("deploys.Survey", "encrypted_answer", purpose=surveys.PURPOSE)
         commands.register_result_handler(
             "deploy",
             on_result=reports.take_result,

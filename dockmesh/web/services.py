@@ -12,8 +12,8 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from dockmesh.audit.actions import Action
-from dockmesh.audit.services import Actor, record_alone
-from dockmesh.core import clock
+from dockmesh.audit.services import Actor, record_alone, sign_anew
+from dockmesh.core import clock, encrypted
 from dockmesh.core.addresses import page_path
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.web.models import SetupCode
@@ -25,6 +25,14 @@ SETUP_LINK_LASTS = datetime.timedelta(hours=1)
 
 class Ended(Exception):
     """The set-up link was a true one, but its hour is over."""
+
+
+def take_secret_key() -> str:
+    """Encrypt and sign anew what was under a former secret key; returns a sentence for the operator."""
+    renewed, lost = encrypted.renew()
+    sign_anew()
+    said = f"Encrypted {renewed} texts anew; the audit log is signed with the secret key as it is now."
+    return f"{said} {lost} texts were encrypted under none of the keys." if lost else said
 
 
 def address_of(request: HttpRequest) -> str:

@@ -22,3 +22,14 @@ def test_another_key_says_what_to_do() -> None:
     encrypted = encrypt("geheim", purpose="env file")
     with override_settings(SECRET_KEY="x" * 50), pytest.raises(DecryptError, match="DOCKMESH_SECRET_KEY"):
         decrypt(encrypted, purpose="env file")
+
+
+def test_what_a_former_key_encrypted_is_read_for_as_long_as_that_is_a_fallback() -> None:
+    with override_settings(SECRET_KEY="x" * 50):
+        old = encrypt("geheim", purpose="env file")
+    with pytest.raises(DecryptError):
+        decrypt(old, purpose="env file")
+    with override_settings(SECRET_KEY_FALLBACKS=["y" * 50, "x" * 50]):
+        assert decrypt(old, purpose="env file") == "geheim"
+        new = encrypt("geheim", purpose="env file")
+    assert decrypt(new, purpose="env file") == "geheim"

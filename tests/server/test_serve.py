@@ -308,3 +308,17 @@ def _failed_start(data_dir: Path, *arguments: str, **environment: str) -> str:
     lines = [line for line in done.stderr.splitlines() if "still preparing the database" not in line]
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def test_a_secret_key_that_was_moved_aside_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    server = DockmeshServer(tmp_path / "data")
+    with server:
+        server.createtoken("noted", role="admin")
+    key = server.data_dir / "secret_key"
+    former = key.read_text()
+    key.rename(server.data_dir / "secret_key_fallbacks")
+    with server:
+        assert "Encrypted 0 texts anew" in server.log
+    assert key.read_text() != former
+    (server.data_dir / "secret_key_fallbacks").unlink()
+    assert "The audit chain holds" in server.manage("verifyaudit")

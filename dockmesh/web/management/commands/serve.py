@@ -28,7 +28,7 @@ from dockmesh.server.batch import BatchEndpoint
 from dockmesh.server.http import BACKLOG
 from dockmesh.server.parking import Parking
 from dockmesh.web.middleware import HEADERS
-from dockmesh.web.services import setup_link
+from dockmesh.web.services import setup_link, take_secret_key
 from tokens.services import create_first_administrator, has_administrator
 
 DEFAULT_BIND = "127.0.0.1:8080"
@@ -64,6 +64,8 @@ class Command(BaseCommand):
             starting.wait_for_database(self._say)
             with starting.prepared_database(self._say):
                 clock.agree()
+                if settings.SECRET_KEY_FALLBACKS:
+                    self._say(take_secret_key())
                 accept_restored(last_alive=listening.last_noted())
                 settle_restored()
                 path = self._first_administrator()

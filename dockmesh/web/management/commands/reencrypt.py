@@ -1,0 +1,25 @@
+"""`manage.py reencrypt`: the second half of a change of the secret key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+
+from dockmesh.core.text import in_one_line
+from dockmesh.web.services import take_secret_key
+
+
+class Command(BaseCommand):
+    """What `serve` does by itself at its start."""
+
+    help = "Encrypt and sign anew under DOCKMESH_SECRET_KEY what one of DOCKMESH_SECRET_KEY_FALLBACKS did."
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Says what was done."""
+        try:
+            self.stdout.write(take_secret_key())
+        except DatabaseError as error:
+            raise CommandError(f"the database can't be used ({in_one_line(error)})") from None
