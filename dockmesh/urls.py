@@ -1,9 +1,12 @@
 """All addresses of the server, room by room."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 
 from dockmesh.web import account_views
+
+# "View site": by itself it leads to the path below which the server is, without its last slash.
+admin.site.site_url = reverse_lazy("web:overview")  # type: ignore[assignment]  # (lazy: the routes are not there yet)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     # First what is asked for most: scrapes and heartbeats.

@@ -16,9 +16,9 @@ from tests.support import PATIENCE
 class Api:
     """Requests with a token that may do everything."""
 
-    def __init__(self, server: DockmeshServer) -> None:
+    def __init__(self, server: DockmeshServer, token: str = "") -> None:
         self.server = server
-        self.token = server.createtoken("tests", role="admin")
+        self.token = token or server.createtoken("tests", role="admin")
 
     def call(self, method: str, path: str, body: Any = None, *, expect: int | None = None) -> Any:
         """The answer's JSON; an unexpected status fails with the body."""
