@@ -6,6 +6,9 @@ last looked at are restarts, also if nobody looked for long. What else has happe
 did not run) is seen from when a container last ended: one end, and one for each restart, which count as the last one
 did, or as errors while the container runs again.
 
+Docker may tell that a container was killed for memory only after it told of the end. So an end with 137 that nobody has asked
+Docker for waits a moment before it counts as harmless.
+
 The counts are in a file, and nothing is told that is not in it: what is told never falls. `epoch` is the name of that
 file's beginning.
 """
@@ -37,6 +40,8 @@ KEPT_SECONDS = 30 * 86400.0
 # An event of an end that was seen already comes at most so long after it.
 LATE_SECONDS = 1.0
 MAX_WAITING = 100_000
+# So long after an end with 137 Docker may still tell that it was for memory.
+UNDECIDED_SECONDS = 5.0
 
 _UP = frozenset({"running", "paused"})
 _ENDED = frozenset({"exited", "dead"})
@@ -70,6 +75,8 @@ class _Seen:
     state: str = "created"
     finished_at: str | None = None
     is_oom_killed: bool = False
+    undecided: int = 0
+    """Ends with 137 that may yet turn out to be for memory."""
 
 
 @dataclass
@@ -112,6 +119,8 @@ class Tally:
         self._counts: dict[str, _Count] = {}
         self._told: dict[str, _Count] = {}
         self._seen: dict[str, _Seen] = {}
+        # Until when the ends of a container may be undecided.
+        self._undecided_until: dict[str, float] = {}
         self._changed_names: set[str] = set()
         self._changed_containers: set[str] = set()
         self._is_failing = False
@@ -143,6 +152,9 @@ class Tally:
             self._changed_names |= self._counts.keys()
             self._counts = {}
             self._told = {}
+            for identity in self._undecided_until:
+                self._seen[identity].undecided = 0
+            self._undecided_until = {}
             self._save()
 
     def begin(self) -> None:
@@ -167,6 +179,8 @@ class Tally:
                     self._look(identity, by_id[identity])
             for identity in self._seen.keys() - by_id.keys():
                 self._forget(identity)
+            for identity in [key for key, end in self._undecided_until.items() if time.monotonic() >= end]:
+                self._decide(identity, is_oom=False)
             self._runs = {identity: run for identity, run in self._runs.items() if identity in by_id}
             self._looked = by_id
             self._mind_names({str(item["name"]) for item in containers})
@@ -205,7 +219,11 @@ class Tally:
             if not run.is_out_of_memory:
                 self._add(event.name, oom_kills=1)
                 run.oom_kills += 1
-            run.is_out_of_memory = True
+            is_late = self._decide(event.identity, is_oom=True)
+            if is_late:
+                self._seen[event.identity].is_oom_killed = True
+            # The end before it was started again says nothing of what runs now.
+            run.is_out_of_memory = not (is_late and item is not None and item["state"] in _UP)
         elif event.action == "start":
             run.restarts += run.has_ended_by_itself
             run.was_killed = run.is_out_of_memory = run.has_ended_by_itself = False
@@ -226,8 +244,28 @@ class Tally:
                 run.is_out_of_memory = True
                 run.oom_kills += 1
                 self._add(event.name, oom_kills=1)
+        if event.exit_code == _KILLED and not is_oom and not run.was_killed and event.identity in self._seen:
+            self._leave_undecided(event.identity, 1)
+            return
         is_harmless = not is_oom and _is_harmless(event.exit_code, item["stop_signal"] if item else "")
         self._add(event.name, successes=int(is_harmless), errors=int(not is_harmless))
+
+    def _leave_undecided(self, identity: str, ends: int) -> None:
+        self._seen[identity].undecided += ends
+        self._undecided_until[identity] = time.monotonic() + UNDECIDED_SECONDS
+        self._changed_containers.add(identity)
+
+    def _decide(self, identity: str, *, is_oom: bool) -> bool:
+        """Count the ends of a container that were undecided; whether there were any."""
+        self._undecided_until.pop(identity, None)
+        seen = self._seen.get(identity)
+        if seen is None or not seen.undecided:
+            return False
+        # Of several the last one was for memory.
+        self._add(seen.name, errors=int(is_oom), successes=seen.undecided - is_oom)
+        seen.undecided = 0
+        self._changed_containers.add(identity)
+        return True
 
     def _look(self, identity: str, item: JSON) -> None:
         run = self._runs.setdefault(identity, _Run())
@@ -245,12 +283,20 @@ class Tally:
             before = now  # what was before anybody counted
         elif before is None:
             before = _Seen(now.name)
+        if identity in self._seen:
+            self._look_for_late_kill(identity, before, now, run, int(item["exit_code"]))
+        now.undecided = before.undecided
         restarts = now.restart_count - before.restart_count
         if restarts < 0:  # somebody has started it
             restarts = max(now.restart_count, run.restarts)
         self._add(now.name, restarts=restarts)
         if not self._stream or run.stream != self._stream:
-            self._bridge(before, now, run, restarts, str(item["stop_signal"]), int(item["exit_code"]))
+            missed = self._bridge(
+                before, now, run, restarts, str(item["stop_signal"]), int(item["exit_code"])
+            )
+            if missed:
+                self._seen[identity] = now
+                self._leave_undecided(identity, missed)
         run.stream = self._stream
         run.ends = run.oom_kills = run.restarts = 0
         if now.state not in _UP:
@@ -260,10 +306,27 @@ class Tally:
             self._seen[identity] = now
             self._changed_containers.add(identity)
 
+    def _look_for_late_kill(
+        self, identity: str, before: _Seen, now: _Seen, run: _Run, exit_code: int
+    ) -> None:
+        """Count an end that was seen already, and only now is said to be for memory."""
+        is_same_end = now.finished_at == before.finished_at and {before.state, now.state} <= _ENDED
+        if not is_same_end or exit_code != _KILLED:
+            return
+        if before.is_oom_killed or not now.is_oom_killed:
+            now.is_oom_killed = before.is_oom_killed
+            return
+        if not self._decide(identity, is_oom=True):
+            # It was told as harmless, which is not taken back.
+            self._add(now.name, errors=1)
+        if not run.is_out_of_memory:
+            self._add(now.name, oom_kills=1)
+        run.is_out_of_memory = True
+
     def _bridge(
         self, before: _Seen, now: _Seen, run: _Run, restarts: int, stop_signal: str, exit_code: int
-    ) -> None:
-        """Count what happened while no events came."""
+    ) -> int:
+        """Count what happened while no events came; of how many ends it is not decided yet how they count."""
         has_finished = now.finished_at is not None and now.finished_at != before.finished_at
         has_ended = has_finished and now.state in _ENDED
         exits = max(restarts + has_ended, int(has_finished and now.state != "restarting"))
@@ -271,17 +334,20 @@ class Tally:
         is_up = now.state in _UP
         is_oom = now.is_oom_killed and not is_up
         is_harmless = not is_up and not is_oom and _is_harmless(exit_code, stop_signal)
+        is_undecided = is_harmless and exit_code == _KILLED
         oom_kills = missed if is_oom else int(is_up and now.is_oom_killed and not before.is_oom_killed)
         self._add(
             now.name,
-            successes=missed if is_harmless else 0,
+            successes=missed if is_harmless and not is_undecided else 0,
             errors=0 if is_harmless else missed,
             oom_kills=max(oom_kills - run.oom_kills, 0),
         )
         if missed and now.finished_at is not None:
             run.seen_until = timestamps.parse(now.finished_at).timestamp() + LATE_SECONDS
+        return missed if is_undecided else 0
 
     def _forget(self, identity: str) -> None:
+        self._decide(identity, is_oom=False)
         seen = self._seen.pop(identity)
         run = self._runs.pop(identity, None)
         if run is not None:
@@ -333,6 +399,8 @@ class Tally:
             identity: _Seen(**json.loads(value))
             for identity, value in self._db.execute("SELECT id, value FROM container")
         }
+        until = time.monotonic() + UNDECIDED_SECONDS
+        self._undecided_until = {identity: until for identity, seen in self._seen.items() if seen.undecided}
         self._is_first = not self._seen
         self._told = {name: _Count(**asdict(count)) for name, count in self._counts.items()}
 
@@ -380,7 +448,17 @@ class Tally:
 
 
 def _texts(values: Mapping[str, _Count | _Seen], keys: Iterable[str]) -> list[tuple[str, str]]:
-    return [(key, json.dumps(asdict(values[key]))) for key in keys if key in values]
+    """What is nothing is left out: so a file can be read by the version before."""
+    return [
+        (
+            key,
+            json.dumps(
+                {name: value for name, value in asdict(values[key]).items() if value or name == "name"}
+            ),
+        )
+        for key in keys
+        if key in values
+    ]
 
 
 def _database(path: Path | None) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,10 @@ class Host:
     def remove(self, identity: str) -> None:
         self.say("destroy", identity)
         del self.containers[identity]
+
+    def wait(self) -> None:
+        """Until Docker has nothing more to say of what ended."""
+        self.tally._undecided_until = dict.fromkeys(self.tally._undecided_until, 0.0)
 
     def read(self, *, whole: bool = True) -> dict[str, Numbers]:
         """By name: restarts, harmless exits, errors, kills for memory."""
@@ -193,6 +198,8 @@ def test_ends_are_harmless_as_the_server_has_it(
     host.make("a", stop_signal=stop_signal)
     host.start("a")
     host.end("a", code)
+    host.read()
+    host.wait()
     assert host.read() == {"web": (0, int(is_harmless), int(not is_harmless), 0)}
 
 
@@ -210,6 +217,85 @@ def test_a_kill_for_memory_is_seen_though_no_event_tells_it_or_a_late_one(host: 
     assert host.read() == {"web": (0, 0, 1, 1)}
     host.say("oom", "a")
     assert host.read() == {"web": (0, 0, 1, 1)}
+
+
+def late_flag(host: Host) -> None:
+    host.containers["a"]["oom_killed"] = True
+
+
+def late_event(host: Host) -> None:
+    host.say("oom", "a")
+
+
+def late_event_and_flag(host: Host) -> None:
+    late_event(host)
+    late_flag(host)
+
+
+LATE = pytest.mark.parametrize("tell", [late_flag, late_event, late_event_and_flag])
+
+
+@LATE
+def test_a_kill_for_memory_that_is_told_after_the_end_is_no_success(
+    host: Host, tell: Callable[[Host], None]
+) -> None:
+    host.end("a", 137)
+    assert host.read() == {"web": (0, 0, 0, 0)}, "not decided yet"
+    tell(host)
+    for _ in range(2):
+        assert host.read() == {"web": (0, 0, 1, 1)}
+        host.wait()
+    late_flag(host)
+    assert host.read() == {"web": (0, 0, 1, 1)}
+    host.start("a")
+    host.stop("a", 137)
+    assert host.read() == {"web": (0, 1, 1, 1)}
+
+
+def test_a_kill_for_memory_that_is_told_after_it_runs_again_is_no_success(host: Host) -> None:
+    host.crash("a", 137)
+    assert host.read() == {"web": (1, 0, 0, 0)}
+    late_event(host)
+    assert host.read() == {"web": (1, 0, 1, 1)}
+    host.stop("a", 137)
+    assert host.read() == {"web": (1, 1, 1, 1)}, "what ran again was not killed for memory"
+
+
+@LATE
+def test_a_kill_for_memory_that_is_told_far_too_late_is_counted_all_the_same(
+    host: Host, tell: Callable[[Host], None]
+) -> None:
+    host.end("a", 137)
+    host.read()
+    host.wait()
+    assert host.read() == {"web": (0, 1, 0, 0)}
+    tell(host)
+    late_flag(host)
+    for _ in range(2):
+        assert host.read() == {"web": (0, 1, 1, 1)}, "what was told is not taken back"
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_an_end_that_is_not_decided_outlives_the_agent(host: Host, is_heard: bool) -> None:
+    if not is_heard:
+        host.close()
+    host.end("a", 137)
+    assert host.read() == {"web": (0, 0, 0, 0)}
+    host.restart_agent()
+    assert host.read() == {"web": (0, 0, 0, 0)}
+    host.wait()
+    assert host.read() == {"web": (0, 1, 0, 0)}
+    host.restart_agent()
+    assert host.read() == {"web": (0, 1, 0, 0)}
+
+
+def test_an_end_that_is_not_decided_is_harmless_when_the_container_is_removed(host: Host) -> None:
+    host.end("a", 137)
+    host.read()
+    host.remove("a")
+    host.read()
+    host.make("b")
+    assert host.read() == {"web": (0, 1, 0, 0)}
 
 
 def test_a_container_made_anew_goes_on_under_its_name(host: Host) -> None:

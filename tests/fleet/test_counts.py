@@ -194,6 +194,18 @@ def test_an_end_is_harmless_or_an_error(
     assert counts() == tuple(2 * number for number in wanted), "it ran and ended between two inventories"
 
 
+def test_a_kill_for_memory_that_is_told_late_is_an_error(story: Story) -> None:
+    """The end was told as harmless before, which is not taken back."""
+    story.tell(container("a"))
+    story.tell(ended(137, 1))
+    assert counts() == (0, 1, 0, 0)
+    for health in ("", "unhealthy"):
+        story.tell(ended(137, 1, oom_killed=True, health=health))
+        assert counts() == (0, 1, 1, 1)
+    story.tell(ended(137, 2, oom_killed=True))
+    assert counts() == (0, 1, 2, 2)
+
+
 def test_one_made_since_the_last_inventory_is_counted_from_its_beginning(story: Story) -> None:
     story.tell()
     story.tell(container("a", restart_count=2, state="restarting", exit_code=1))

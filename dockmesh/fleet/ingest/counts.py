@@ -31,6 +31,7 @@ NOTHING = (0, 0, 0, 0)
 
 _UP = frozenset({"running", "paused"})
 _ENDED = frozenset({"exited", "dead"})
+_KILLED = 137
 
 # Each container that is asked for as (host, its id, its name).
 _GIVEN = {
@@ -148,6 +149,9 @@ def _shown(
     exits = restarts + _has_ended(entry, state, finished_at)
     is_up = entry.state in _UP
     is_oom = entry.is_oom_killed and not is_up
+    if is_oom and not exits and state in _ENDED and not was_oom_killed and entry.exit_code == _KILLED:
+        # Docker tells only now what the end, which was counted as harmless, was for; that is not taken back.
+        return restarts, 0, 1, 1
     is_harmless = not is_up and not is_oom and is_harmless_exit(entry.exit_code or 0, entry.stop_signal)
     # While it runs, the flag is of another process of it.
     oom_kills = exits if is_oom else int(is_up and entry.is_oom_killed and not was_oom_killed)
