@@ -18,8 +18,8 @@ from dockmesh.core.pages import (
 )
 from tokens.permissions import Permission
 
-# Those of programs, and of Django's own admin.
-NOT_PAGES = ("api/", "metrics", "admin/")
+# Those of programs, the files for new hosts, and Django's own admin.
+NOT_PAGES = ("api/", "metrics", "agent/", "admin/")
 
 NO_PERMISSION = {
     "sign-in/": "who signs in is not known yet",

@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from dockmesh.core.pages import Action, FormPage, ListPage, ObjectPage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Column, words
 from tokens import services
 from tokens.models import User
 from tokens.permissions import Permission
@@ -45,11 +45,11 @@ class UserList(ListPage):
     )
     default_sort = "name"
     filters = (
-        Filter(
+        words(
             "state",
             "State",
-            (Choice("active", "Active", "well"), Choice("disabled", "Disabled", "idle")),
-            where=lambda value: Q(is_active=value == "active"),
+            {"active": "well", "disabled": "idle"},
+            lambda value: Q(is_active=value == "active"),
         ),
     )
     search = ("username",)

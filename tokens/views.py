@@ -14,7 +14,7 @@ from django.urls import reverse
 from dockmesh.core import clock, scrapeconfig
 from dockmesh.core.errors import Conflict
 from dockmesh.core.pages import ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage, ServicePage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Choice, Column, Filter, words
 from tokens import services
 from tokens.forms import NewTokenForm, RoleForm, RotateForm, TokenForm
 from tokens.models import ApiToken, Role, TokenState, User
@@ -22,16 +22,11 @@ from tokens.permissions import DESCRIPTIONS, Permission
 from tokens.selectors import in_state
 from tokens.services import Issued
 
-STATES = Filter(
+STATES = words(
     "state",
     "State",
-    [
-        Choice("active", "Active", "well"),
-        Choice("expired", "Expired", "warning"),
-        Choice("disabled", "Disabled", "idle"),
-        Choice("revoked", "Revoked", "idle"),
-    ],
-    where=lambda value: in_state(TokenState(value), clock.now()),
+    {"active": "well", "expired": "warning", "disabled": "idle", "revoked": "idle"},
+    lambda value: in_state(TokenState(value), clock.now()),
 )
 KINDS = Filter(
     "kind",

@@ -15,22 +15,14 @@ from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, initial_of
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.core import clock
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Column, words
 from tokens.permissions import Permission
 
 ALERTS = (("Alerts", "alerts:alerts"),)
 RULES = (*ALERTS, ("Rules", "alerts:rules"))
 CHANNELS = (*ALERTS, ("Channels", "alerts:channels"))
 
-SEVERITY_FILTER = Filter(
-    "severity",
-    "Severity",
-    [
-        Choice("critical", "Critical", "bad"),
-        Choice("warning", "Warning", "warning"),
-        Choice("info", "Info", "info"),
-    ],
-)
+SEVERITIES = words("severity", "Severity", {"critical": "bad", "warning": "warning", "info": "info"})
 
 
 class AlertList(ListPage):
@@ -52,16 +44,8 @@ class AlertList(ListPage):
     )
     default_sort = "-fired"
     filters = (
-        Filter(
-            "status",
-            "Status",
-            [
-                Choice("firing", "Firing", "bad"),
-                Choice("pending", "Pending", "working"),
-                Choice("resolved", "Resolved", "well"),
-            ],
-        ),
-        SEVERITY_FILTER,
+        words("status", "Status", {"firing": "bad", "pending": "working", "resolved": "well"}),
+        SEVERITIES,
     )
     search = ("subject",)
 
@@ -109,7 +93,7 @@ class RuleList(ListPage):
         Column("state", "State", ("is_enabled",)),
     )
     default_sort = "name"
-    filters = (SEVERITY_FILTER,)
+    filters = (SEVERITIES,)
     search = ("name",)
 
     def rows(self) -> QuerySet[AlertRule]:

@@ -15,7 +15,7 @@ from dockmesh.backups.schedule import preview
 from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Column, words
 from dockmesh.fleet.models import Host
 from tokens.permissions import Permission
 
@@ -42,15 +42,11 @@ class JobList(ListPage):
     )
     default_sort = "name"
     filters = (
-        Filter(
+        words(
             "last",
             "Last backup",
-            [
-                Choice("success", "Success", "well"),
-                Choice("partial", "Partial", "warning"),
-                Choice("failure", "Failed", "bad"),
-            ],
-            where=lambda value: Q(last_status=value),
+            {"success": "well", "partial": "warning", "failure": "bad"},
+            lambda value: Q(last_status=value),
         ),
     )
     search = ("name", "host__name")
@@ -267,19 +263,19 @@ class RunList(ListPage):
     )
     default_sort = "-number"
     filters = (
-        Filter(
+        words(
             "status",
             "Status",
-            [
-                Choice("queued", "Queued", "working"),
-                Choice("running", "Running", "working"),
-                Choice("success", "Success", "well"),
-                Choice("partial", "Partial", "warning"),
-                Choice("failure", "Failed", "bad"),
-                Choice("cancelled", "Cancelled"),
-            ],
+            {
+                "queued": "working",
+                "running": "working",
+                "success": "well",
+                "partial": "warning",
+                "failure": "bad",
+                "cancelled": "",
+            },
         ),
-        Filter("kind", "Kind", [Choice(value, value.capitalize()) for value in BackupRun.Kind]),
+        words("kind", "Kind", BackupRun.Kind),
     )
     search = ("job_name", "host_name")
 

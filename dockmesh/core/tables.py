@@ -6,7 +6,7 @@ the tags `table_tools`, `table_head` and `pagination` (see docs/pages.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -52,6 +52,14 @@ class Filter:
     label: str
     choices: Sequence[Choice]
     where: Callable[[str], Q] | None = None
+
+
+def words(
+    key: str, label: str, values: Mapping[str, str] | Iterable[str], where: Callable[[str], Q] | None = None
+) -> Filter:
+    """A filter whose values are words that say themselves what they are; of a mapping, each with its tone."""
+    tones = values if isinstance(values, Mapping) else dict.fromkeys(map(str, values), "")
+    return Filter(key, label, [Choice(word, word.capitalize(), tone) for word, tone in tones.items()], where)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from dockmesh.core import clock
 from dockmesh.core.errors import Conflict, DomainError
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, LivePart, ObjectPage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Column, words
 from dockmesh.deploys import causes, selectors, services, surveys
 from dockmesh.deploys.adoption import SurveyNeeded
 from dockmesh.deploys.envfiles import names_in
@@ -49,17 +49,9 @@ class StackList(ListPage):
     )
     default_sort = "name"
     filters = (
-        Filter(
-            "state",
-            "State",
-            [Choice(state.value, state.value.capitalize()) for state in StackState],
-            where=in_shown_state,
-        ),
-        Filter(
-            "kind",
-            "Kind",
-            [Choice("managed", "Managed"), Choice("discovered", "Discovered")],
-            where=lambda value: Q(is_managed=value == "managed"),
+        words("state", "State", StackState, in_shown_state),
+        words(
+            "kind", "Kind", {"managed": "", "discovered": ""}, lambda value: Q(is_managed=value == "managed")
         ),
     )
     search = ("name", "host__name")
@@ -361,18 +353,12 @@ class DeployList(ListPage):
     )
     default_sort = "-number"
     filters = (
-        Filter(
+        words(
             "status",
             "Status",
-            [
-                Choice("queued", "Queued", "working"),
-                Choice("running", "Running", "working"),
-                Choice("success", "Success", "well"),
-                Choice("failure", "Failure", "bad"),
-                Choice("cancelled", "Cancelled"),
-            ],
+            {"queued": "working", "running": "working", "success": "well", "failure": "bad", "cancelled": ""},
         ),
-        Filter("operation", "Operation", [Choice(value, value.capitalize()) for value in Deploy.Operation]),
+        words("operation", "Operation", Deploy.Operation),
     )
     search = ("stack_name", "host_name")
 

@@ -13,7 +13,7 @@ from django.views.decorators.gzip import gzip_page
 from dockmesh.core import clock, scrapeconfig
 from dockmesh.core.errors import Forbidden
 from dockmesh.core.pages import ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
-from dockmesh.core.tables import Choice, Column, Filter
+from dockmesh.core.tables import Column, words
 from dockmesh.fleet import (
     agent_files,
     causes,
@@ -60,15 +60,11 @@ class HostList(ListPage):
     )
     default_sort = "name"
     filters = (
-        Filter(
+        words(
             "status",
             "Status",
-            [
-                Choice("online", "Online", "well"),
-                Choice("degraded", "Degraded", "warning"),
-                Choice("offline", "Offline", "bad"),
-            ],
-            where=lambda value: selectors.hosts_in_status(HostStatus(value)),
+            {"online": "well", "degraded": "warning", "offline": "bad"},
+            lambda value: selectors.hosts_in_status(HostStatus(value)),
         ),
     )
     search = ("name",)
@@ -256,14 +252,7 @@ class ContainerList(ListPage):
         Column("changed", "Changed", ("-changed_at",)),
     )
     default_sort = "name"
-    filters = (
-        Filter(
-            "state",
-            "State",
-            [Choice(state.value, state.value.capitalize()) for state in ContainerState],
-            where=selectors.in_shown_state,
-        ),
-    )
+    filters = (words("state", "State", ContainerState, selectors.in_shown_state),)
     search = ("name", "image", "host__name", "stack__name")
 
     def shown(self) -> Iterable[rows.ContainerRow]:
