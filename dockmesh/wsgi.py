@@ -13,6 +13,9 @@ _django = get_wsgi_application()
 
 from dockmesh.core import lifecycle  # noqa: E402  (the rooms have registered once the application is there)
 from dockmesh.core.postgresql.base import REQUEST_SECONDS, limit_waits  # noqa: E402
+from dockmesh.core.shortways import with_short_ways  # noqa: E402
+
+_application = with_short_ways(_django)
 
 limit_waits(REQUEST_SECONDS)
 
@@ -21,14 +24,13 @@ _started_in = 0
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Django's application. What runs beside the requests starts with the first one, in the process that serves.
+    """Django's application with its short ways. What runs beside the requests starts with the first one, in the process that serves.
 
     A server may import this in a process that only forks the others (`gunicorn --preload`): no thread survives that.
     """
     if _started_in != os.getpid():
         _start()
-    answer: Iterable[bytes] = _django(environ, start_response)
-    return answer
+    return _application(environ, start_response)
 
 
 def _start() -> None:

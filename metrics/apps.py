@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from prometheus_client import disable_created_metrics
 
-from dockmesh.core import answered, lifecycle
+from dockmesh.core import answered, lifecycle, shortways
 
 
 class MetricsConfig(AppConfig):
@@ -13,7 +13,7 @@ class MetricsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what runs beside the requests; leave out what no scraper needs."""
-        from metrics import background, elsewhere
+        from metrics import background, elsewhere, requests, shortway
 
         # Times of birth double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -21,3 +21,4 @@ class MetricsConfig(AppConfig):
         lifecycle.register_stop(background.flush)
         answered.register(elsewhere.count)
         answered.register_refused(elsewhere.count_refused)
+        shortways.register(requests.METRICS_PATH, shortway.application)

@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 from django.db import Error
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -21,6 +23,8 @@ from tokens import bearer
 from tokens.permissions import Permission
 from tokens.principals import Principal
 
+Meta = Mapping[str, Any]
+
 _RETRY_AFTER = {"Retry-After": "5"}
 _LONGEST_SECONDS = 30.0
 _AUTHENTICATION_SECONDS = 4.0
@@ -29,9 +33,14 @@ _AUTHENTICATION_SECONDS = 4.0
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponseBase:
     """The exposition. GET and HEAD; bearer token with `metrics.read` unless DOCKMESH_METRICS_AUTH is off."""
-    answer = _scraped(request)
-    tally.events.add((tally.SCRAPES, _result(answer.status_code)))
-    return answer
+    return answer(str(request.method), request.META, request.GET)
+
+
+def answer(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
+    """The answer to a scrape; `meta` is as WSGI has it, with the client's own address."""
+    scraped = _scraped(method, meta, query)
+    tally.events.add((tally.SCRAPES, _result(scraped.status_code)))
+    return scraped
 
 
 def _result(status: int) -> str:
@@ -40,48 +49,48 @@ def _result(status: int) -> str:
     return "refused" if status < 500 else "unavailable"
 
 
-def _scraped(request: HttpRequest) -> HttpResponseBase:
+def _scraped(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
     start = time.monotonic()
-    if request.method not in ("GET", "HEAD"):
+    if method not in ("GET", "HEAD"):
         return problem_answer(405, "GET or HEAD.", headers={"Allow": "GET, HEAD"})
-    timeout = _timeout_seconds(request)
+    timeout = _timeout_seconds(meta)
     try:
         with rendering.renderer.coming():
-            principal = _authenticated(request)
-            groups = chosen(request.GET.getlist("collect[]"), request.GET.getlist("exclude[]"))
-            names = frozenset(request.GET.getlist("name[]")) or None
-            page = _page(groups, names, _arrival(request, start), timeout)
+            principal = _authenticated(meta)
+            groups = chosen(query.getlist("collect[]"), query.getlist("exclude[]"))
+            names = frozenset(query.getlist("name[]")) or None
+            page = _page(groups, names, _arrival(meta, start), timeout)
     except bearer.Refused as refused:
-        return _refusal(request, refused)
+        return _refusal(meta, refused)
     except UnknownGroup as unknown:
         return problem_answer(400, str(unknown), errors={unknown.parameter: [str(unknown)]})
     except (Error, rendering.DatabaseAway):
         return _unavailable("The database is not available.")
     except TimedOut:
         return _unavailable("No answer would be ready before the scrape times out.")
-    answer, size = _answer(request, page, names)
+    answer, size = _answer(method, meta, page, names)
     seconds = time.monotonic() - start
     if seconds > timeout:
         return _unavailable("The answer was not ready before the scrape timed out.")
     scrapelog.log.add(
         token_name=principal.name if principal else "",
-        address=_address(request),
-        user_agent=_user_agent(request),
+        address=_address(meta),
+        user_agent=_user_agent(meta),
         seconds=seconds,
         size=size,
     )
     return answer
 
 
-def _authenticated(request: HttpRequest) -> Principal | None:
+def _authenticated(meta: Meta) -> Principal | None:
     """The token's principal, None where no token is asked for; raises `Refused`, or `django.db.Error`."""
     if not settings.DOCKMESH_METRICS_AUTH:
         return None
     with waits_limited_to(_AUTHENTICATION_SECONDS):
         return bearer.authenticate(
-            request.META.get("HTTP_AUTHORIZATION"),
-            address=_address(request),
-            user_agent=_user_agent(request),
+            meta.get("HTTP_AUTHORIZATION"),
+            address=_address(meta),
+            user_agent=_user_agent(meta),
             permission=Permission.METRICS_READ,
         )
 
@@ -95,11 +104,13 @@ def _page(groups: Groups, names: frozenset[str] | None, since: float, timeout_se
         return rendering.renderer.page_without_database(groups)
 
 
-def _answer(request: HttpRequest, page: Page, names: frozenset[str] | None) -> tuple[HttpResponseBase, int]:
-    form = choose_format(request.META.get("HTTP_ACCEPT", ""))
-    is_gzip = accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
+def _answer(
+    method: str, meta: Meta, page: Page, names: frozenset[str] | None
+) -> tuple[HttpResponseBase, int]:
+    form = choose_format(meta.get("HTTP_ACCEPT", ""))
+    is_gzip = accepts_gzip(meta.get("HTTP_ACCEPT_ENCODING", ""))
     body = page.body(openmetrics=form.is_openmetrics, gzip=is_gzip, names=names)
-    answer = _response(request, body)
+    answer = _response(method, body)
     answer["Content-Type"] = form.content_type
     answer["Content-Length"] = str(body.length)
     answer["Vary"] = "Accept, Accept-Encoding, Authorization"
@@ -109,8 +120,8 @@ def _answer(request: HttpRequest, page: Page, names: frozenset[str] | None) -> t
     return answer, body.length
 
 
-def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
-    if request.method == "HEAD":
+def _response(method: str, body: Body) -> HttpResponseBase:
+    if method == "HEAD":
         return HttpResponse()
     if len(body.chunks) == 1:
         return HttpResponse(body.chunks[0])
@@ -121,12 +132,12 @@ def _response(request: HttpRequest, body: Body) -> HttpResponseBase:
     return answer
 
 
-def _refusal(request: HttpRequest, refused: bearer.Refused) -> HttpResponse:
+def _refusal(meta: Meta, refused: bearer.Refused) -> HttpResponse:
     scrapelog.log.add(
         token_name=refused.token_name,
-        address=_address(request),
+        address=_address(meta),
         refusal=refused.reason.value,
-        user_agent=_user_agent(request),
+        user_agent=_user_agent(meta),
     )
     return bearer.refusal_response(refused)
 
@@ -135,24 +146,24 @@ def _unavailable(detail: str) -> HttpResponse:
     return problem_answer(503, detail, headers=_RETRY_AFTER)
 
 
-def _timeout_seconds(request: HttpRequest) -> float:
+def _timeout_seconds(meta: Meta) -> float:
     """How long the scraper will wait; a header that makes no sense is as good as none."""
     try:
-        seconds = float(request.META.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
+        seconds = float(meta.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
     except ValueError:
         return _LONGEST_SECONDS
     return min(seconds, _LONGEST_SECONDS) if math.isfinite(seconds) and seconds > 0 else _LONGEST_SECONDS
 
 
-def _arrival(request: HttpRequest, start: float) -> float:
+def _arrival(meta: Meta, start: float) -> float:
     """When the server had the request whole: dockmesh's own says so, since it may have waited for a thread."""
-    arrived = request.META.get("dockmesh.arrived", start)
+    arrived = meta.get("dockmesh.arrived", start)
     return float(arrived)
 
 
-def _address(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))
+def _address(meta: Meta) -> str:
+    return str(meta.get("REMOTE_ADDR", ""))
 
 
-def _user_agent(request: HttpRequest) -> str:
-    return str(request.META.get("HTTP_USER_AGENT", ""))
+def _user_agent(meta: Meta) -> str:
+    return str(meta.get("HTTP_USER_AGENT", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -28,6 +29,16 @@ HEADERS = {
 NEVER_KEPT = ("text/html", "application/json", "application/problem+json")
 
 
+def add_headers(response: HttpResponseBase) -> None:
+    """Set those that a view has not set itself."""
+    headers = response.headers
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if headers.get("Content-Type", "").startswith(NEVER_KEPT):
+        # It shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
+        headers.setdefault("Cache-Control", "no-store")
+
+
 class SecurityHeaders:
     """Sets the security headers that a view has not set itself, and `Secure` on cookies sent by https."""
 
@@ -36,13 +47,7 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        headers = response.headers
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
-        content_type = headers.get("Content-Type", "")
-        if content_type.startswith(NEVER_KEPT):
-            # It shows what its user may see: no cache may keep it, nor "back" show it after sign-out.
-            headers.setdefault("Cache-Control", "no-store")
+        add_headers(response)
         if request.is_secure():
             for cookie in response.cookies.values():
                 cookie["secure"] = True

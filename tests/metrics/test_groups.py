@@ -146,10 +146,15 @@ def test_collectors_that_are_not_asked_for_do_not_run(monkeypatch):
 )
 def test_collectors_that_have_none_of_the_names_do_not_run(monkeypatch, names, wanted):
     ran = []
+
+    def note(name, found):
+        ran.append(name)
+        return found
+
     renderer = rendering.renderer
     for collector in renderer.collectors:
-        monkeypatch.setattr(collector, "collect", lambda _scrape, name=collector.name: ran.append(name) or {})
-    monkeypatch.setattr(renderer._runtime, "sections", lambda: ran.append("process") or [])
+        monkeypatch.setattr(collector, "collect", lambda _scrape, name=collector.name: note(name, {}))
+    monkeypatch.setattr(renderer._runtime, "sections", lambda: note("process", []))
     scrape(name=names)
     assert ran == wanted
 

@@ -18,6 +18,7 @@ from dockmesh.audit.services import SYSTEM, accept_restored, begin_with_new_data
 from dockmesh.backups.reports import settle_restored
 from dockmesh.core import clock, health, starting
 from dockmesh.core.errors import InvalidInput
+from dockmesh.core.shortways import with_short_ways
 from dockmesh.core.text import in_one_line
 from dockmesh.env import digits
 from dockmesh.fleet import listening, waiting
@@ -83,7 +84,7 @@ class Command(BaseCommand):
                     f"Make the first administrator (this link works once, and for an hour): {url}{path}"
                 )
         self.stdout.flush()
-        application = get_wsgi_application()
+        application = with_short_ways(get_wsgi_application())
         _ = get_resolver().url_patterns  # import every view before forking
         connections.close_all()
         for sock in sockets:
