@@ -85,23 +85,23 @@ def checksum(body: str) -> str:
 
 def digest(token: TokenText) -> Digest:
     """The digest under the newest pepper. Peppers are numbered from 1 in the order of the setting."""
-    return Digest(_hmac(token, len(settings.DOCKMESH_TOKEN_PEPPERS)), len(settings.DOCKMESH_TOKEN_PEPPERS))
+    peppers = settings.DOCKMESH_TOKEN_PEPPERS
+    return Digest(_hmac(token, peppers[-1]), len(peppers))
 
 
 def matches(token: TokenText, stored: Digest | None) -> bool:
     """Compare in constant time; with no stored digest the same work is done and the answer is False."""
     peppers = settings.DOCKMESH_TOKEN_PEPPERS
     pepper = stored.pepper if stored is not None and 1 <= stored.pepper <= len(peppers) else len(peppers)
-    computed = _hmac(token, pepper)
+    computed = _hmac(token, peppers[pepper - 1])
     return (
         hmac.compare_digest(computed, stored.value if stored is not None else "0" * 64) and stored is not None
     )
 
 
-def _hmac(token: TokenText, pepper: int) -> str:
-    key = settings.DOCKMESH_TOKEN_PEPPERS[pepper - 1].encode()
+def _hmac(token: TokenText, pepper: str) -> str:
     message = f"{token.kind.value}_{token.public_id}_{token.secret}".encode()
-    return hmac.digest(key, message, hashlib.sha256).hex()
+    return hmac.digest(pepper.encode(), message, hashlib.sha256).hex()
 
 
 def _random(length: int) -> str:

@@ -3,9 +3,11 @@
 import datetime
 from dataclasses import dataclass
 
+from django.db import connection
 from django.db.models import OuterRef, Subquery
 
 from dockmesh.backups.models import BackupJob, BackupRun
+from dockmesh.core.compiled import CompiledQuery, Statement, as_datetime
 from dockmesh.fleet import causes, sql
 
 
@@ -34,19 +36,32 @@ class JobSample:
     """Files that the last backup could not read; 0 unless it was partial."""
 
 
-_JOBS = """
-SELECT j.id, j.name, h.name, j.repository, j.is_enabled, j.last_success_at, j.last_duration_seconds,
+def _jobs() -> Statement:
+    # With all its digits, which neither JSON nor SQLite's own text of a number has.
+    duration = {
+        "postgresql": "j.last_duration_seconds::text",
+        "sqlite": "printf('%!.17g', j.last_duration_seconds)",
+    }[connection.vendor]
+    return Statement(
+        f"""
+SELECT j.id, j.name, h.name, j.repository, CAST(j.is_enabled AS integer), j.last_success_at,
+       CASE WHEN j.last_duration_seconds IS NOT NULL THEN {duration} END,
        j.success_count, j.partial_count, j.failure_count, j.last_attempt_at, j.next_run_at, j.last_verified_at,
        j.last_bytes, j.last_added_bytes, j.last_files,
        CASE WHEN j.last_status = 'partial' THEN j.last_unreadable ELSE 0 END
   FROM backups_backupjob j JOIN fleet_host h ON h.id = j.host_id
  ORDER BY j.id
-"""
+""",  # noqa: S608 (constants)
+        columns=17,
+    )
+
+
+JOBS = CompiledQuery(_jobs)
 
 
 def job_rows() -> dict[int, sql.Row]:
     """All jobs in the order of their ids, as they come from the database; `job_sample` reads one; one query."""
-    return {row[0]: row for row in sql.fetch(_JOBS, ())}
+    return {row[0]: row for row in JOBS.rows()}
 
 
 def job_sample(row: sql.Row) -> JobSample:
@@ -55,14 +70,14 @@ def job_sample(row: sql.Row) -> JobSample:
         _, name, host, repository, is_enabled, success, duration, successes, partials, failures, attempt, due,
         verified, size, added, files, unreadable,
     ) = row  # fmt: skip
-    last_run = sql.as_datetime(success)
+    last_run = as_datetime(success)
     return JobSample(
         name=name,
         host=host,
         repository=repository,
         is_enabled=bool(is_enabled),
         last_run_timestamp=last_run.timestamp() if last_run else (0.0 if is_enabled else None),
-        last_duration_seconds=duration,
+        last_duration_seconds=None if duration is None else float(duration),
         successes=successes,
         partials=partials,
         failures=failures,
@@ -77,7 +92,7 @@ def job_sample(row: sql.Row) -> JobSample:
 
 
 def _timestamp(value: datetime.datetime | str | None) -> float:
-    moment = sql.as_datetime(value)
+    moment = as_datetime(value)
     return moment.timestamp() if moment else 0.0
 
 

@@ -30,7 +30,7 @@ class Statement(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     sql: str
-    params: tuple[Any, ...]
+    params: tuple[Any, ...] | None
     columns: int
     compiler: Any = None
     converters: Mapping[int, Any] | None = None
@@ -48,9 +48,10 @@ class CompiledQuery:
         self._build = build
         self._compiled: _Compiled | None = None
         self._read: tuple[str, list[tuple[Any, ...]]] | None = None
+        self._converted: tuple[Any, list[tuple[Any, ...]]] | None = None
 
     def rows(self, values: Mapping[str | int, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run it; one query. Within `read_together` no query, and the same list again while the rows are the same."""
+        """Run it; one query, or none within `read_together`. The list may be the one of the last time: nobody changes it."""
         text = _reading.texts.get(self)
         if text is not None:
             read = self._read
@@ -59,16 +60,20 @@ class CompiledQuery:
             return read[1]
         compiled = self.compiled
         params = compiled.params
-        if values:
+        if values and params:
             params = tuple(
                 values.get(param, param) if isinstance(param, str | int) else param for param in params
             )
         with connection.cursor() as cursor:
             cursor.execute(compiled.sql, params)
             rows = cursor.fetchall()
-        if compiled.converters:
-            return [tuple(row) for row in compiled.compiler.apply_converters(rows, compiled.converters)]
-        return list(rows)
+        if not compiled.converters:
+            return list(rows)
+        converted = self._converted
+        if converted is None or converted[0] != rows:
+            found = compiled.compiler.apply_converters(rows, compiled.converters)
+            converted = self._converted = (rows, [tuple(row) for row in found])
+        return converted[1]
 
     @property
     def text(self) -> str | None:
@@ -85,7 +90,7 @@ class CompiledQuery:
     def _compile(self) -> _Compiled:
         built = self._build()
         if isinstance(built, Statement):
-            return _Compiled(built.sql, (), built.columns)
+            return _Compiled(built.sql, None, built.columns)
         compiler = built.query.get_compiler(DEFAULT_DB_ALIAS)
         sql, params = compiler.as_sql()
         converters = compiler.get_converters(expression for expression, _, _ in compiler.select)
@@ -98,7 +103,10 @@ class CompiledQuery:
         times = {at for at, kind in enumerate(kinds) if isinstance(kind, DateTimeField)}
         if not times:
             return rows
-        return [tuple(_time(value) if at in times else value for at, value in enumerate(row)) for row in rows]
+        return [
+            tuple(as_datetime(value) if at in times else value for at, value in enumerate(row))
+            for row in rows
+        ]
 
 
 class _Reading(threading.local):
@@ -124,14 +132,14 @@ def read_together(queries: Sequence[CompiledQuery]) -> Iterator[None]:
 def _read(queries: tuple[CompiledQuery, ...]) -> Mapping[CompiledQuery, str]:
     if not queries:
         return {}
-    statement, params = _together(queries, connection.vendor)
+    statement = _together(queries, connection.vendor)
     with connection.cursor() as cursor:
-        cursor.execute(statement, params)
+        cursor.execute(statement)
         return dict(zip(queries, cursor.fetchone(), strict=True))
 
 
 @cache
-def _together(queries: tuple[CompiledQuery, ...], vendor: str) -> tuple[str, tuple[Any, ...]]:
+def _together(queries: tuple[CompiledQuery, ...], vendor: str) -> str:
     rows = {
         "postgresql": "COALESCE(json_agg(json_build_array({columns}))::text, '[]')",
         "sqlite": "json_group_array(json_array({columns}))",
@@ -141,8 +149,23 @@ def _together(queries: tuple[CompiledQuery, ...], vendor: str) -> tuple[str, tup
         _check(query)
         columns = ", ".join(f"c{number}" for number in range(query.compiled.columns))
         read = f"SELECT {rows.format(columns=columns)} FROM t"  # noqa: S608 (our own)
-        parts.append(f"(WITH t({columns}) AS ({query.compiled.sql}) {read})")
-    return f"SELECT {', '.join(parts)}", tuple(param for query in queries for param in query.compiled.params)
+        parts.append(f"(WITH t({columns}) AS ({_whole(query.compiled)}) {read})")
+    return f"SELECT {', '.join(parts)}"
+
+
+def _whole(compiled: _Compiled) -> str:
+    """Its text with the values in their places: constants of the code, which the drivers would put there every time."""
+    if compiled.params is None:
+        return compiled.sql
+    return compiled.sql % tuple(_literal(param) for param in compiled.params)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    raise TypeError(f"{value!r} can't stand in a statement that is read together with others")
 
 
 def _check(query: CompiledQuery) -> None:
@@ -152,9 +175,10 @@ def _check(query: CompiledQuery) -> None:
             raise TypeError(f"{expression} can't be read together with others")
 
 
-def _time(value: str | None) -> datetime.datetime | None:
-    """A time as JSON has it; SQLite's don't say that they are in UTC."""
-    if value is None:
-        return None
-    time = datetime.datetime.fromisoformat(value)
-    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+def as_datetime(value: datetime.datetime | str | None) -> datetime.datetime | None:
+    """A time as a driver gives it, or JSON; SQLite's are texts that don't say that they are in UTC."""
+    if isinstance(value, str):
+        value = datetime.datetime.fromisoformat(value)
+    if value is not None and value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.UTC)
+    return value

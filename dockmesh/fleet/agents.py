@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dockmesh.audit.services import Actor
+from dockmesh.core.compiled import as_datetime
 from dockmesh.fleet import sql
 from dockmesh.fleet.models import Host
 from tokens import bearer, secret
@@ -117,7 +118,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         boot_id,
         sequence,
         digest,
-        sql.as_datetime(at),
+        as_datetime(at),
         facts,
         bool(is_degraded),
         bool(has_commands),

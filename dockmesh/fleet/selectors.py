@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from django.db import connection
@@ -55,12 +56,23 @@ def heartbeat_columns(now: datetime.datetime) -> HeartbeatColumns:
     objects and, on SQLite, letting go of the interpreter, for which the other threads wait; so the database
     joins the columns to texts.
     """
+    longest = (now - offline_before(now)).total_seconds()
+    (row,) = _fetched(_heartbeat_columns(connection.vendor), [longest, longest, longest, now.timestamp()])
+    count, offline, degraded, *texts = row
+    ids, versions, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
+    return HeartbeatColumns(
+        ids, versions, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
+    )
+
+
+@cache
+def _heartbeat_columns(vendor: str) -> str:
     seen, rtt_sum = {
         "postgresql": ("EXTRACT(EPOCH FROM last_seen_at)::float8", "rtt_sum"),
         # Julian day of 1970-01-01 is 2440587.5; exact to the millisecond. SQLite's own text of a number has 15
         # digits, which are too few to read back the same.
         "sqlite": ("(julianday(last_seen_at) - 2440587.5) * 86400.0", "printf('%%!.17g', rtt_sum)"),
-    }[connection.vendor]
+    }[vendor]
     columns = (
         "count(*)",
         "count(*) FILTER (WHERE age > %s)",
@@ -72,17 +84,10 @@ def heartbeat_columns(now: datetime.datetime) -> HeartbeatColumns:
         _joined("rtt_counts", ";"),
         _joined(rtt_sum),
     )
-    longest = (now - offline_before(now)).total_seconds()
-    (row,) = _fetched(
+    return (
         f"SELECT {', '.join(columns)}"  # noqa: S608 (constants)
         f" FROM (SELECT host_id, version, is_degraded, clock_skew_seconds, rtt_counts, rtt_sum, %s - {seen} AS age"
-        " FROM fleet_hostpulse ORDER BY host_id) AS states",
-        [longest, longest, longest, now.timestamp()],
-    )
-    count, offline, degraded, *texts = row
-    ids, versions, ages, skews, rtt_counts, rtt_sums = (text or "" for text in texts)
-    return HeartbeatColumns(
-        ids, versions, count - offline - degraded, degraded, offline, ages, skews, rtt_counts, rtt_sums
+        " FROM fleet_hostpulse ORDER BY host_id) AS states"
     )
 
 

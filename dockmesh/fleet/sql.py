@@ -59,15 +59,6 @@ def placeholders(count: int) -> str:
     return ",".join(["%s"] * count)
 
 
-def as_datetime(value: datetime.datetime | str | None) -> datetime.datetime | None:
-    """A time as it came from the database: SQLite gives text."""
-    if isinstance(value, str):
-        value = datetime.datetime.fromisoformat(value)
-    if value is not None and value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.UTC)
-    return value
-
-
 def kept_moment(value: datetime.datetime | UnsetType | None) -> datetime.datetime | None:
     """A time that an agent says, in UTC; None for what is not said, for Docker's "never" and for what no calendar of a
     database holds."""

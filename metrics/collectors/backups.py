@@ -29,6 +29,8 @@ class BackupsCollector(Collector):
 
     name = "backups"
     families = _FAMILIES
+    queries = (selectors.JOBS,)
+    is_of_queries_alone = True
 
     def __init__(self) -> None:
         self._texts = TextStore(len(_FAMILIES), group_bits=_GROUP_BITS)

@@ -185,9 +185,9 @@ def test_a_scrape_that_asks_for_less_takes_fewer_queries(settings, django_assert
     settings.DOCKMESH_METRICS_AUTH = False
     fleets.small_fleet()
     scrape()
-    # Begin; what is read together, heartbeats, backups; end.
+    # Begin; what is read together, heartbeats; end.
     for group in ("fleet", "objects"):
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(4):
             scrape(collect=[group])
     # Begin; what is read together; end.
     with django_assert_num_queries(3):

@@ -18,6 +18,7 @@ from django.db.models import Exists, OuterRef
 from msgspec import UNSET
 
 from dockmesh.core import clock
+from dockmesh.core.compiled import as_datetime
 from dockmesh.fleet import sql
 from dockmesh.fleet.ingest.documents import ContainerEntry, Counts
 from dockmesh.fleet.models import Container, ContainerCounts
@@ -163,6 +164,6 @@ def _has_ended(entry: ContainerEntry, state: str | None, stored_at: Any) -> bool
         return False
     finished_at = sql.kept_moment(entry.finished_at)
     if finished_at is not None and stored_at is not None:
-        return finished_at != sql.as_datetime(stored_at)
+        return finished_at != as_datetime(stored_at)
     # One that waited to be restarted has ended before, and that was counted with its restart.
     return state not in _ENDED and state != "restarting"
