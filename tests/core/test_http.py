@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
-from django.urls import path
+from django.urls import include, path
 
 from dockmesh.core import http
 
@@ -62,6 +62,8 @@ urlpatterns = [
     path("broken", broken),
     path("api/v1/away", database_away),
     path("page", connection_closed),
+    # Where the error pages lead.
+    path("", include("dockmesh.web.urls")),
 ]
 handler500 = "dockmesh.web.error_views.server_error"
 FORGED = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "Forwarded": "for=6.6.6.6"}
