@@ -5,7 +5,7 @@ import datetime
 from django.db.models import Q
 
 from dockmesh.core.compiled import CompiledQuery
-from tokens.models import ApiToken, TokenState
+from tokens.models import ApiToken, TokenState, User
 from tokens.permissions import Permission
 
 TOKEN_EXPIRIES = CompiledQuery(
@@ -41,3 +41,13 @@ def scraper_progress() -> tuple[bool, bool]:
     )
     used = [last_used_at for permissions, last_used_at in rows if Permission.METRICS_READ in permissions]
     return bool(used), any(last_used_at is not None for last_used_at in used)
+
+
+def user_named(username: str) -> User | None:
+    """The user of this name; one query."""
+    return User.objects.filter(username=username).first()
+
+
+def tokens_named(pattern: str, *, created_by: str) -> list[tuple[int, str]]:
+    """(id, name) of the API tokens that somebody made whose names match a regular expression; one query."""
+    return list(ApiToken.objects.filter(name__regex=pattern, created_by=created_by).values_list("pk", "name"))

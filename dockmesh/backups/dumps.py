@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
 from dockmesh.core.text import LINE_CONTROLS
-from dockmesh.scheduler.models import LiveMark
+from dockmesh.scheduler.selectors import LIVE_MARKS
 
 DUMP_TIMEOUT_SECONDS = 3600
 
@@ -70,7 +70,7 @@ def _copy_sqlite(target: Path) -> None:
     copy = sqlite3.connect(target)
     try:
         source.backup(copy)
-        copy.execute(f"DELETE FROM {LiveMark._meta.db_table}")  # noqa: S608 - a fixed name
+        copy.execute(f"DELETE FROM {LIVE_MARKS}")  # noqa: S608 - a fixed name
         copy.commit()
     except sqlite3.Error as error:
         raise DumpError(f"The database could not be copied: {error}.") from None
@@ -92,7 +92,7 @@ def _dump_postgresql(target: Path) -> None:
                 program,
                 "--format=custom",
                 "--no-password",
-                f"--exclude-table-data=*.{LiveMark._meta.db_table}",
+                f"--exclude-table-data=*.{LIVE_MARKS}",
                 f"--file={target}",
                 f"--dbname={make_conninfo(**source)}",
             ],

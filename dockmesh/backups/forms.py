@@ -11,7 +11,7 @@ from dockmesh.backups.models import (
     BackupRun,
 )
 from dockmesh.core.forms import ChangeForm, ConfirmForm
-from dockmesh.fleet.models import Host
+from dockmesh.fleet import selectors
 
 MOST_SNAPSHOTS = 200
 CODE = {"class": "code", "autocomplete": "off", "spellcheck": "false"}
@@ -178,7 +178,7 @@ class NewJobForm(JobForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["host"].choices = Host.objects.order_by("name").values_list("pk", "name")  # type: ignore[attr-defined]
+        self.fields["host"].choices = selectors.host_choices()  # type: ignore[attr-defined]
 
 
 class RestoreForm(ConfirmForm):
@@ -214,7 +214,7 @@ class RestoreForm(ConfirmForm):
     def __init__(self, *args: Any, job: BackupJob, **kwargs: Any) -> None:
         super().__init__(*args, expected=job.name, **kwargs)
         self.fields["snapshot_id"].choices = [("latest", "The latest one"), *_snapshots(job)]  # type: ignore[attr-defined]
-        hosts = Host.objects.order_by("name").values_list("pk", "name")
+        hosts = selectors.host_choices()
         self.fields["host"].choices = hosts  # type: ignore[attr-defined]
         self.fields["host"].initial = job.host_id
 

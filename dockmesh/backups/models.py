@@ -5,8 +5,6 @@ import secrets
 from django.db import models
 from django.db.models import F, Q
 
-from dockmesh.fleet.models import Host
-
 DEFAULT_TIMEOUT_SECONDS = 6 * 3600
 DEFAULT_HOOK_TIMEOUT_SECONDS = 300
 
@@ -27,7 +25,7 @@ class BackupJob(models.Model):
         DATABASE = "database", "dockmesh's own database"
 
     name = models.CharField(max_length=200, unique=True)
-    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="backup_jobs")
+    host = models.ForeignKey("fleet.Host", on_delete=models.CASCADE, related_name="backup_jobs")
     is_enabled = models.BooleanField(default=True)
     source_kind = models.CharField(max_length=16, choices=SourceKind.choices, default=SourceKind.VOLUMES)
     # Of `volumes`: the Compose project whose volumes they are, and their names in its Compose file.
@@ -142,7 +140,7 @@ class BackupRun(models.Model):
     job = models.ForeignKey(BackupJob, on_delete=models.SET_NULL, null=True, related_name="runs")
     job_name = models.CharField(max_length=200)
     # A restore may go to another host than the job's.
-    host = models.ForeignKey(Host, on_delete=models.SET_NULL, null=True, related_name="+")
+    host = models.ForeignKey("fleet.Host", on_delete=models.SET_NULL, null=True, related_name="+")
     host_name = models.CharField(max_length=200)
     repository = models.CharField(max_length=64)
     kind = models.CharField(max_length=16, choices=Kind.choices, default=Kind.BACKUP)

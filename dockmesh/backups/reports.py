@@ -19,7 +19,6 @@ from dockmesh.core.output import appended
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
-from dockmesh.fleet.models import AgentCommand
 from dockmesh.scheduler.services import is_restored, mark_live
 
 logger = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ def close_lost() -> None:
 @transaction.atomic
 def _close_if_lost(found: BackupRun) -> None:
     is_waiting_for_dump = found.command_id is None and found.job_id is not None
-    if is_waiting_for_dump or AgentCommand.objects.filter(pk=found.command_id or 0).exists():
+    if is_waiting_for_dump or commands.is_known(found.command_id):
         return
     run = BackupRun.objects.select_for_update().filter(pk=found.pk, status__in=OPEN).first()
     if run is not None:

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
-from dockmesh.fleet.references import HostReference, ReferenceSerializer
+from dockmesh.fleet.serializers import HostReference, ReferenceSerializer
 
 
 class BackupJobChangeSerializer(StrictSerializer):

@@ -3,13 +3,15 @@
 The order of locks is the fleet's: the host's heartbeat state first, then the job, its runs, then the audit log's head.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import hashlib
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
@@ -22,12 +24,14 @@ from dockmesh.backups.schedule import MOST_JITTER_SECONDS, clean_schedule, clean
 from dockmesh.core import clock, schedule
 from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.text import MAX_LABEL_BYTES, clean_name, clean_number
-from dockmesh.fleet import commands
+from dockmesh.fleet import commands, selectors
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.abilities import no_such_repository, why_not
-from dockmesh.fleet.models import Host
 from dockmesh.fleet.selectors import hosts_in_status
 from dockmesh.fleet.states import HostStatus
+
+if TYPE_CHECKING:
+    from dockmesh.fleet.models import Host
 
 Kind = BackupRun.Kind
 Status = BackupRun.Status
@@ -65,7 +69,7 @@ def create_job(*, actor: Actor, host_id: int, name: object, **values: object) ->
     Raises `InvalidInput` that names the field, `Conflict` for a name that is taken or a host that makes no backups,
     `NotFound` for the host.
     """
-    host = Host.objects.filter(pk=host_id).first()
+    host = selectors.hosts().filter(pk=host_id).first()
     if host is None:
         raise NotFound("There is no such host.")
     job = BackupJob(host=host, name=_free_name(name), created_at=clock.now())
@@ -139,7 +143,7 @@ def restore(
     Files keep their whole path below it. Another host needs a repository of the same name in its agent.toml.
     """
     job = _locked(job_id, host_id)
-    host = job.host if host_id is None else Host.objects.get(pk=host_id)
+    host = job.host if host_id is None else selectors.hosts().get(pk=host_id)
     chosen = _clean_paths("paths", list(paths) if isinstance(paths, tuple) else paths)
     refuse_old_agent(host, ["restore of chosen paths"] if chosen else [])
     return _start(

@@ -16,7 +16,7 @@ from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
 from dockmesh.core.tables import Column, words
-from dockmesh.fleet.models import Host
+from dockmesh.fleet import selectors as fleet
 from tokens.permissions import Permission
 
 RECENT = 15
@@ -52,7 +52,7 @@ class JobList(ListPage):
     search = ("name", "host__name")
 
     def context(self) -> Mapping[str, Any]:
-        return {"may_manage": self.may(Permission.BACKUPS_MANAGE), "has_hosts": Host.objects.exists()}
+        return {"may_manage": self.may(Permission.BACKUPS_MANAGE), "has_hosts": fleet.hosts().exists()}
 
 
 class JobPage(ObjectPage):
@@ -102,7 +102,7 @@ class JobFormPage(FormPage):
     action_label = "Save job"
 
     def context(self) -> Mapping[str, Any]:
-        return {"repositories": _repositories(), "has_hosts": Host.objects.exists()}
+        return {"repositories": fleet.repositories()[:200], "has_hosts": fleet.hosts().exists()}
 
 
 class JobAdd(JobFormPage):
@@ -314,11 +314,3 @@ class RunCancel(RunPage, Action):
 
     required_permission = Permission.BACKUPS_MANAGE
     service = services.cancel
-
-
-def _repositories() -> list[str]:
-    """The repositories that the hosts' agents know, as suggestions."""
-    names: set[str] = set()
-    for info in Host.objects.values_list("agent_info", flat=True):
-        names.update(info.get("repositories", []))
-    return sorted(names)[:200]

@@ -43,21 +43,22 @@ def source_database(file: Path) -> Iterator[None]:
         del connections.databases[SOURCE]
 
 
-def last_written(table: str, column: str) -> datetime.datetime | None:
-    """The newest time in a column of the source; None where there is none."""
+def last_written(model: str, column: str) -> datetime.datetime | None:
+    """The newest time in a column of the source's rows of a model (`"app.Model"`); None where there is none."""
+    table = apps.get_model(model)._meta.db_table
     with connections[SOURCE].cursor() as cursor:
         cursor.execute(f"SELECT MAX({column}) FROM {table}")  # noqa: S608 - the code's own names
         newest = cursor.fetchone()[0]
     return datetime.datetime.fromisoformat(newest).replace(tzinfo=datetime.UTC) if newest else None
 
 
-def move_rows(*, refused_if_any: Sequence[type[models.Model]]) -> dict[str, int]:
+def move_rows(*, refused_if_any: Sequence[str]) -> dict[str, int]:
     """Copy the source into the migrated default database (PostgreSQL), in the caller's transaction; rows by table.
 
     What a server that merely started wrote there is replaced. Raises `CannotMove` where the target holds rows of
-    `refused_if_any`, or refuses a row; nothing is changed then.
+    one of the models `refused_if_any` (`"app.Model"`), or refuses a row; nothing is changed then.
     """
-    for model in refused_if_any:
+    for model in map(apps.get_model, refused_if_any):
         if model._default_manager.exists():
             raise CannotMove(
                 f"the database of DOCKMESH_DATABASE_URL is in use: it has {model._meta.verbose_name_plural} already"

@@ -23,7 +23,6 @@ from dockmesh.deploys.serializers import (
     StackSerializer,
     SurveySerializer,
 )
-from dockmesh.fleet.models import Stack
 from dockmesh.fleet.selectors import in_shown_state
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
@@ -50,7 +49,7 @@ class StackFilter(FilterSet):
     is_managed = BooleanFilter(help_text="Managed (true) or discovered (false).")
 
 
-class StackViewSet(ServiceViewSet[Stack]):
+class StackViewSet(ServiceViewSet[Any]):
     """Stacks by name, managed or discovered."""
 
     noun = "stack"

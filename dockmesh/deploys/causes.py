@@ -1,14 +1,19 @@
 """Why a stack is in error, and which stacks are being deployed: for alerts and pages alike."""
 
+from __future__ import annotations
+
 import datetime
+from typing import TYPE_CHECKING
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from dockmesh.core import clock
 from dockmesh.deploys.models import LOOKS, Deploy
-from dockmesh.fleet import causes
-from dockmesh.fleet.models import Stack
+from dockmesh.fleet import causes, selectors
 from dockmesh.fleet.states import StackState
+
+if TYPE_CHECKING:
+    from dockmesh.fleet.models import Stack
 
 # What the containers of a stack do so long after a deploy of it ended is taken for the deploy's doing.
 SETTLING = datetime.timedelta(minutes=10)
@@ -16,17 +21,17 @@ SETTLING = datetime.timedelta(minutes=10)
 
 def of_stacks_in_error() -> dict[int, str]:
     """By id, of those whose stored state is error: why; two queries."""
-    return _of(Stack.objects.filter(state=StackState.ERROR))
+    return _of(selectors.stacks().filter(state=StackState.ERROR))
 
 
 def of_failed_deploys() -> dict[int, str]:
     """By id, of those whose last deploy failed: its error and its time; one query."""
-    return _failures(Stack.objects.all())
+    return _failures(selectors.stacks())
 
 
 def of_stack(stack_id: int) -> str:
     """Why this one is in error, in a sentence or two; empty if it isn't. Two queries."""
-    return _of(Stack.objects.filter(pk=stack_id, state=StackState.ERROR)).get(stack_id, "")
+    return _of(selectors.stacks().filter(pk=stack_id, state=StackState.ERROR)).get(stack_id, "")
 
 
 def _of(stacks: QuerySet[Stack]) -> dict[int, str]:

@@ -8,7 +8,7 @@ from dockmesh.core.forms import ChangeForm, ConfirmForm
 from dockmesh.deploys.compose import MAX_COMPOSE_CHARACTERS, MAX_ENV_CHARACTERS
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS
 from dockmesh.deploys.places import MAX_DIRECTORY_CHARACTERS
-from dockmesh.fleet.models import Host
+from dockmesh.fleet import selectors
 
 
 def _code(rows: int, placeholder: str = "") -> forms.Textarea:
@@ -69,7 +69,7 @@ class NewStackForm(FilesForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["host"].choices = Host.objects.order_by("name").values_list("pk", "name")  # type: ignore[attr-defined]
+        self.fields["host"].choices = selectors.host_choices()  # type: ignore[attr-defined]
 
 
 def _directory(help_text: str) -> forms.CharField:

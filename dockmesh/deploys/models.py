@@ -3,8 +3,6 @@
 from django.db import models
 from django.db.models import JSONField, Q, Value
 
-from dockmesh.fleet.models import Stack
-
 DEFAULT_TIMEOUT_SECONDS = 1800
 # Known to the database too: an older replica writes rows without these columns.
 NO_ITEMS = Value([], JSONField())
@@ -27,7 +25,9 @@ class Placed(models.Model):
 class StackFiles(Placed):
     """What dockmesh holds of a managed stack: what the next deploy will use."""
 
-    stack = models.OneToOneField(Stack, on_delete=models.CASCADE, primary_key=True, related_name="files")
+    stack = models.OneToOneField(
+        "fleet.Stack", on_delete=models.CASCADE, primary_key=True, related_name="files"
+    )
     compose_file = models.TextField()
     # Encrypted, see dockmesh.core.encrypted; empty where there is none.
     encrypted_env_file = models.TextField(blank=True, editable=False, db_column="env_file_sealed")
@@ -46,7 +46,9 @@ class StackFiles(Placed):
 class Survey(models.Model):
     """What an agent found of a discovered stack's files, by Compose's labels; the latest one of each stack."""
 
-    stack = models.OneToOneField(Stack, on_delete=models.CASCADE, primary_key=True, related_name="survey")
+    stack = models.OneToOneField(
+        "fleet.Stack", on_delete=models.CASCADE, primary_key=True, related_name="survey"
+    )
     # Tells its command from an earlier one's.
     request_id = models.UUIDField()
     asked_at = models.DateTimeField()
@@ -83,7 +85,7 @@ class Deploy(Placed):
         # What `up` would do; nothing is changed by it.
         PREVIEW = "preview"
 
-    stack = models.ForeignKey(Stack, on_delete=models.SET_NULL, null=True, related_name="deploys")
+    stack = models.ForeignKey("fleet.Stack", on_delete=models.SET_NULL, null=True, related_name="deploys")
     stack_name = models.CharField(max_length=1024)
     host_name = models.CharField(max_length=200)
     operation = models.CharField(max_length=16, choices=Operation.choices, default=Operation.UP)

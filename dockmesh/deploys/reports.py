@@ -15,9 +15,9 @@ from dockmesh.core.output import appended
 from dockmesh.deploys import outcomes, services
 from dockmesh.deploys.envfiles import decrypted
 from dockmesh.deploys.models import READ_FILES, Deploy, StackFiles
+from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandProgress, CommandResult
-from dockmesh.fleet.models import AgentCommand
 
 MAX_ERROR = 2000
 OPEN = [Deploy.Status.QUEUED, Deploy.Status.RUNNING]
@@ -125,7 +125,7 @@ def close_lost() -> None:
 
 @transaction.atomic
 def _close_if_lost(found: Deploy) -> None:
-    if AgentCommand.objects.filter(pk=found.command_id or 0).exists():
+    if commands.is_known(found.command_id):
         return
     deploy = Deploy.objects.select_for_update().filter(pk=found.pk, status__in=OPEN).first()
     if deploy is not None:

@@ -1,7 +1,10 @@
 """Reading stacks with their deploys, and deploys."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 
@@ -9,11 +12,14 @@ from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery
 from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
+from dockmesh.fleet import selectors as fleet
 from dockmesh.fleet.listening import offline_before
-from dockmesh.fleet.models import Stack
 from dockmesh.fleet.states import StackState, shown_state
 from tokens.permissions import Permission
 from tokens.principals import Principal
+
+if TYPE_CHECKING:
+    from dockmesh.fleet.models import Stack
 
 # What a list of deploys doesn't show.
 LARGE = (
@@ -51,14 +57,14 @@ class StackView:
     project_directory: str | None = None
     auto_rollback: bool | None = None
 
-    def without_files(self) -> "StackView":
+    def without_files(self) -> StackView:
         """For those who may not deploy: Compose files may hold secrets."""
         return replace(self, compose_file=None, override_files=None)
 
 
 def stacks() -> QuerySet[Stack]:
     """All stacks with their hosts; give a page of them to `complete`."""
-    return Stack.objects.select_related("host__heartbeat_state")
+    return fleet.stacks()
 
 
 def complaint(stack_id: int) -> Deploy | None:
@@ -77,7 +83,7 @@ def complete(rows: Iterable[Stack]) -> list[StackView]:
     before = offline_before(clock.now())
     done = Deploy.objects.exclude(operation__in=LOOKS)
     newest_id = done.filter(stack=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    ids = Stack.objects.filter(pk__in=[stack.pk for stack in found]).values_list(Subquery(newest_id))
+    ids = stacks().filter(pk__in=[stack.pk for stack in found]).values_list(Subquery(newest_id))
     newest = {deploy.stack_id: deploy for deploy in Deploy.objects.filter(pk__in=[pk for (pk,) in ids if pk])}
     return [
         StackView(

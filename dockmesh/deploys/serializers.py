@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 from dockmesh.deploys.models import DEFAULT_TIMEOUT_SECONDS, Deploy
-from dockmesh.fleet.references import HostReference, ReferenceSerializer
+from dockmesh.fleet.serializers import HostReference, ReferenceSerializer
 from dockmesh.fleet.states import StackState
 
 COMPOSE_HELP = "The Compose file, as YAML."

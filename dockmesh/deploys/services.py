@@ -4,10 +4,12 @@ The order of locks is the fleet's: the host's heartbeat state first, then rows o
 the series, then the audit log's head.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -26,7 +28,9 @@ from dockmesh.deploys.places import clean_directory, clean_override_files
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.abilities import why_not
-from dockmesh.fleet.models import Stack
+
+if TYPE_CHECKING:
+    from dockmesh.fleet.models import Stack
 
 LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS = 10, 24 * 3600
 MOST_REMOVED, LONGEST_SERVICE = 500, 200
@@ -102,7 +106,7 @@ def adopt_stack(
     timeout = _clean_timeout(timeout_seconds)
     goes_back = _clean_flag("auto_rollback", auto_rollback)
     with transaction.atomic():
-        stack = _locked(stack_id)
+        stack = fleet.lock_stack(stack_id)
         if stack.is_managed:
             raise Conflict(f"The stack {stack.name} is managed already.")
         try:
@@ -272,7 +276,7 @@ def cancel_deploy(*, actor: Actor, deploy_id: int) -> Deploy:
         raise NotFound("There is no such deploy.")
     if found.stack_id is None:
         raise Conflict("Its stack has been removed.")
-    stack = _locked(found.stack_id)
+    stack = fleet.lock_stack(found.stack_id)
     deploy = Deploy.objects.select_for_update().get(pk=deploy_id)
     if not deploy.is_open:
         raise Conflict(f"Deploy {deploy.pk} has ended already.")
@@ -352,19 +356,8 @@ def _described(files: Files, env_file: object) -> dict[str, Any]:
     return described
 
 
-def _locked(stack_id: int) -> Stack:
-    host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
-    if host_id is None:
-        raise NotFound("There is no such stack.")
-    fleet.lock_host(host_id)
-    stack = Stack.objects.select_for_update(of=("self",)).select_related("host").filter(pk=stack_id).first()
-    if stack is None:
-        raise NotFound("There is no such stack.")
-    return stack
-
-
 def _locked_files(stack_id: int) -> tuple[Stack, StackFiles]:
-    stack = _locked(stack_id)
+    stack = fleet.lock_stack(stack_id)
     files = StackFiles.objects.select_for_update().filter(stack_id=stack_id).first()
     if files is None:
         raise Conflict(f"The stack {stack.name} is not managed by dockmesh: adopt it first.")

@@ -13,13 +13,12 @@ from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor, record
 from dockmesh.core import clock
 from dockmesh.core.encrypted import DecryptError, decrypt, encrypt
-from dockmesh.core.errors import Conflict, InvalidInput, NotFound
+from dockmesh.core.errors import Conflict, InvalidInput
 from dockmesh.deploys.compose import env_names
 from dockmesh.deploys.models import Survey
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
 from dockmesh.fleet.commands import Command, CommandResult
-from dockmesh.fleet.models import Stack
 from dockmesh.fleet.selectors import is_offline
 
 # The command's kind, and what an agent that carries it out says in its heartbeats.
@@ -81,15 +80,11 @@ def request_survey(*, actor: Actor, stack_id: int) -> Survey:
 
     Raises `NotFound`, and `Conflict` where the stack is managed or its agent can't do it.
     """
-    host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
-    if host_id is None:
-        raise NotFound("There is no such stack.")
-    state = fleet.lock_host(host_id)
-    stack = Stack.objects.select_related("host").get(pk=stack_id)
+    stack = fleet.lock_stack(stack_id)
     host = stack.host
     if stack.is_managed:
         raise Conflict(f"The stack {stack.name} is managed already.")
-    if is_offline(state):
+    if is_offline(host.heartbeat_state):
         raise Conflict(f"The host {host.name} is offline, so the files of {stack.name} can't be read there.")
     if CAPABILITY not in host.agent_info.get("capabilities", ()):
         raise Conflict(

@@ -1,8 +1,10 @@
 """The pages of stacks and deploys."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
@@ -21,10 +23,13 @@ from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.forms import AdoptForm, ChangeStackForm, NewStackForm, PasteForm, RemoveStackForm
 from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.deploys.selectors import StackView
-from dockmesh.fleet.models import Host, Stack
+from dockmesh.fleet import selectors as fleet
 from dockmesh.fleet.selectors import in_shown_state
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
+
+if TYPE_CHECKING:
+    from dockmesh.fleet.models import Stack
 
 RECENT = 10
 STACKS = (("Stacks", "deploys:stacks"),)
@@ -65,7 +70,7 @@ class StackList(ListPage):
     def context(self) -> Mapping[str, Any]:
         return {
             "may_deploy": self.may(Permission.STACKS_DEPLOY),
-            "has_hosts": Host.objects.exists(),
+            "has_hosts": fleet.hosts().exists(),
         }
 
 
@@ -159,7 +164,7 @@ class StackAdd(FilesPage):
         return self.leave(stack)
 
     def context(self) -> Mapping[str, Any]:
-        return {"has_hosts": Host.objects.exists()}
+        return {"has_hosts": fleet.hosts().exists()}
 
 
 class StackChange(StackFilesPage, FilesPage):

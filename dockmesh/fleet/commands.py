@@ -178,6 +178,11 @@ def enqueue(
     ).pk
 
 
+def is_known(command_id: int | None) -> bool:
+    """Whether there is such a command, open or ended; there is none any more once its host was removed."""
+    return AgentCommand.objects.filter(pk=command_id or 0).exists()
+
+
 def cancel(command_id: int) -> bool:
     """Take a command back that was not handed out yet; whether it was. No handler is called."""
     cancelled = AgentCommand.objects.filter(pk=command_id, status=AgentCommand.Status.QUEUED).update(

@@ -17,7 +17,7 @@ from dockmesh.core.errors import Conflict, InvalidInput, NotFound
 from dockmesh.core.filters import refuse_unknown
 from dockmesh.core.viewsets import ServiceViewSet, operation
 from dockmesh.fleet.models import AgentCommand, Container
-from dockmesh.fleet.references import ReferenceSerializer
+from dockmesh.fleet.serializers import ReferenceSerializer
 from dockmesh.fleet.services import containers, logs
 from dockmesh.fleet.services.containers import ContainerAction, RefusedAction
 from tokens.permissions import Permission

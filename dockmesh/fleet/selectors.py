@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from django.db import connection
-from django.db.models import Q, TextField
+from django.db.models import Q, QuerySet, TextField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Lower
 from django.db.models.lookups import Contains, Exact
@@ -17,7 +17,7 @@ from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery, Statement
 from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
-from dockmesh.fleet.models import HeartbeatState, Host
+from dockmesh.fleet.models import HeartbeatState, Host, Stack
 from dockmesh.fleet.states import UNKNOWN, HostStatus, host_status
 
 HostRow = tuple[int, str, str, str, str, str, str, str, str]
@@ -248,6 +248,27 @@ def counts_by_state(counts: str, states: type[StrEnum], *, is_unknown: bool) -> 
     if is_unknown:
         numbers = [0] * (len(numbers) - 1) + [sum(numbers)]
     return {state.value: number for state, number in zip(states, numbers, strict=True)}
+
+
+def hosts() -> QuerySet[Host]:
+    """All hosts by name."""
+    return Host.objects.order_by("name")
+
+
+def host_choices() -> list[tuple[int, str]]:
+    """(id, name) of all hosts by name; one query."""
+    return list(hosts().values_list("pk", "name"))
+
+
+def stacks() -> QuerySet[Stack]:
+    """All stacks, with their hosts and the hosts' heartbeat states."""
+    return Stack.objects.select_related("host__heartbeat_state")
+
+
+def repositories() -> list[str]:
+    """The names of the backup repositories that the hosts' agents know; one query."""
+    known = Host.objects.values_list("agent_info", flat=True)
+    return sorted({name for info in known for name in info.get("repositories", ())})
 
 
 def hosts_in_status(status: HostStatus, *, prefix: str = "") -> Q:

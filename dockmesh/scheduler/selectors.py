@@ -8,9 +8,10 @@ from django.db.models.functions import Now
 
 from dockmesh.core.compiled import CompiledQuery
 from dockmesh.core.schedule import jobs
-from dockmesh.scheduler.models import LEASE, Lease, PeriodicTask
+from dockmesh.scheduler.models import LEASE, Lease, LiveMark, PeriodicTask
 
 # This replica: made in the supervisor, before it forks the web process and the scheduler.
+LIVE_MARKS = LiveMark._meta.db_table  # the table, which a copy must not take along
 REPLICA = secrets.token_hex(8)
 
 HOLDER = CompiledQuery(lambda: Lease.objects.filter(name=LEASE, expires_at__gt=Now()).values_list("holder"))

@@ -26,7 +26,6 @@ from dockmesh.core.pages import FormPage
 from dockmesh.web import services, signins, theme
 from dockmesh.web.forms import PasswordForm, SetupForm, SignInForm
 from tokens import refusals
-from tokens.models import User
 from tokens.principals import principal_of
 from tokens.services import has_administrator, set_password
 
@@ -80,7 +79,7 @@ class SignIn(VisitorFormPage):
             response.headers["Retry-After"] = str(wait)
             return response
         user = authenticate(self.request, username=name, password=password)
-        if not isinstance(user, User):
+        if user is None:
             services.record_failed_sign_in(username=name, address=address)
             raise DomainError("Name or password is wrong.")
         signins.forgive(name=name, address=address)
@@ -105,7 +104,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     """Ends the session: its cookie opens nothing afterwards."""
     user = request.user
     logout(request)
-    if isinstance(user, User):
+    if user.is_authenticated:
         services.record_sign_out(user=user, address=services.address_of(request))
     return redirect("web:sign-in")
 
@@ -122,7 +121,7 @@ class Password(FormPage):
     def authorise(self, permission: str) -> HttpResponseBase | None:
         """Everybody who is signed in, whatever their role."""
         request, principal = self.request, principal_of(self.request)
-        if principal is None or not isinstance(request.user, User):
+        if principal is None or not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         request.principal = principal  # type: ignore[attr-defined]
         return None

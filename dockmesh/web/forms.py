@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from tokens.models import User
+if TYPE_CHECKING:
+    from tokens.models import User
 
 
 class SignInForm(forms.Form):
@@ -64,7 +66,7 @@ class NewPasswordMixin(forms.Form):
 
     def password_owner(self, data: dict[str, Any]) -> User:
         """Whose password it becomes: it must not resemble their name."""
-        return User(username=str(data.get("username", "")))
+        return get_user_model()(username=str(data.get("username", "")))
 
 
 class SetupForm(NewPasswordMixin):

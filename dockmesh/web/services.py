@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import hmac
 import secrets
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
@@ -17,8 +18,11 @@ from dockmesh.core import clock, encrypted
 from dockmesh.core.addresses import page_path
 from dockmesh.core.errors import Conflict, NotFound
 from dockmesh.web.models import SetupCode
-from tokens.models import User
+from tokens.selectors import user_named
 from tokens.services import create_first_administrator, has_administrator
+
+if TYPE_CHECKING:
+    from tokens.models import User
 
 SETUP_LINK_LASTS = datetime.timedelta(hours=1)
 
@@ -115,7 +119,7 @@ def record_sign_in(*, user: User, address: str) -> None:
 
 def record_failed_sign_in(*, username: str, address: str) -> None:
     """Writes a bad sign-in to the audit log. An unknown name is left out: it may be a password."""
-    user = User.objects.filter(username=username).first()
+    user = user_named(username)
     record_alone(
         actor=Actor("user", "", "nobody", address),
         action=Action.USER_SIGN_IN_FAILED,

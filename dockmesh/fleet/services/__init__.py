@@ -18,6 +18,7 @@ from dockmesh.fleet.services.hosts import change_host, remove_host
 from dockmesh.fleet.services.stacks import (
     add_managed_stack,
     adopt_stack,
+    lock_stack,
     observe_deploy,
     remove_stack,
     set_deploy_state,
@@ -34,6 +35,7 @@ __all__ = [
     "enroll",
     "forget_expired_enrollment_tokens",
     "lock_host",
+    "lock_stack",
     "note_reached",
     "observe_deploy",
     "remove_host",

@@ -130,6 +130,19 @@ def remove_stack(*, stack_id: int) -> None:
     keep_stack_summary(stack.host_id)
 
 
+def lock_stack(stack_id: int) -> Stack:
+    """The stack with its host, both locked; raises `NotFound`."""
+    host_id = Stack.objects.filter(pk=stack_id).values_list("host_id", flat=True).first()
+    if host_id is None:
+        raise NotFound("There is no such stack.")
+    lock_host(host_id)
+    rows = Stack.objects.select_for_update(of=("self",)).select_related("host__heartbeat_state")
+    stack = rows.filter(pk=stack_id).first()
+    if stack is None:
+        raise NotFound("There is no such stack.")
+    return stack
+
+
 def lock_series(names: Collection[str]) -> None:
     """Lock the series of these stack names, making those that are missing at 0.
 

@@ -23,8 +23,8 @@ from dockmesh.fleet.simulation.operator import Operator
 from dockmesh.fleet.simulation.run import run
 from dockmesh.fleet.simulation.world import make_hosts
 from tokens import secret
-from tokens.models import ApiToken
 from tokens.principals import SYSTEM as SYSTEM_PRINCIPAL
+from tokens.selectors import tokens_named
 from tokens.services import create_token, delete_token
 
 # What each simulated host carries, and by what it is known again.
@@ -199,8 +199,7 @@ def simulated_hosts() -> list[tuple[int, str]]:
 
 
 def _left_tokens() -> list[tuple[int, str]]:
-    rows = ApiToken.objects.filter(name__regex=f"^{TOKEN_NAME}[0-9a-f]{{8}}$", created_by=SYSTEM.name)
-    return list(rows.values_list("pk", "name"))
+    return tokens_named(f"^{TOKEN_NAME}[0-9a-f]{{8}}$", created_by=SYSTEM.name)
 
 
 def _refuse_renewal(token: str) -> None:

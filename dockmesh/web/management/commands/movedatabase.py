@@ -12,12 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection, transaction
 
 from dockmesh.audit import verification
-from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock, moving, starting
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.core.text import in_one_line
-from dockmesh.fleet.models import Host, ListeningSpan
-from tokens.models import ApiToken, User
 
 # A server writes down every few seconds that it listens; after a longer pause than this none is running.
 STILL_RUNNING = datetime.timedelta(seconds=15)
@@ -64,14 +61,16 @@ class Command(BaseCommand):
         )
 
     def _refuse_running(self, file: Path) -> None:
-        last = moving.last_written(ListeningSpan._meta.db_table, "until")
+        last = moving.last_written("fleet.ListeningSpan", "until")
         if last is not None and clock.now() - last < STILL_RUNNING:
             raise moving.CannotMove(f"a server still works with {file}: stop it first, then wait 15 seconds")
 
     def _move(self) -> dict[str, int]:
         with starting.prepared_database(lambda what: self.stderr.write(f"dockmesh: {what}")):
             with transaction.atomic():
-                moved = moving.move_rows(refused_if_any=[User, Host, ApiToken, AuditEntry])
+                moved = moving.move_rows(
+                    refused_if_any=["tokens.User", "fleet.Host", "tokens.ApiToken", "audit.AuditEntry"]
+                )
                 try:
                     verification.verify()
                 except verification.Broken as broken:
