@@ -206,6 +206,8 @@ SPECTACULAR_SETTINGS = {
         "TokenState": ["active", "disabled", "expired", "revoked"],
     },
     "COMPONENT_SPLIT_PATCH": False,
+    # The values are listed anyway.
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "SERVERS": [{"url": DOCKMESH_BASE_URL}] if DOCKMESH_BASE_PATH else [],
 }
 
