@@ -151,7 +151,7 @@ class LivePart(Page):
     """
 
     part: str = ""
-    """The part's template. A page whose own template extends `frame` needs none: its block `live` is the part."""
+    """The part's template; a page whose own one extends `frame` names that, and its block `live` is the part."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The page, or the part of it."""

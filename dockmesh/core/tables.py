@@ -1,7 +1,6 @@
 """Tables on the pages: sorting, searching, filtering and paging, all of it in the address.
 
-A `ListPage` makes a `Table` of its request and has it order, narrow and page the rows; the template shows it with
-the tags `table_tools`, `table_head` and `pagination` (see docs/pages.md).
+A `ListPage` makes a `Table` of its request and has it order, narrow and page the rows; `web/list.html` shows it.
 """
 
 from __future__ import annotations
@@ -96,16 +95,13 @@ class Table:
         columns: Sequence[Column],
         default_sort: str,
         filters: Sequence[Filter] = (),
-        is_searchable: bool = True,
         page_size: int = PAGE_SIZE,
     ) -> None:
         self.columns = tuple(columns)
         self.filters = tuple(filters)
-        self.is_searchable = is_searchable
         self.page_size = page_size
         self._default_sort = default_sort
-        raw = params.get("q", "") if is_searchable else ""
-        self.query = raw.replace("\x00", "").strip()[:SEARCH_LENGTH]
+        self.query = params.get("q", "").replace("\x00", "").strip()[:SEARCH_LENGTH]
         sortable = {column.key for column in self.columns if column.order_by}
         wanted = params.get("sort", default_sort)
         self.sort = wanted if wanted.removeprefix("-") in sortable else default_sort

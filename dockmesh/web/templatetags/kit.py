@@ -18,7 +18,6 @@ from django.utils.safestring import SafeString, mark_safe
 
 from dockmesh.core import clock
 from dockmesh.core.forms import SEEN, ChangeForm
-from dockmesh.core.tables import Table
 from dockmesh.web import charts, navigation, text
 from dockmesh.web.states import TONES, tone_of
 from dockmesh.web.theme import theme_of
@@ -186,27 +185,6 @@ def form_errors(form: forms.BaseForm) -> SafeString:
         _use("circle-alert", "icon"),
         " ".join(str(error) for error in errors),
     )
-
-
-# ---- tables ----
-
-
-@register.inclusion_tag("web/parts/table_tools.html")
-def table_tools(table: Table, placeholder: str = "Search", action: str = "") -> dict[str, Any]:
-    """The search box and the filter pills of a table."""
-    return {"table": table, "placeholder": placeholder, "action": action}
-
-
-@register.inclusion_tag("web/parts/table_head.html")
-def table_head(table: Table) -> dict[str, Any]:
-    """The head of a table, with links that sort by a column."""
-    return {"table": table}
-
-
-@register.inclusion_tag("web/parts/pagination.html")
-def pagination(table: Table) -> dict[str, Any]:
-    """Which rows of how many, and the way to the others."""
-    return {"table": table}
 
 
 # ---- charts ----
