@@ -9,7 +9,8 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from metrics import events, multiprocess, rendering, requests, schema, scrapelog
+from dockmesh.core import tally
+from metrics import multiprocess, rendering, requests, schema, scrapelog
 from metrics.groups import ALL
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def flush() -> None:
     multiprocess.write_own()
     for write, what_becomes in (
         (requests.counter.flush, "Counts of requests could not be written, and are tried again"),
-        (events.flush, "Counts of heartbeats and scrapes could not be written, and are tried again"),
+        (tally.events.flush, "Counts of heartbeats and scrapes could not be written, and are tried again"),
         (scrapelog.log.flush, "Who scraped could not be written down, and is dropped"),
     ):
         try:

@@ -66,7 +66,7 @@ _counters = lru_cache(maxsize=64)(_Counters)
 def count(path: str, answers: Sequence[Answered]) -> None:
     """Requests to the API that were posted and answered with 200, and django-prometheus's metrics."""
     view, template = _view_and_template(path)
-    requests.counter.add("POST", template, 200, len(answers))
+    requests.counter.add("POST", template, 200, count=len(answers))
     for scheme, group in groupby(sorted(answers, key=attrgetter("scheme")), attrgetter("scheme")):
         counters, alike = _counters(view, "POST", "200", scheme), list(group)
         counters.add(len(alike))
@@ -85,7 +85,7 @@ def count_scrape(status: int, *, scheme: str, sent_bytes: int | None, seconds: f
 def count_refused(method: str, path: str, status: int) -> None:
     """A request to the API that the server could not read: too large, cut short, no HTTP."""
     if path == batch.PATH:
-        tally.events.add((tally.HEARTBEATS, "refused"))
+        tally.events.add(tally.HEARTBEATS, "refused")
     if not path.startswith(requests.API_PREFIX):
         return
     try:

@@ -1,13 +1,8 @@
-"""Counts requests to the HTTP API: in a dictionary, written to the database once a second.
-
-A request pays for one dictionary operation; the database gets one statement a second from each process,
-whatever the load. The page shows what the database has, so that every replica shows the same.
-"""
+"""Counts requests to the HTTP API."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from django.db import connection, transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
@@ -15,7 +10,6 @@ from django.urls import Resolver404, resolve
 from dockmesh.core.hosts import REFUSED
 from dockmesh.core.tally import Tally
 from metrics import scrapelog
-from metrics.models import ApiRequestCount
 
 API_PREFIX = "/api/"
 METRICS_PATH = "/metrics"
@@ -28,24 +22,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")
 
 Key = tuple[str, str, int]
+"""Method, route template, status."""
 
-
-class RequestCounter:
-    """Increments that are not in the database yet."""
-
-    def __init__(self) -> None:
-        self.tally: Tally[Key] = Tally()
-
-    def add(self, method: str, path: str, status: int, count: int = 1) -> None:
-        """One more answer, or several."""
-        self.tally.add((method, path, status), count)
-
-    def flush(self) -> None:
-        """Write the increments; if the database refuses, they are kept for the next time."""
-        self.tally.flush(_write)
-
-
-counter = RequestCounter()
+counter = Tally("metrics.ApiRequestCount", "method", "path", "status")
 
 
 class CountApiRequests:
@@ -94,16 +73,3 @@ def template(route: str) -> str:
 
 def _placeholder(name: str) -> str:
     return "{id}" if name == "pk" else "{" + name + "}"
-
-
-def _write(counts: Mapping[Key, int]) -> None:
-    table = connection.ops.quote_name(ApiRequestCount._meta.db_table)
-    # Sorted, so that two replicas that write the same rows wait for each other instead of locking up.
-    rows = [(*key, count) for key, count in sorted(counts.items())]
-    values = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} (method, path, status, count) VALUES {values}"  # noqa: S608 (constants)
-            f" ON CONFLICT (method, path, status) DO UPDATE SET count = {table}.count + excluded.count",
-            [value for row in rows for value in row],
-        )

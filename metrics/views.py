@@ -39,7 +39,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
 def answer(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
     """The answer to a scrape; `meta` is as WSGI has it, with the client's own address."""
     scraped = _scraped(method, meta, query)
-    tally.events.add((tally.SCRAPES, _result(scraped.status_code)))
+    tally.events.add(tally.SCRAPES, _result(scraped.status_code))
     return scraped
 
 

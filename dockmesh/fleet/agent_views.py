@@ -105,7 +105,7 @@ def _counted(view: View) -> View:
                 result = getattr(answer, "heartbeat_status", "refused")
             return answer
         finally:
-            tally.events.add((tally.HEARTBEATS, result))
+            tally.events.add(tally.HEARTBEATS, result)
 
     return endpoint
 

@@ -198,8 +198,8 @@ def test_requests_are_counted_as_those_of_the_endpoint(agent: AgentClient) -> No
 
     def counted() -> tuple[float | None, ...]:
         return (
-            requests.counter.tally.pending(("POST", "/api/v1/agents/heartbeat", 200)),
-            tally.events.pending((tally.HEARTBEATS, "accepted")),
+            requests.counter.pending("POST", "/api/v1/agents/heartbeat", 200),
+            tally.events.pending(tally.HEARTBEATS, "accepted"),
             REGISTRY.get_sample_value(
                 "django_http_responses_total_by_status_view_method_total", {**view, "status": "200"}
             ),

@@ -43,7 +43,7 @@ def test_an_unreachable_database_keeps_the_counts(db, monkeypatch, caplog):
 
     requests.counter.add("GET", "/api/v1/hosts", 200)
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "_write", refuse)
+        patch.setattr(requests.counter, "_write", refuse)
         background.flush()
     assert "tried again" in caplog.text
     background.flush()

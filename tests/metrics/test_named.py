@@ -16,7 +16,7 @@ from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, Stack
 from dockmesh.scheduler import selectors as scheduler
 from dockmesh.scheduler import services as leases
 from dockmesh.scheduler.models import LEASE
-from metrics import elsewhere, events, rendering
+from metrics import elsewhere, rendering
 from metrics.exposition import Fragment
 from metrics.models import EventCount
 from tests.fleet.factories import heartbeat, make_host
@@ -27,7 +27,7 @@ from tests.tokens.support import bearer, token_with
 @pytest.fixture(autouse=True)
 def _settings(db, settings, monkeypatch):
     settings.DOCKMESH_METRICS_AUTH = False
-    monkeypatch.setattr(tally, "events", tally.Tally())
+    monkeypatch.setattr(tally, "events", tally.Tally("metrics.EventCount", "event", "result"))
 
 
 def scraped(name):
@@ -163,7 +163,7 @@ def test_heartbeats_are_counted_by_how_they_are_answered():
     beat("{}")
     beat(json.dumps(heartbeat(2)), {"authorization": "Bearer nonsense"})
     elsewhere.count_refused("POST", "/api/v1/agents/heartbeat", 413)
-    events.flush()
+    tally.events.flush()
     assert by("result", "dockmesh_heartbeats_total") == {
         "accepted": 1, "stale": 1, "inventory_wanted": 0, "refused": 3, "failed": 0
     }  # fmt: skip
@@ -175,7 +175,7 @@ def test_scrapes_are_counted_by_how_they_are_answered(settings):
     for headers in ({}, bearer("nonsense"), bearer(token_with("metrics.read")[1])):
         client.get("/metrics", headers=headers)
     client.get("/metrics", {"collect[]": "x"}, headers=bearer(token_with("metrics.read", name="b")[1]))
-    events.flush()
+    tally.events.flush()
     assert set(EventCount.objects.values_list("event", "result", "count")) == {
         ("scrapes", "success", 1),
         ("scrapes", "refused", 3),
@@ -183,16 +183,16 @@ def test_scrapes_are_counted_by_how_they_are_answered(settings):
 
 
 def test_what_the_database_does_not_take_is_kept(monkeypatch):
-    tally.events.add((tally.SCRAPES, "success"), 2)
+    tally.events.add(tally.SCRAPES, "success", count=2)
 
     def refuse(_new):
         raise RuntimeError
 
     with monkeypatch.context() as broken:
-        broken.setattr(events, "_write", refuse)
+        broken.setattr(tally.events, "_write", refuse)
         with pytest.raises(RuntimeError):
-            events.flush()
-    events.flush()
+            tally.events.flush()
+    tally.events.flush()
     assert EventCount.objects.get().count == 2
 
 

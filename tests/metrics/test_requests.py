@@ -8,9 +8,10 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import include, path, re_path
 
+from dockmesh.core.tally import Tally
 from metrics import requests
 from metrics.models import ApiRequestCount
-from metrics.requests import RequestCounter, template
+from metrics.requests import template
 
 
 def _view(request, **_arguments):
@@ -84,7 +85,7 @@ def test_a_bad_host_header_is_counted_too(client):
 
 
 def test_flushing_adds_to_what_is_there(db):
-    counter = RequestCounter()
+    counter = Tally("metrics.ApiRequestCount", "method", "path", "status")
     for _ in range(3):
         counter.add("GET", "/api/v1/hosts", 200)
         counter.flush()
@@ -93,7 +94,7 @@ def test_flushing_adds_to_what_is_there(db):
 
 
 def test_what_the_database_refuses_is_kept_for_the_next_time(db, monkeypatch):
-    counter = RequestCounter()
+    counter = Tally("metrics.ApiRequestCount", "method", "path", "status")
     counter.add("GET", "/api/v1/hosts", 200)
 
     def refuse(_counts):
@@ -101,7 +102,7 @@ def test_what_the_database_refuses_is_kept_for_the_next_time(db, monkeypatch):
         raise DatabaseError
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "_write", refuse)
+        patch.setattr(counter, "_write", refuse)
         with pytest.raises(DatabaseError):
             counter.flush()
     counter.flush()
@@ -109,7 +110,7 @@ def test_what_the_database_refuses_is_kept_for_the_next_time(db, monkeypatch):
 
 
 def test_flushing_is_one_statement_in_one_transaction(db, django_assert_num_queries):
-    counter = RequestCounter()
+    counter = Tally("metrics.ApiRequestCount", "method", "path", "status")
     for number in range(50):
         counter.add("GET", f"/api/v1/{number}", 200)
     with django_assert_num_queries(3):  # savepoint, insert, release: the test itself is in a transaction
@@ -117,7 +118,7 @@ def test_flushing_is_one_statement_in_one_transaction(db, django_assert_num_quer
 
 
 def test_no_increment_is_lost_between_threads(db):
-    counter = RequestCounter()
+    counter = Tally("metrics.ApiRequestCount", "method", "path", "status")
 
     def run():
         for _ in range(1000):

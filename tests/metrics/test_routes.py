@@ -66,8 +66,8 @@ def test_the_first_failure_is_an_increase_and_no_new_series(client, monkeypatch)
 
 
 def test_counts_take_the_place_of_the_zeros(client):
-    requests.counter.add("GET", "/api/v1/hosts", 503, 7)
-    requests.counter.add("GET", requests.UNMATCHED, 404, 2)
+    requests.counter.add("GET", "/api/v1/hosts", 503, count=7)
+    requests.counter.add("GET", requests.UNMATCHED, 404, count=2)
     requests.counter.flush()
     found = samples(client)
     assert found[sample("GET", "/api/v1/hosts", 503)] == "7"

@@ -59,7 +59,7 @@ def answer(requests: Sequence[Posted]) -> Sequence[bytes | None]:
         ]
         note_answers(PATH, taken_sizes)
         if taken_sizes:
-            tally.events.add((tally.HEARTBEATS, ACCEPTED), len(taken_sizes))
+            tally.events.add(tally.HEARTBEATS, ACCEPTED, count=len(taken_sizes))
     return bodies
 
 

@@ -12,9 +12,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection, transaction
 
 from dockmesh.audit import verification
-from dockmesh.core import clock, moving, starting
+from dockmesh.core import clock, starting
 from dockmesh.core.commandline import complain_in_one_line
 from dockmesh.core.text import in_one_line
+from dockmesh.web import moving
 
 # A server writes down every few seconds that it listens; after a longer pause than this none is running.
 STILL_RUNNING = datetime.timedelta(seconds=15)
