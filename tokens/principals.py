@@ -1,7 +1,6 @@
 """Who makes a request, and what they may do."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.http import HttpRequest
 
@@ -42,13 +41,6 @@ def principal_of(request: HttpRequest) -> Principal | None:
     if isinstance(user, User) and user.is_active:
         return principal_of_user(user, address=request.META.get("REMOTE_ADDR", ""))
     return None
-
-
-def actor_of(request: Any) -> Actor:
-    """Who makes a request (Django's or DRF's), for the audit log; the view's permission made sure of somebody."""
-    principal = principal_of(request)
-    assert principal is not None
-    return principal.actor
 
 
 def principal_of_user(user: User, *, address: str = "") -> Principal:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -201,7 +202,7 @@ def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
     return Operation(
         anchor=told["operationId"],
         method=method.upper(),
-        path=path,
+        path=f"{settings.DOCKMESH_BASE_PATH}{path}",
         summary=told.get("summary", ""),
         description=PERMISSION.sub("", description).strip(),
         permissions=tuple(filter(None, needed.groups())) if needed else (),
