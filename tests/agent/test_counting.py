@@ -104,6 +104,7 @@ def test_counts_outlive_the_agent_and_the_container(
     def crash() -> None:
         with docker_engine.client() as client:
             pid = client.containers.get(name).attrs["State"]["Pid"]
+        assert pid > 1, "it does not run, and 0 would be all processes of these tests"
         # Not by Docker: what people do is no crash.
         os.kill(pid, signal.SIGUSR1)
 
