@@ -29,6 +29,9 @@ class Action(StrEnum):
     HOST_REENROLLED = "host.reenrolled"
     HOST_CHANGED = "host.changed"
     HOST_REMOVED = "host.removed"
+    AGENT_UPDATE_REQUESTED = "agent.update_requested"
+    AGENT_UPDATE_SUCCEEDED = "agent.update_succeeded"
+    AGENT_UPDATE_FAILED = "agent.update_failed"
     CONTAINER_ACTION_REQUESTED = "container.action_requested"
     CONTAINER_ACTION_SUCCEEDED = "container.action_succeeded"
     CONTAINER_ACTION_FAILED = "container.action_failed"
@@ -71,6 +74,8 @@ TOLD_ONLY = frozenset(
         Action.USER_SIGN_IN_FAILED,
         Action.USER_SIGNED_OUT,
         Action.PERMISSION_REFUSED,
+        Action.AGENT_UPDATE_SUCCEEDED,
+        Action.AGENT_UPDATE_FAILED,
         Action.CONTAINER_ACTION_SUCCEEDED,
         Action.CONTAINER_ACTION_FAILED,
         Action.STACK_SURVEYED,

@@ -48,6 +48,7 @@ def operation(
     method: Literal["get", "post"] = "post",
     detail: bool = True,
     beside: Any = None,
+    path: str = "",
     **declared: Any,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Makes a method of a `ServiceViewSet` an operation: `create`, `change` and `remove`, or an action by its name.
@@ -58,7 +59,7 @@ def operation(
     `permission`: one, or several of which one is enough. `body`: its serializer; without one no body is read.
     `answer`: the answer's serializer, if not that of one object, and `many` of them; at 204 there is none. `status`: 201, 200 and 204 of
     the writes, 200 of actions. `location`: the name of the route at which what was made is found, if it isn't the
-    object. `method`: an action's. `beside`: the action of another method at the same address.
+    object. `method`: an action's. `path`: the end of its address, if not its name. `beside`: the action of another method at the same address.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -76,7 +77,11 @@ def operation(
             return getattr(beside.mapping, method)(handle)
         backends = (Filters,) if method == "get" else ()
         return decorators.action(
-            detail=detail, methods=[method], pagination_class=None, filter_backends=backends
+            detail=detail,
+            methods=[method],
+            url_path=path or None,
+            pagination_class=None,
+            filter_backends=backends,
         )(handle)
 
     return decorate

@@ -24,6 +24,7 @@ from django.conf import settings
 PYZ = "dockmesh-agent.pyz"
 # What the agent imports: the Docker SDK, requests, and what these need. In certifi's place stands a module of our own.
 LIBRARIES = ("docker", "requests", "urllib3", "idna", "charset-normalizer", "tomli")
+BUILD_CHARACTERS = 16
 _OWN = Path("packaging", "agent")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can tell
 _SHEBANG = b"#!/usr/bin/env python3\n"
@@ -42,6 +43,14 @@ class AgentFile:
 def pyz() -> AgentFile:
     """The agent as a zipapp: runs with `python3 dockmesh-agent.pyz` on Python 3.9 and newer, without pip."""
     return _made_once(PYZ, make_pyz)
+
+
+def build() -> str:
+    """By which agents say which file they run from; empty where there is none to be handed out."""
+    try:
+        return pyz().sha256[:BUILD_CHARACTERS]
+    except (OSError, ImportError):
+        return ""
 
 
 def context() -> AgentFile:

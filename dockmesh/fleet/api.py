@@ -3,7 +3,6 @@
 import datetime
 from typing import Any
 
-from django.db.models import Q
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -11,7 +10,6 @@ from rest_framework.views import APIView
 
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.filters import FilterSet, ReferenceFilter, TextFilter, refuse_unknown
-from dockmesh.core.text import LABEL_NAME
 from dockmesh.core.viewsets import ServiceViewSet, operation
 from dockmesh.fleet import renewal, selectors, services
 from dockmesh.fleet.container_api import ContainerOperations
@@ -27,13 +25,8 @@ from dockmesh.fleet.serializers import (
     TargetSerializer,
 )
 from dockmesh.fleet.states import ContainerState, HostStatus
+from dockmesh.fleet.update_api import AgentUpdateOperations
 from tokens.permissions import Permission
-
-
-def _with_label(value: str) -> Q:
-    if not LABEL_NAME.match(value.partition("=")[0]):
-        raise InvalidInput("label", "must be key=value, or a key alone.")
-    return selectors.hosts_with_label(value)
 
 
 class HostFilter(FilterSet):
@@ -43,10 +36,10 @@ class HostFilter(FilterSet):
         choices=list(HostStatus), condition=lambda value: selectors.hosts_in_status(HostStatus(value))
     )
     name = TextFilter()
-    label = TextFilter(condition=_with_label, help_text="`key=value`, or `key` with any value.")
+    label = TextFilter(condition=selectors.with_label, help_text="`key=value`, or `key` with any value.")
 
 
-class HostViewSet(ServiceViewSet[Host]):
+class HostViewSet(AgentUpdateOperations):
     """Every host by name, with its status and its counts by state.
 
     A new one enrols with a token of its own: `POST /api/v1/enrollment-tokens`.

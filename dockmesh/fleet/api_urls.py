@@ -3,7 +3,7 @@
 from django.urls import path
 
 from dockmesh.core.viewsets import Router
-from dockmesh.fleet import agent_views, api, container_api
+from dockmesh.fleet import agent_views, api, container_api, update_api
 
 urlpatterns = [
     path("agents/heartbeat", agent_views.heartbeat),
@@ -19,6 +19,7 @@ urlpatterns = [
     path("discovery/prometheus", api.PrometheusDiscovery.as_view()),
     *Router(
         {
+            "agent-updates": update_api.AgentUpdateViewSet,
             "hosts": api.HostViewSet,
             "containers": api.ContainerViewSet,
             "enrollment-tokens": api.EnrollmentTokenViewSet,

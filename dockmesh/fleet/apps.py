@@ -8,6 +8,7 @@ from dockmesh.core import lifecycle, schedule
 EXPIRE_EVERY_SECONDS = 10.0
 FORGET_LOGS_EVERY_SECONDS = 15.0
 TIDY_EVERY_SECONDS = 3600.0
+ADVANCE_EVERY_SECONDS = 2.0
 
 
 class FleetConfig(AppConfig):
@@ -20,7 +21,7 @@ class FleetConfig(AppConfig):
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
         from dockmesh.fleet.ingest import counts
-        from dockmesh.fleet.services import containers, logs
+        from dockmesh.fleet.services import agent_updates, containers, logs
 
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
@@ -36,6 +37,15 @@ class FleetConfig(AppConfig):
         )
         schedule.register(
             name="fleet.forget_logs", every_seconds=FORGET_LOGS_EVERY_SECONDS, run=logs.forget_logs
+        )
+        commands.register_result_handler(
+            agent_updates.KIND,
+            on_result=agent_updates.take_result,
+            on_timeout=agent_updates.take_timeout,
+            prepare=agent_updates.prepare,
+        )
+        schedule.register(
+            name="fleet.agent_updates", every_seconds=ADVANCE_EVERY_SECONDS, run=agent_updates.advance
         )
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)

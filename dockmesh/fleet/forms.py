@@ -1,6 +1,7 @@
 """The forms of hosts. What values must be is the services' business."""
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -22,6 +23,38 @@ class AddHostForm(forms.Form):
         coerce=lambda value: datetime.timedelta(seconds=int(value)),
         help_text="It works once, for one host.",
     )
+
+
+class UpdateAgentsForm(forms.Form):
+    """Which agents are to be updated. Nothing is chosen beforehand."""
+
+    which = forms.ChoiceField(
+        label="Which",
+        widget=forms.RadioSelect,
+        choices=[
+            ("all", "All that are behind this server"),
+            ("label", "Those of hosts with a label"),
+            ("hosts", "Those chosen below"),
+        ],
+    )
+    label = forms.CharField(required=False, help_text="key=value, or a key alone for any value of it.")
+    hosts = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="The hosts whose agents are behind and can update themselves.",
+    )
+
+    def __init__(self, *args: Any, hosts: Sequence[tuple[int, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["hosts"].choices = hosts  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        """What belongs to the choice is there."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        which = cleaned.get("which")
+        if which in ("label", "hosts") and not cleaned.get(which) and which not in self.errors:
+            self.add_error(which, "Say which label." if which == "label" else "Choose a host at least.")
+        return cleaned
 
 
 class HostForm(ChangeForm):

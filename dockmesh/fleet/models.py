@@ -229,6 +229,50 @@ class EnrollmentToken(models.Model):
         return f"enrollment token {self.public_id}"
 
 
+class AgentRollout(models.Model):
+    """Agents that are brought up to date together; see `services.agent_updates`."""
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.CharField(max_length=255)
+
+    def __str__(self) -> str:
+        return f"rollout {self.pk}"
+
+
+class AgentUpdate(models.Model):
+    """One host's agent within a rollout."""
+
+    class Status(models.TextChoices):
+        """How far it is. *Stopped* never began, since another one of the rollout had failed."""
+
+        WAITING = "waiting"
+        RUNNING = "running"
+        SUCCESS = "success"
+        FAILURE = "failure"
+        STOPPED = "stopped"
+
+    rollout = models.ForeignKey(AgentRollout, on_delete=models.CASCADE, related_name="updates")
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="agent_updates")
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.WAITING)
+    version_before = models.CharField(max_length=64, blank=True)
+    error = models.TextField(blank=True)
+    # The command's own row is forgotten sooner than this one.
+    command_id = models.BigIntegerField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [
+            # Read with each result of an agent.
+            models.Index("command_id", name="agent_update_by_command"),
+            # Read by the scheduler every few seconds, and before an update is asked for.
+            models.Index("status", name="agent_update_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"update of the agent of host {self.host_id}"
+
+
 class AgentCommand(models.Model):
     """Work for one agent: handed out in a heartbeat's answer, carried out at most once, reported once.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dockmesh.fleet.histograms import RTT_BUCKETS
 from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
 from dockmesh.fleet.selectors import counts_by_state, status_of_host
+from dockmesh.fleet.services.agent_updates import is_behind
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState, shown_state
 
 Parts = tuple[tuple[str, int], ...]
@@ -32,6 +33,11 @@ class HostRow:
     @property
     def running(self) -> int:
         return dict(self.containers).get(ContainerState.RUNNING.value, 0)
+
+    @property
+    def is_agent_behind(self) -> bool:
+        """Whether its agent is not what this server hands out."""
+        return is_behind(self.host)
 
     @property
     def stacks_not_well(self) -> Parts:

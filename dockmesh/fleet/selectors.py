@@ -15,6 +15,8 @@ from django.db.models.lookups import Contains, Exact
 
 from dockmesh.core import clock
 from dockmesh.core.compiled import CompiledQuery, Statement
+from dockmesh.core.errors import InvalidInput
+from dockmesh.core.text import LABEL_NAME
 from dockmesh.fleet import commands
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Host, Stack
@@ -298,6 +300,13 @@ def hosts_with_label(text: str) -> Q:
     if not is_given:
         return Q(labels__has_key=key)
     return Q(Exact(KeyTextTransform(key, "labels"), value))
+
+
+def with_label(text: str) -> Q:
+    """As `hosts_with_label`, of what somebody has written; raises `InvalidInput`."""
+    if not LABEL_NAME.match(text.partition("=")[0]):
+        raise InvalidInput("label", "must be key=value, or a key alone.")
+    return hosts_with_label(text)
 
 
 def hosts_with_label_text(text: str) -> Q:

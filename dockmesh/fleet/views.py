@@ -4,15 +4,18 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
 from django.views.decorators.gzip import gzip_page
 
+from dockmesh import __version__
 from dockmesh.core import clock, scrapeconfig
-from dockmesh.core.errors import Forbidden
-from dockmesh.core.pages import ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
+from dockmesh.core.errors import Forbidden, InvalidInput
+from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
 from dockmesh.core.tables import Column, words
 from dockmesh.fleet import (
     agent_files,
@@ -25,9 +28,10 @@ from dockmesh.fleet import (
     services,
     watch,
 )
-from dockmesh.fleet.forms import AddHostForm, HostForm
+from dockmesh.fleet.forms import AddHostForm, HostForm, UpdateAgentsForm
 from dockmesh.fleet.listening import offline_before
-from dockmesh.fleet.models import Container, EnrollmentToken, Host
+from dockmesh.fleet.models import AgentUpdate, Container, EnrollmentToken, Host
+from dockmesh.fleet.services import agent_updates
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens.permissions import Permission
 
@@ -56,6 +60,7 @@ class HostList(ListPage):
         Column("stacks", "Stacks"),
         Column("seen", "Last seen", ("-heartbeat_state__last_seen_at",)),
         Column("docker", "Docker", ("docker_version",)),
+        Column("agent", "Agent", ("agent_version",)),
         Column("labels", "Labels"),
     )
     default_sort = "name"
@@ -123,6 +128,10 @@ class HostDetail(HostPage, DetailPage):
             "clock_skew": abs(host.heartbeat_state.clock_skew_seconds),
             "may_manage": self.may(Permission.FLEET_MANAGE),
             "may_renew": not renewal.lacking(self.principal),
+            "is_agent_behind": agent_updates.is_behind(host),
+            "why_no_update": agent_updates.why_not_updated(host),
+            "agent_update": host.agent_updates.select_related("rollout").first(),
+            "server_version": __version__,
         }
 
 
@@ -229,6 +238,81 @@ class HostRemove(HostPage, ConfirmPage):
     service = services.remove_host
     done = "The host {object.name} is removed."
     next_route = "fleet:hosts"
+
+
+class HostAgentUpdate(HostPage, Action):
+    """Has the host's agent update itself."""
+
+    service = agent_updates.update_agent
+    done = "The agent of {object} is asked to update itself; how far it is stands below."
+
+
+@compressed
+class AgentUpdateList(ListPage):
+    """How agents were brought up to date."""
+
+    required_permission = Permission.FLEET_READ
+    template = part = "fleet/agent_updates.html"
+    parents = HostPage.parents
+    title = "Agent updates"
+    lead = "How the agents of hosts were brought up to date with this server, and what came of it."
+    search_hint = "Search hosts"
+    queryset = AgentUpdate.objects.select_related("host", "rollout")
+    columns = (
+        Column("host", "Host", ("host__name",)),
+        Column("status", "Status", ("status",)),
+        Column("from", "From version", ("version_before",)),
+        Column("asked", "Asked for", ("-rollout__created_at", "-id")),
+        Column("by", "By", ("rollout__created_by",)),
+        Column("ended", "Ended", ("-finished_at",)),
+    )
+    default_sort = "asked"
+    search = ("host__name",)
+
+    def context(self) -> Mapping[str, Any]:
+        return {"may_manage": self.may(Permission.FLEET_MANAGE)}
+
+
+class AgentUpdateStart(FormPage):
+    """Has agents update themselves."""
+
+    required_permission = Permission.FLEET_MANAGE
+    parents = (*HostPage.parents, ("Agent updates", "fleet:agent-updates"))
+    title = "Update agents"
+    lead = (
+        "Each agent fetches this server's version, tries it, and goes back to its own unless the server hears the new"
+        " one within a minute. One host is first; once that went well, five at a time follow. The first one that fails"
+        " stops those that have not begun."
+    )
+    action_label = "Update"
+    form_class = UpdateAgentsForm
+    service = agent_updates.update_agents
+    next_route = "fleet:agent-updates"
+
+    def form_options(self) -> Mapping[str, Any]:
+        hosts = Host.objects.select_related("heartbeat_state").order_by("name")
+        return {"hosts": [(host.pk, host.name) for host in hosts if not agent_updates.why_not_updated(host)]}
+
+    def arguments(self, form: UpdateAgentsForm) -> Mapping[str, Any]:
+        which = form.cleaned_data["which"]
+        if which == "hosts":
+            return {"host_ids": [int(pk) for pk in form.cleaned_data["hosts"]]}
+        rows = (
+            Host.objects.filter(selectors.with_label(form.cleaned_data["label"]))
+            if which == "label"
+            else Host.objects.all()
+        )
+        if not (found := agent_updates.behind(rows)):
+            raise InvalidInput(
+                which if which == "label" else "which", "There is no such host whose agent is behind."
+            )
+        return {"host_ids": found}
+
+    def save(self, form: UpdateAgentsForm) -> HttpResponseBase:
+        _, refused = self.call(**self.arguments(form))
+        for each in refused:
+            messages.warning(self.request, each.detail)
+        return redirect(self.next_url(None))
 
 
 @compressed

@@ -10,7 +10,7 @@ _WORDS = {
     "bad": "offline error dead failed failure firing critical refused down",
     "working": "deploying pending queued sent starting removing",
     "info": "info",
-    "idle": "stopped exited created disabled revoked cancelled muted used removed",
+    "idle": "waiting stopped exited created disabled revoked cancelled muted used removed",
     "unknown": "unknown never none",
 }
 

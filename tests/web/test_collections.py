@@ -48,6 +48,7 @@ def test_the_collections_are_those_of_the_contract() -> None:
     assert [
         f"/api/v1/{name}"
         for name in (
+            "agent-updates",
             "alert-channels",
             "alert-rules",
             "alerts",
