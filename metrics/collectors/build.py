@@ -12,10 +12,11 @@ from metrics.exposition import Fragment, sample_lines
 
 
 class BuildCollector(Collector):
-    """No query."""
+    """No query, and the same while the process runs."""
 
     name = "build"
     families = (f.BUILD_INFO, f.AUTH_ENABLED)
+    is_of_queries_alone = True
     reads_database = False
 
     def collect(self, scrape: Scrape) -> Found:

@@ -9,7 +9,7 @@ from metrics.exposition import VersionTexts
 
 
 class ObjectsCollector(Collector):
-    """Three queries for the hosts of which anything changed, if any did, beside that for the heartbeats of all."""
+    """One query for the hosts of which anything changed, if any did, beside that for the heartbeats of all."""
 
     name = "objects"
     families = FAMILIES

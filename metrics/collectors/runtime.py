@@ -93,21 +93,18 @@ class _OwnMetric:
         self._metric = metric
         (described,) = metric.describe()
         self._family = _family(described.name, described.type, described.documentation)
-        self._known: dict[Any, Any] | None = None
+        self._known: list[Any] = []
         self._parts: list[_Children] = []
 
     def section(self) -> Section:
         """Its lines now."""
         children = self._children()
         if children != self._known:
-            self._known, self._parts = children, self._laid_out(list(children.values()))
+            self._known, self._parts = children, self._laid_out(children)
         return Section(self._family, [part.fragment() for part in self._parts])
 
-    def _children(self) -> dict[Any, Any]:
-        if not self._metric._labelnames:
-            return {(): self._metric}
-        with self._metric._lock:
-            return dict(self._metric._metrics)
+    def _children(self) -> list[Any]:
+        return list(self._metric._metrics.values()) if self._metric._labelnames else [self._metric]
 
     def _laid_out(self, children: Sequence[Any]) -> list[_Children]:
         (found,) = self._metric.collect()

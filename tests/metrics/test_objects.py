@@ -3,6 +3,7 @@
 import gzip
 from functools import partial
 
+import msgspec
 import pytest
 from django.test import Client
 from hypothesis import given
@@ -294,7 +295,7 @@ def test_a_host_that_did_not_change_is_not_rendered_again():
     texts, versions = ObjectTexts(), dict.fromkeys(rows, 1)
     before = texts.refresh(versions=versions, rows=lambda ids: [rows[key] for key in ids])
     (container,) = rows[7].host.containers
-    rows[7].host.containers[:] = [container._replace(state="paused")]
+    rows[7].host.containers[:] = [msgspec.structs.replace(container, state="paused")]
     asked: list[int] = []
 
     def read(ids):
