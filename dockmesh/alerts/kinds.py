@@ -14,7 +14,8 @@ from dockmesh.backups import selectors as backups
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.text import clean_number
 from dockmesh.deploys import causes as deploy_causes
-from dockmesh.fleet import causes, listening, watch
+from dockmesh.fleet import causes, listening
+from dockmesh.fleet.selectors import subjects
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens import selectors as tokens
 
@@ -33,7 +34,7 @@ class Match:
     key: str
     subject: str
     cause: str
-    host: watch.HostFact | None = None
+    host: subjects.HostFact | None = None
     stack: str = ""
     is_rest: bool = False
     """Whether it stands for those that are too many; its cause then changes with their number."""
@@ -41,7 +42,7 @@ class Match:
     """Whether it doesn't fire for now: its stack is being deployed. What fires already goes on."""
 
 
-def rest_of(host: watch.HostFact, count: int) -> Match:
+def rest_of(host: subjects.HostFact, count: int) -> Match:
     """The one match for all of a host's that are too many to be told one by one."""
     return Match(f"rest:{host.id}", f"More on {host.name}", f"and {count:,} more.", host, is_rest=True)
 
@@ -54,9 +55,9 @@ class Facts:
     _restarts: dict[int, dict[tuple[int, str], int]] = field(default_factory=dict)
 
     @cached_property
-    def hosts(self) -> dict[int, watch.HostFact]:
+    def hosts(self) -> dict[int, subjects.HostFact]:
         """All hosts by id."""
-        return watch.host_facts(self.now)
+        return subjects.host_facts(self.now)
 
     @cached_property
     def stack_causes(self) -> dict[int, str]:
@@ -80,14 +81,14 @@ class Facts:
         return list(rows.order_by("name"))
 
     @cached_property
-    def stacks_in_error(self) -> list[watch.StackFact]:
+    def stacks_in_error(self) -> list[subjects.StackFact]:
         """Stacks whose state is error."""
-        return watch.stacks_in_error()
+        return subjects.stacks_in_error()
 
     @cached_property
-    def failed_deploys(self) -> list[watch.StackFact]:
+    def failed_deploys(self) -> list[subjects.StackFact]:
         """Stacks whose last deploy failed."""
-        return watch.stacks_with_failed_deploy()
+        return subjects.stacks_with_failed_deploy()
 
     @cached_property
     def backup_jobs(self) -> list[backups.JobHealth]:
@@ -105,9 +106,9 @@ class Facts:
         return audit.trouble()
 
     @cached_property
-    def restarted(self) -> list[watch.ContainerFact]:
+    def restarted(self) -> list[subjects.ContainerFact]:
         """Containers that were restarted at least once."""
-        return watch.containers_that_restarted()
+        return subjects.containers_that_restarted()
 
     def restarts_before(self, window_seconds: int) -> dict[tuple[int, str], int]:
         """The restart count of each container when the window began, as its marks have it."""
@@ -187,7 +188,7 @@ def _globs(pattern: str, text: str) -> bool:
     return not pattern or fnmatchcase(text, pattern)
 
 
-def _in_scope(rule: AlertRule, host: watch.HostFact | None) -> bool:
+def _in_scope(rule: AlertRule, host: subjects.HostFact | None) -> bool:
     if host is None:
         return not rule.match_host and not rule.host_labels
     labels: Mapping[str, str] = rule.host_labels
@@ -196,7 +197,7 @@ def _in_scope(rule: AlertRule, host: watch.HostFact | None) -> bool:
     )
 
 
-def _hosts(rule: AlertRule, facts: Facts, status: HostStatus) -> Iterator[watch.HostFact]:
+def _hosts(rule: AlertRule, facts: Facts, status: HostStatus) -> Iterator[subjects.HostFact]:
     for host in facts.hosts.values():
         if host.status is status and _in_scope(rule, host) and _globs(rule.match_name, host.name):
             yield host
@@ -213,7 +214,11 @@ def _host_degraded(rule: AlertRule, facts: Facts) -> Iterator[Match]:
 
 
 def _stacks(
-    rule: AlertRule, facts: Facts, stacks: list[watch.StackFact], reasons: Mapping[int, str], otherwise: str
+    rule: AlertRule,
+    facts: Facts,
+    stacks: list[subjects.StackFact],
+    reasons: Mapping[int, str],
+    otherwise: str,
 ) -> Iterator[Match]:
     for stack in stacks:
         host = facts.hosts.get(stack.host_id)
@@ -234,8 +239,8 @@ def _deploy_failed(rule: AlertRule, facts: Facts) -> Iterator[Match]:
 
 
 def _containers(
-    rule: AlertRule, facts: Facts, containers: list[watch.ContainerFact]
-) -> Iterator[tuple[watch.ContainerFact, watch.HostFact]]:
+    rule: AlertRule, facts: Facts, containers: list[subjects.ContainerFact]
+) -> Iterator[tuple[subjects.ContainerFact, subjects.HostFact]]:
     for container in containers:
         # What somebody runs once by `docker compose run` ends before their eyes, and says nothing of the stack.
         if container.is_oneoff:
@@ -248,7 +253,7 @@ def _containers(
 
 
 def _container_match(
-    container: watch.ContainerFact, host: watch.HostFact, facts: Facts, words: str = ""
+    container: subjects.ContainerFact, host: subjects.HostFact, facts: Facts, words: str = ""
 ) -> Match:
     cause = f"{causes.name_of(container, host.name)}: {words}{causes.of_container(container)}."
     return Match(
@@ -263,7 +268,7 @@ def _container_match(
 
 def _container_state(rule: AlertRule, facts: Facts) -> Iterator[Match]:
     states, healths = rule.parameters["states"], rule.parameters["healths"]
-    found = watch.containers_in(states=states, healths=healths) if states or healths else []
+    found = subjects.containers_in(states=states, healths=healths) if states or healths else []
     for container, host in _containers(rule, facts, found):
         yield _container_match(container, host, facts)
 
@@ -279,14 +284,16 @@ def _container_restarts(rule: AlertRule, facts: Facts) -> Iterator[Match]:
             yield _container_match(container, host, facts, words)
 
 
-def _backup_jobs(rule: AlertRule, facts: Facts) -> Iterator[tuple[backups.JobHealth, watch.HostFact | None]]:
+def _backup_jobs(
+    rule: AlertRule, facts: Facts
+) -> Iterator[tuple[backups.JobHealth, subjects.HostFact | None]]:
     for job in facts.backup_jobs:
         host = facts.hosts.get(job.host_id)
         if _in_scope(rule, host) and _globs(rule.match_name, job.name):
             yield job, host
 
 
-def _job_subject(job: backups.JobHealth, host: watch.HostFact | None) -> str:
+def _job_subject(job: backups.JobHealth, host: subjects.HostFact | None) -> str:
     return f"Backup job {job.name}" + (f" on {host.name}" if host else "")
 
 

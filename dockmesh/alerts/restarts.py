@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from dockmesh.alerts.models import RestartMark
-from dockmesh.fleet.watch import ContainerFact, HostFact
+from dockmesh.fleet.selectors.subjects import ContainerFact, HostFact
 
 LONGEST_WINDOW_SECONDS = 86_400
 # A host that came this shortly before the last look may not have reported its containers by then.

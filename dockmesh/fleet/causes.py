@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from django.db.models import Q, QuerySet
 
 from dockmesh.fleet.models import Container, Stack
+from dockmesh.fleet.selectors.subjects import ContainerFact, HostFact, container_facts
 from dockmesh.fleet.states import ContainerState, HostStatus, is_in_error
-from dockmesh.fleet.watch import ContainerFact, HostFact, container_facts
 
 # Of a stack's containers that are named; the others are counted.
 MOST_NAMED = 3

@@ -26,11 +26,11 @@ from dockmesh.fleet import (
     rows,
     selectors,
     services,
-    watch,
 )
 from dockmesh.fleet.forms import AddHostForm, HostForm, UpdateAgentsForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import AgentUpdate, Container, EnrollmentToken, Host
+from dockmesh.fleet.selectors import subjects
 from dockmesh.fleet.services import agent_updates
 from dockmesh.fleet.states import ContainerState, HostStatus
 from tokens.permissions import Permission
@@ -116,7 +116,7 @@ class HostDetail(HostPage, DetailPage):
         row = rows.host_rows([host], before)[0]
         return {
             "row": row,
-            "cause": causes.of_host(watch.host_fact(host, row.status)),
+            "cause": causes.of_host(subjects.host_fact(host, row.status)),
             "labels": sorted(host.labels.items()),
             "stacks": rows.stack_rows(host, before),
             "containers": shown[:SHOWN_CONTAINERS],

@@ -11,7 +11,7 @@ from django.urls import reverse
 from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
 from dockmesh.deploys import causes
-from dockmesh.fleet import summary
+from dockmesh.fleet.selectors import summary
 from dockmesh.fleet.states import HostStatus
 from dockmesh.web.states import tone_of
 

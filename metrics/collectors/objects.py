@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from dockmesh.fleet import listening, objects
+from dockmesh.fleet import listening
+from dockmesh.fleet.selectors import objects
 from metrics.collectors.base import Collector, Found, Scrape
 from metrics.collectors.objects_text import FAMILIES, HostRow, ObjectTexts
 from metrics.exposition import VersionTexts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
 
-from dockmesh.fleet.objects import ContainerObject, HostObject
+from dockmesh.fleet.selectors.objects import ContainerObject, HostObject
 from dockmesh.fleet.states import ContainerState, host_status, shown_state
 from metrics import families as f
 from metrics.collectors.base import Found

@@ -13,11 +13,11 @@ import pytest
 import requests
 
 from dockmesh.core import clock
-from dockmesh.fleet import commands, listening, summary, watch
+from dockmesh.fleet import commands, listening
 from dockmesh.fleet.discovery import target_groups
 from dockmesh.fleet.listening import Listener, Record
 from dockmesh.fleet.models import AgentCommand, HeartbeatState, Host, ListeningSpan
-from dockmesh.fleet.selectors import heartbeat_columns, hosts_in_status
+from dockmesh.fleet.selectors import heartbeat_columns, hosts_in_status, subjects, summary
 from dockmesh.fleet.states import HostStatus
 from tests.fleet.factories import heartbeat, make_host
 from tests.integration.api import Api, until
@@ -146,7 +146,7 @@ class TestStatus:
     def statuses(self) -> set[str]:
         """What each place says of (atlas, borealis); they must agree."""
         now = clock.now()
-        facts = watch.host_facts(now)
+        facts = subjects.host_facts(now)
         marks = summary.fleet_summary(now).hosts
         columns = heartbeat_columns(now)
         groups = target_groups("node")

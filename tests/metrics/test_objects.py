@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
-from dockmesh.fleet.objects import ContainerObject, HostObject, StackObject
+from dockmesh.fleet.selectors.objects import ContainerObject, HostObject, StackObject
 from dockmesh.fleet.states import ContainerState, StackState
 from metrics import families as f
 from metrics.collectors.objects_text import FAMILIES, HostRow, ObjectTexts, host_label_names

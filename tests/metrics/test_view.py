@@ -247,7 +247,7 @@ def test_a_public_page_without_a_database_shows_the_process_only(db, settings, m
     ("broken", "collector", "gone"),
     [
         ("dockmesh.fleet.selectors.heartbeat_columns", "fleet", f.CONTAINERS),
-        ("dockmesh.fleet.objects.host_objects", "objects", f.CONTAINER_STATE),
+        ("dockmesh.fleet.selectors.objects.host_objects", "objects", f.CONTAINER_STATE),
         ("dockmesh.fleet.selectors.stack_series_versions", "deploys", f.DEPLOY_DURATION),
         ("dockmesh.backups.selectors.job_rows", "backups", f.BACKUP_LAST_RUN),
         ("dockmesh.alerts.selectors.rule_samples", "alerts", f.ALERTS_FIRED),
