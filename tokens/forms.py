@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from django import forms
-from django.utils.html import format_html
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from dockmesh.core import clock
@@ -28,7 +28,9 @@ def permission_choices(permissions: frozenset[str]) -> list[tuple[str, SafeStrin
     return [
         (
             each.value,
-            format_html('<code>{}</code> <span class="soft">{}</span>', each.value, DESCRIPTIONS[each]),
+            render_to_string(
+                "tokens/parts/permission.html", {"name": each.value, "description": DESCRIPTIONS[each]}
+            ),
         )
         for each in Permission
         if each.value in permissions

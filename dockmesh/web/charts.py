@@ -1,75 +1,70 @@
-"""Small charts as SVG text, made by the server. Colours come from classes; nothing here is interactive."""
+"""Where the pieces of the charts stand. `templates/web/kit/` draws them; colours come from classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from dataclasses import dataclass
 
 from dockmesh.web.states import tone_of
 
+WIDTH, HEIGHT, FOOT, TOP = 560, 120, 18, 6
+MOST_NAMES = 14
 
-def share(parts: Sequence[tuple[str, int]], label: str) -> SafeString:
+
+@dataclass(frozen=True)
+class Cut:
+    """A part of a bar, in per cent of its width."""
+
+    x: str
+    width: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An upright bar in a chart of `WIDTH` by `HEIGHT`. Not every one has room for its name."""
+
+    name: str
+    value: str
+    x: str
+    y: str
+    width: str
+    height: str
+    middle: str
+    is_named: bool
+
+
+def cuts(parts: Sequence[tuple[str, int]]) -> list[Cut]:
     """One bar cut into the parts' shares, each in its state's tone. `parts` are (state, count)."""
     total = sum(count for _, count in parts)
-    cuts: list[tuple[str, str, str]] = []
+    found: list[Cut] = []
     x = 0.0
-    if total:
-        for state, count in parts:
-            if count:
-                width = 100 * count / total
-                cuts.append((f"{x:.3f}%", f"{max(width - 0.25, 0.4):.3f}%", tone_of(state)))
-                x += width
-    words = ", ".join(f"{count} {state}" for state, count in parts if count) or "none"
-    return format_html(
-        '<svg class="share" role="img" aria-label="{}: {}"><rect class="share-ground" width="100%" height="10" rx="5"/>{}</svg>',
-        label,
-        words,
-        format_html_join("", '<rect x="{}" width="{}" height="10" rx="2.5" class="fill-{}"/>', cuts),
-    )
+    for state, count in parts:
+        if count:
+            width = 100 * count / total
+            found.append(Cut(f"{x:.3f}", f"{max(width - 0.25, 0.4):.3f}", tone_of(state)))
+            x += width
+    return found
 
 
-def bars(rows: Sequence[tuple[str, float]], *, label: str) -> SafeString:
+def bars(rows: Sequence[tuple[str, float]]) -> list[Bar]:
     """Upright bars, one for each (name, value)."""
-    width, height, foot, top = 560.0, 120, 18.0, 6.0
-    words = [f"{value:g}" for _, value in rows]
     most = max((value for _, value in rows), default=0.0)
-    if not rows:
-        return mark_safe("")
-    step = width / len(rows)
-    room = height - foot - top
-    drawn = []
+    step = WIDTH / max(len(rows), 1)
+    every = max(1, -(-len(rows) // MOST_NAMES))
+    found = []
     for index, (name, value) in enumerate(rows):
-        tall = room * value / most if most > 0 else 0.0
-        drawn.append(
-            (
-                f"{index * step + step * 0.12:.1f}",
-                f"{height - foot - max(tall, 1.0):.1f}",
-                f"{step * 0.76:.1f}",
-                f"{max(tall, 1.0):.1f}",
+        tall = max((HEIGHT - FOOT - TOP) * value / most if most > 0 else 0.0, 1.0)
+        found.append(
+            Bar(
                 name,
-                words[index],
+                f"{value:g}",
+                x=f"{index * step + step * 0.12:.1f}",
+                y=f"{HEIGHT - FOOT - tall:.1f}",
+                width=f"{step * 0.76:.1f}",
+                height=f"{tall:.1f}",
+                middle=f"{index * step + step / 2:.1f}",
+                is_named=index % every == 0,
             )
         )
-    every = max(1, -(-len(rows) // 14))
-    names = [
-        (f"{index * step + step / 2:.1f}", height - 4, name)
-        for index, (name, _) in enumerate(rows)
-        if index % every == 0
-    ]
-    return format_html(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>{}</svg>',
-        int(width),
-        height,
-        f"{label}: " + ", ".join(f"{row[0]} {word}" for row, word in zip(rows, words, strict=True)),
-        format_html_join(
-            "",
-            '<rect class="bar" x="{}" y="{}" width="{}" height="{}" rx="2"><title>{}: {}</title></rect>',
-            drawn,
-        ),
-        int(width),
-        height - foot,
-        height - foot,
-        format_html_join("", '<text x="{}" y="{}" text-anchor="middle">{}</text>', names),
-    )
+    return found

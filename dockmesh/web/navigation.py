@@ -64,10 +64,11 @@ GROUPS = (
 
 def shown(permissions: frozenset[str], current_path: str) -> list[ShownGroup]:
     """The groups with the entries that these permissions open."""
+    home = reverse("web:overview")
     groups = []
     for group in GROUPS:
         entries = tuple(
-            ShownEntry(entry.label, path, entry.icon, _is_current(path, current_path))
+            ShownEntry(entry.label, path, entry.icon, _is_current(path, current_path, home))
             for entry in group.entries
             if entry.permission in permissions
             for path in [reverse(entry.route)]
@@ -77,5 +78,5 @@ def shown(permissions: frozenset[str], current_path: str) -> list[ShownGroup]:
     return groups
 
 
-def _is_current(path: str, current_path: str) -> bool:
-    return current_path == path if path == reverse("web:overview") else current_path.startswith(path)
+def _is_current(path: str, current_path: str, home: str) -> bool:
+    return current_path == path if path == home else current_path.startswith(path)

@@ -127,9 +127,41 @@ def test_a_histogram_shows_counts_by_bucket_not_cumulated() -> None:
 
 
 def test_charts_of_nothing_are_empty_or_flat() -> None:
-    assert charts.bars([], label="x") == ""
-    assert "none" in charts.share([], "x")
-    assert "NaN" not in charts.bars([("a", 0.0)], label="x")
+    assert render('{% histogram bounds counts "x" %}', bounds=[], counts=[]).strip() == ""
+    assert "x: none" in render('{% share_bar parts "x" %}', parts=[])
+    [bar] = charts.bars([("a", 0.0)])
+    assert bar.height == "1.0"
+
+
+def test_shares_fill_the_bar_in_the_tones_of_their_states() -> None:
+    cuts = charts.cuts([("online", 3), ("degraded", 0), ("offline", 1)])
+    assert [(cut.x, cut.width, cut.tone) for cut in cuts] == [
+        ("0.000", "74.750", tone_of("online")),
+        ("75.000", "24.750", tone_of("offline")),
+    ]
+
+
+def test_what_stands_within_a_sentence_ends_without_a_blank() -> None:
+    for source in (
+        "{% ago at %}",
+        "{% exact at %}",
+        "{% duration 5 %}",
+        "{% bytes 5 %}",
+        '{% copyable 5 "inline" %}',
+    ):
+        for at in (NOW, None):
+            shown = render(f"({source})", at=at)
+            assert shown.startswith("(<"), shown
+            assert shown.endswith(">)"), shown
+    assert re.fullmatch(r"\(<svg .*</svg>\)", render('({% icon "plus" %})'))
+    assert re.fullmatch(r"\(<span .*</span>\)", render('({% pill "online" %})'))
+
+
+def test_python_writes_no_html() -> None:
+    for folder in ("dockmesh", "metrics", "tokens"):
+        for path in (ROOT / folder).rglob("*.py"):
+            found = re.findall(r"format_html|mark_safe", path.read_text(encoding="utf-8"))
+            assert found == [], path
 
 
 def _sprite() -> set[str]:

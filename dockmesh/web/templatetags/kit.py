@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from django import forms, template
-from django.contrib.staticfiles.storage import staticfiles_storage
 from django.forms import BoundField
 from django.http import HttpRequest
 from django.template import Context
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from dockmesh.core import clock
 from dockmesh.core.forms import SEEN, ChangeForm
@@ -26,26 +25,23 @@ from tokens.principals import principal_of
 register = template.Library()
 
 
-def _use(name: str, css: str) -> SafeString:
-    return format_html(
-        '<svg class="{}" aria-hidden="true"><use href="{}#{}"/></svg>',
-        css,
-        staticfiles_storage.url("web/icons.svg"),
-        name,
-    )
+@lru_cache(maxsize=1024)
+def _kept(part: str, **values: str) -> SafeString:
+    """A part that a page has dozens of, and of a few kinds: made once."""
+    return render_to_string(f"web/kit/{part}.html", values)
 
 
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """A Lucide icon of the sprite; decoration only, so the text beside it says what it means."""
-    return _use(name, f"icon {css}".strip())
+    return _kept("use", name=name, css=f"icon {css}".strip())
 
 
 @register.simple_tag
 def shape(tone: str) -> SafeString:
     """The small shape of a tone, without a word; a state word works too."""
     tone = tone if tone in TONES else tone_of(tone)
-    return _use(f"s-{tone}", f"shape shape-{tone}")
+    return _kept("use", name=f"s-{tone}", css=f"shape shape-{tone}")
 
 
 @register.simple_tag
@@ -53,84 +49,53 @@ def pill(status: Any, tone: str = "", label: str = "") -> SafeString:
     """A state as a word with a shape. `tone` where the word alone doesn't tell (a running deploy works)."""
     word = str(status)
     tone = tone or tone_of(word)
-    return format_html(
-        '<span class="pill pill-{}">{}{}</span>',
-        tone,
-        _use(f"s-{tone}", "shape"),
-        label or word.replace("_", " ").capitalize(),
-    )
+    label = label or word.replace("_", " ").capitalize()
+    return _kept("pill", tone=tone, name=f"s-{tone}", css="shape", label=label)
 
 
-@register.simple_tag
-def ago(at: datetime.datetime | None, never: str = "never") -> SafeString:
+@register.inclusion_tag("web/kit/ago.html")
+def ago(at: datetime.datetime | None, never: str = "never") -> dict[str, str]:
     """How long ago, with the exact time in the title; kept true by the script while the page is open."""
     if at is None:
-        return format_html('<span class="muted">{}</span>', never)
-    return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>',
-        at.astimezone(datetime.UTC).isoformat(timespec="milliseconds"),
-        text.exact_time(at),
-        text.ago(at, clock.now()),
-    )
+        return {"none": never}
+    return {
+        "iso": at.astimezone(datetime.UTC).isoformat(timespec="milliseconds"),
+        "exact": text.exact_time(at),
+        "words": text.ago(at, clock.now()),
+    }
 
 
-@register.simple_tag
-def exact(at: datetime.datetime | None, never: str = "never") -> SafeString:
+@register.inclusion_tag("web/kit/exact.html")
+def exact(at: datetime.datetime | None, never: str = "never") -> dict[str, str]:
     """The exact time as the text itself."""
     if at is None:
-        return format_html('<span class="muted">{}</span>', never)
-    return format_html(
-        '<time datetime="{}">{}</time>', at.astimezone(datetime.UTC).isoformat(), text.exact_time(at)
-    )
+        return {"none": never}
+    return {"iso": at.astimezone(datetime.UTC).isoformat(), "words": text.exact_time(at)}
 
 
-@register.simple_tag
-def duration(seconds: float | datetime.timedelta | None, none: str = "–") -> SafeString:
+@register.inclusion_tag("web/kit/number.html")
+def duration(seconds: float | datetime.timedelta | None, none: str = "–") -> dict[str, str]:
     """A duration in words, exact on hover."""
     if isinstance(seconds, datetime.timedelta):
         seconds = seconds.total_seconds()
     if seconds is None:
-        return format_html('<span class="muted">{}</span>', none)
-    return format_html('<span class="nowrap" title="{} s">{}</span>', f"{seconds:g}", text.duration(seconds))
+        return {"none": none}
+    return {"exact": f"{seconds:g} s", "words": text.duration(seconds)}
 
 
-@register.simple_tag(name="bytes")
-def size(count: float | None, none: str = "–") -> SafeString:
+@register.inclusion_tag("web/kit/number.html", name="bytes")
+def size(count: float | None, none: str = "–") -> dict[str, str]:
     """A size in binary units, exact on hover."""
     if count is None:
-        return format_html('<span class="muted">{}</span>', none)
-    return format_html('<span class="nowrap" title="{} bytes">{}</span>', f"{count:,.0f}", text.size(count))
+        return {"none": none}
+    return {"exact": f"{count:,.0f} bytes", "words": text.size(count)}
 
 
-@register.simple_tag
-def copyable(value: Any, kind: str = "", label: str = "Copy") -> SafeString:
+@register.inclusion_tag("web/kit/copyable.html")
+def copyable(value: Any, kind: str = "", label: str = "Copy") -> dict[str, Any]:
     """Text with a copy button. `kind`: "" for one line or a command, `block` for several lines,
     `inline` within a sentence or a table, `secret` large. The button appears with JavaScript only."""
-    button = (
-        format_html(
-            '<button class="btn btn-small btn-icon" type="button" data-copy="" title="{}" aria-label="{}" hidden>{}</button>',
-            label,
-            label,
-            _use("copy", "icon"),
-        )
-        if kind == "inline"
-        else format_html(
-            '<button class="btn btn-small" type="button" data-copy="" title="{}" hidden>{}<span data-copy-word>{}</span></button>',
-            label,
-            _use("copy", "icon"),
-            label,
-        )
-    )
-    if kind == "block":
-        return format_html(
-            '<div class="copyable"><pre tabindex="0" aria-label="Text to copy" role="region"><code>{}</code></pre>{}</div>',
-            value,
-            button,
-        )
-    if kind == "inline":
-        return format_html('<span class="copyable copyable-inline"><code>{}</code>{}</span>', value, button)
-    css = "copyable copyable-secret" if kind == "secret" else "copyable"
-    return format_html('<div class="{}"><code>{}</code>{}</div>', css, value, button)
+    return {"value": value, "kind": kind, "label": label}
 
 
 @register.simple_block_tag
@@ -171,33 +136,27 @@ def field(bound: BoundField) -> dict[str, Any]:
     return {"bound": bound, "kind": kind, "errors_id": f"{bound.auto_id}_error"}
 
 
-@register.simple_tag
-def form_errors(form: forms.BaseForm) -> SafeString:
+@register.inclusion_tag("web/kit/form_errors.html")
+def form_errors(form: forms.BaseForm) -> dict[str, Any]:
     """What is wrong with the form as a whole, above its fields; and, of one that changes something, what it showed."""
-    seen = mark_safe("")
+    errors = {"errors": form.non_field_errors()}
     if isinstance(form, ChangeForm):
-        seen = format_html('<input type="hidden" name="{}" value="{}">', form.add_prefix(SEEN), form.seen)
-    errors = form.non_field_errors()
-    if not errors:
-        return seen
-    return seen + format_html(
-        '<div class="notice notice-bad" role="alert">{}<div>{}</div></div>',
-        _use("circle-alert", "icon"),
-        " ".join(str(error) for error in errors),
-    )
+        return {**errors, "seen_name": form.add_prefix(SEEN), "seen": form.seen}
+    return errors
 
 
 # ---- charts ----
 
 
-@register.simple_tag
-def share_bar(parts: Sequence[tuple[str, int]], label: str) -> SafeString:
+@register.inclusion_tag("web/kit/share.html")
+def share_bar(parts: Sequence[tuple[str, int]], label: str) -> dict[str, Any]:
     """(state, count) pairs as one bar cut into shares."""
-    return charts.share(parts, label)
+    words = ", ".join(f"{count} {state}" for state, count in parts if count) or "none"
+    return {"cuts": charts.cuts(parts), "label": label, "words": words}
 
 
-@register.simple_tag
-def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) -> SafeString:
+@register.inclusion_tag("web/kit/bars.html")
+def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) -> dict[str, Any]:
     """A Prometheus-style histogram: upper bounds in seconds and cumulative counts, the last one +Inf."""
     rows: list[tuple[str, float]] = []
     before = 0
@@ -205,35 +164,39 @@ def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) ->
     for name, count in zip(names, cumulative, strict=False):
         rows.append((name, count - before))
         before = count
-    return charts.bars(rows, label=label)
+    bars = charts.bars(rows)
+    return {
+        "bars": bars,
+        "label": label,
+        "words": ", ".join(f"{bar.name} {bar.value}" for bar in bars),
+        "width": charts.WIDTH,
+        "height": charts.HEIGHT,
+        "foot": charts.HEIGHT - charts.FOOT,
+    }
 
 
-@register.simple_tag
-def host_mark(host: Any, is_link: bool = True) -> SafeString:
-    """One host in a strip; `host` has id, name, status and last_seen_at."""
-    tone = tone_of(host.status)
-    seen = f"last seen {text.ago(host.last_seen_at, clock.now())}" if host.last_seen_at else "never reported"
-    words = f"{host.name}: {host.status}, {seen}"
-    if not is_link:
-        return format_html('<i class="strip-{}" title="{}"></i>', tone, words)
-    return format_html(
-        '<a id="mark-{}" class="strip-{}" href="{}" title="{}"></a>',
-        host.id,
-        tone,
-        reverse("fleet:host", args=[host.id]),
-        words,
-    )
+@register.inclusion_tag("web/kit/host_strip.html")
+def host_strip(hosts: Sequence[Any], label: str, is_dense: bool = False) -> dict[str, Any]:
+    """A mark for each host, which has id, name, status and last_seen_at; too small to be links where it is dense."""
+    now = clock.now()
+    marks = []
+    for host in hosts:
+        seen = f"last seen {text.ago(host.last_seen_at, now)}" if host.last_seen_at else "never reported"
+        mark = {"tone": tone_of(host.status), "words": f"{host.name}: {host.status}, {seen}"}
+        marks.append(
+            mark if is_dense else {**mark, "id": host.id, "url": reverse("fleet:host", args=[host.id])}
+        )
+    return {"marks": marks, "label": label, "is_dense": is_dense}
 
 
 # ---- the frame ----
 
 
 @register.simple_tag(takes_context=True)
-def theme_attribute(context: Context) -> SafeString:
-    """` data-theme="dark"` where the visitor chose one; else the system's preference counts."""
+def chosen_theme(context: Context) -> str:
+    """`light` or `dark` where the visitor chose one; else empty: the system's preference counts."""
     request = context.get("request")
-    theme = theme_of(request) if isinstance(request, HttpRequest) else ""
-    return format_html(' data-theme="{}"', theme) if theme else mark_safe("")
+    return theme_of(request) if isinstance(request, HttpRequest) else ""
 
 
 @register.simple_tag
