@@ -52,6 +52,8 @@ class StubServer:
         self.commands: list[dict[str, Any]] = []
         # Handed to the request that waits.
         self.waited_for: list[dict[str, Any]] = []
+        # What it hands out to anybody: path → content.
+        self.files: dict[str, bytes] = {}
         self._is_closed = False
         self.interval = 60.0
         self.known_digests: set[str] = set()
@@ -84,6 +86,13 @@ class StubServer:
                 with stub._guard:
                     stub.requests.append(request)
                     stub._guard.notify_all()
+
+            def do_GET(self) -> None:
+                data = stub.files.get(self.path)
+                self.send_response(404 if data is None else 200)
+                self.send_header("Content-Length", str(len(data or b"")))
+                self.end_headers()
+                self.wfile.write(data or b"")
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
