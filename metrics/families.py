@@ -162,6 +162,12 @@ CONTAINER_OOM_KILLS = Family(
     "Kills for memory in the container, and in those that had its name before.",
     _CONTAINER,
 )
+CONTAINER_ONEOFF = Family(
+    "dockmesh_container_oneoff",
+    "gauge",
+    "Always 1; the container is one of docker compose run, and none of its stack's own.",
+    _CONTAINER,
+)
 _STACK = ("host", "stack")
 STACK_LAST_DEPLOY = Family(
     "dockmesh_stack_last_deploy_timestamp_seconds",
@@ -291,6 +297,7 @@ OBJECTS = (
     CONTAINER_RESTARTS,
     CONTAINER_EXITS,
     CONTAINER_OOM_KILLS,
+    CONTAINER_ONEOFF,
     BACKUP_INFO,
     BACKUP_RUNS,
     BACKUP_LAST_ATTEMPT,

@@ -42,6 +42,7 @@ FAMILIES = (
     f.CONTAINER_RESTARTS,
     f.CONTAINER_EXITS,
     f.CONTAINER_OOM_KILLS,
+    f.CONTAINER_ONEOFF,
 )
 
 
@@ -130,7 +131,7 @@ def _stack_lines(row: HostRow, stem: str) -> Lines:
 def _container_lines(row: HostRow, stem: str) -> Lines:
     """Plain loops: at the first scrape of a large fleet these are a million lines."""
     info, states, health, starts, codes = [], [], [], [], []
-    restarts, exits, oom_kills = [], [], []
+    restarts, exits, oom_kills, oneoffs = [], [], [], []
     escaped = _Escaped()  # stacks, services and images come again and again
     for each in _one_of_each(row.host.containers):
         name = (
@@ -154,6 +155,8 @@ def _container_lines(row: HostRow, stem: str) -> Lines:
         exits.append(f'{name},result="success"}} {each.successes}')
         exits.append(f'{name},result="error"}} {each.errors}')
         oom_kills.append(f"{name}}} {each.oom_kills}")
+        if each.is_oneoff:
+            oneoffs.append(f"{name}}} 1")
     return {
         f.CONTAINER_INFO: info,
         f.CONTAINER_STATE: states,
@@ -163,6 +166,7 @@ def _container_lines(row: HostRow, stem: str) -> Lines:
         f.CONTAINER_RESTARTS: restarts,
         f.CONTAINER_EXITS: exits,
         f.CONTAINER_OOM_KILLS: oom_kills,
+        f.CONTAINER_ONEOFF: oneoffs,
     }
 
 

@@ -95,6 +95,7 @@ def small_fleet():
     )
     ContainerCounts.objects.create(host=web, name="gone", restarts=9)
     container(web, "never", "created")
+    container(web, "by-hand", "exited", stack=shop, service="web", is_oneoff=True)
     container(main, 'quo"te\\', "restarting", exit_code=137, is_oom_killed=True, started_at=ago(5))
     container(edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900))
     StackSeries.objects.create(

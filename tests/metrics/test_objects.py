@@ -45,6 +45,7 @@ CONTAINERS = st.builds(
     successes=COUNTS,
     errors=COUNTS,
     oom_kills=COUNTS,
+    is_oneoff=st.booleans(),
 )
 STACKS = st.lists(
     st.builds(StackObject, names, st.booleans(), st.sampled_from([state.value for state in StackState])),
@@ -107,6 +108,8 @@ def twin_families(rows):
             add("dockmesh_container_exits_total", {**key, "result": "success"}, container.successes)
             add("dockmesh_container_exits_total", {**key, "result": "error"}, container.errors)
             add("dockmesh_container_oom_kills_total", key, container.oom_kills)
+            if container.is_oneoff:
+                add("dockmesh_container_oneoff", key, 1)
     return [
         twin.TwinFamily(family.name, family.kind, family.help, samples[family.name]) for family in FAMILIES
     ]

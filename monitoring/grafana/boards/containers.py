@@ -90,6 +90,7 @@ def dashboard() -> sdk.Dashboard:
                 rows(_each("dockmesh_container_last_exit_code")),
                 rows(f"max by ({KEY}) (increase(dockmesh_container_restarts_total{{{OF_STACK}}}[$__range]))"),
                 rows(_each("container:dockmesh_container_info:group", "image")),
+                rows(_each("dockmesh_container_oneoff")),
                 columns={
                     "region": "Region",
                     "host": "Host",
@@ -101,6 +102,7 @@ def dashboard() -> sdk.Dashboard:
                     "Value #E": "Restarts",
                     "Value #D": "Last exit code",
                     "image": "Image",
+                    "Value #G": "Run once",
                 },
                 units={"Up for": "s"},
                 links={"Host": ("Host", HOST_LINK)},
