@@ -91,7 +91,6 @@ class ConfirmForm(forms.Form):
     name = forms.CharField(
         label="Type the name to go on",
         help_text="Exactly as shown above.",
-        required=False,
         strip=True,
         widget=forms.TextInput(attrs={"autocomplete": "off", "class": "code", "spellcheck": "false"}),
     )
@@ -99,9 +98,11 @@ class ConfirmForm(forms.Form):
     def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expected = expected
+        self._wrong = f"This is not the name. Type: {expected}"
+        self.fields["name"].error_messages["required"] = self._wrong
 
     def clean_name(self) -> str:
         typed: str = self.cleaned_data["name"]
         if not hmac.compare_digest(typed.encode(), self._expected.strip().encode()):
-            raise forms.ValidationError(f"This is not the name. Type: {self._expected}")
+            raise forms.ValidationError(self._wrong)
         return typed

@@ -1,9 +1,11 @@
 """What every page does, whichever room declares it: who is let in, methods, forms, confirmations, buttons."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -13,7 +15,8 @@ from django.urls import path
 from dockmesh import urls
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core.errors import Conflict, NotFound
-from dockmesh.core.pages import Action, ConfirmPage, DetailPage
+from dockmesh.core.pages import Action, ConfirmPage, DetailPage, ListPage
+from dockmesh.core.tables import Column, words
 from tests.tokens.support import user_with
 from tokens.models import Role, User
 
@@ -49,6 +52,22 @@ class RemoveRole(ConfirmPage):
     next_route = "tokens:roles"
 
 
+class RoleList(ListPage):
+    required_permission = "fleet.read"
+    template = part = "tokens/role_list.html"
+    title = "Some roles"
+    lead = "Those there are."
+    search_hint = "Search some roles"
+    queryset = Role.objects.all()
+    columns = (Column("name", "Name", ("name",)),)
+    default_sort = "name"
+    filters = (
+        words("description", "Said", ["something", "nothing"], lambda word: Q(description=word)),
+        words("name", "Name", {"admin": "well"}),
+    )
+    search = ("name", "description")
+
+
 class Press(Action):
     required_permission = "fleet.read"
     service = refuse
@@ -71,6 +90,7 @@ urlpatterns = [
     path("undeclared/", Undeclared.as_view()),
     path("declared/", Declared.as_view()),
     path("role/<int:pk>/", RemoveRole.as_view()),
+    path("roles/", RoleList.as_view()),
     path("press/", Press.as_view()),
     path("press-gone/", PressGone.as_view()),
     path("press-well/", PressWell.as_view()),
@@ -116,10 +136,45 @@ def test_a_page_has_the_methods_that_it_answers_and_no_others(viewer: Client) ->
     assert viewer.get("/press/").status_code == 405
 
 
+def listed(client: Client, query: str = "") -> list[str]:
+    """The names of the roles in the list."""
+    page = client.get(f"/roles/{query}").content.decode()
+    return re.findall(r'<a class="break" href="/settings/roles/\d+/">([^<]+)</a>', page)
+
+
+def test_a_list_is_searched_filtered_and_sorted_by_its_address(viewer: Client) -> None:
+    Role.objects.all().exclude(name__in=["admin", "viewer"]).exclude(users__isnull=False).delete()
+    Role.objects.create(name="night", description="something", permissions=[])
+    everybody = ["admin", "night", "role of ann", "viewer"]
+    assert listed(viewer) == everybody
+    assert listed(viewer, "?sort=-name") == everybody[::-1]
+    assert listed(viewer, "?q=SOMEth") == ["night"]
+    assert listed(viewer, "?description=something") == ["night"]
+    assert listed(viewer, "?description=nothing") == []
+    assert listed(viewer, "?name=admin") == ["admin"]
+    assert listed(viewer, "?name=unheard-of&page=9") == everybody
+
+
+def test_the_part_that_refreshes_itself_is_the_same_rows_and_nothing_else(viewer: Client) -> None:
+    page = viewer.get("/roles/?q=ann")
+    text = page.content.decode()
+    assert "X-Dockmesh-Part" not in page
+    assert "<h1>Some roles</h1>" in text
+    assert 'placeholder="Search some roles"' in text
+    assert 'hx-get="?q=ann&amp;part=live"' in text
+    part = viewer.get("/roles/?q=ann&part=live")
+    assert part["X-Dockmesh-Part"] == "live"
+    assert part.content.decode().strip() in text
+    assert "<h1" not in part.content.decode()
+    assert "role of ann" in part.content.decode()
+    assert Client().get("/roles/?part=live").status_code == 302
+
+
 def test_a_confirmation_names_what_it_acts_on(viewer: Client) -> None:
     role = Role.objects.create(name="night <shift>", permissions=[])
     page = viewer.get(f"/role/{role.pk}/").content.decode()
     assert "night &lt;shift&gt; is gone then." in page
+    assert "(optional)" not in page
     assert 'aria-label="Breadcrumb"' in page
     assert viewer.get("/role/999999/").status_code == 404
     assert viewer.post("/role/999999/", {"name": "x"}).status_code == 404
