@@ -23,7 +23,7 @@ BIG = [bytes([number % 256]) * 65536 for number in range(160)]
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 2, base_path: str = "") -> None:
         self.gate = threading.Event()
         self.lines: list[str] = []
         self.batches: list[int] = []
@@ -35,6 +35,7 @@ class Running:
             self.application,
             threads=threads,
             max_body_bytes=LIMIT,
+            base_path=base_path,
             probe_paths=("/batch",),
             batch_endpoint=BatchEndpoint("/quick", self.quickly, {"X-Quick": "yes"}),
             secret_paths=("/secret/",),
@@ -366,6 +367,31 @@ def test_requests_that_wait_are_answered_together(running: Running) -> None:
         for number, sock in enumerate(others):
             assert read_answer(sock)[2] == b"<%d>" % number
     assert running.batches == [1, MOST_AT_ONCE, 10]
+
+
+def test_a_path_is_the_same_with_the_base_path_and_without() -> None:
+    running = Running(base_path="/below/it")
+    try:
+        for path in ("/quick", "/below/it/quick"):
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n".encode()
+            with running.connect() as sock:
+                sock.sendall(head + b"one")
+                assert read_answer(sock)[2] == b"<one>"
+        for path, seen in (
+            ("/below/it/secret/abc", "/secret/abc"),
+            ("/secret/abc", "/secret/abc"),
+            ("/below/it", "/below/it"),
+            ("/below/its/a", "/below/its/a"),
+            ("/below/it/below/it/a", "/below/it/a"),
+        ):
+            _, _, answer = split_answer(running.ask(f"GET {path} HTTP/1.1\r\n".encode() + CLOSE + b"\r\n"))
+            assert json.loads(answer)["environ"]["PATH_INFO"] == seen
+        assert running.batches == [1, 1]
+        wait_for(lambda: len(running.lines) == 7)
+        assert not any("abc" in line for line in running.lines)
+    finally:
+        running.server.stop()
+        running.thread.join(PATIENCE * 5)
 
 
 def test_what_the_batch_leaves_alone_goes_to_a_worker_whole(running: Running) -> None:
