@@ -38,6 +38,7 @@ class ContainerObject(msgspec.Struct, frozen=True, array_like=True):
     successes: int = 0
     errors: int = 0
     oom_kills: int = 0
+    is_oneoff: bool | int = False
 
 
 class HostObject(msgspec.Struct, frozen=True):
@@ -92,7 +93,7 @@ def _statement(vendor: str) -> str:
     containers = rows.format(
         f"{array}(COALESCE(s.name, ''), c.service, c.name, c.container_id, c.image, c.image_digest, c.state, c.health,"
         f" c.exit_code, {milliseconds('c.created_at')}, {milliseconds('c.started_at')}, COALESCE(k.restarts, 0),"
-        " COALESCE(k.successes, 0), COALESCE(k.errors, 0), COALESCE(k.oom_kills, 0))"
+        " COALESCE(k.successes, 0), COALESCE(k.errors, 0), COALESCE(k.oom_kills, 0), c.is_oneoff)"
     )
     return (
         "SELECT h.id, h.name, h.labels, h.cpus, h.memory_bytes, p.is_degraded,"  # noqa: S608 (constants)
