@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from dockmesh.agent import VERSION, actions, compose, config, install, launcher, logs, restic
+from dockmesh.agent import VERSION, actions, compose, config, details, install, launcher, logs, restic
 from dockmesh.agent.actions import Actions
 from dockmesh.agent.backup import OPTIONS, Backups
 from dockmesh.agent.client import ServerClient
@@ -17,6 +17,7 @@ from dockmesh.agent.deploy import Deployer
 from dockmesh.agent.document import JSON, AgentInfo
 from dockmesh.agent.enroll import first_enrollment
 from dockmesh.agent.errors import StartError
+from dockmesh.agent.exits import Exits
 from dockmesh.agent.journal import Journal
 from dockmesh.agent.logs import Server as LogServer
 from dockmesh.agent.loop import Heartbeats
@@ -62,6 +63,7 @@ def run(settings: Settings) -> int:
         credential = state.load_credential()
         journal = Journal(state.path / "journal.sqlite3")
         tally = Tally(state.path / "counts.sqlite3")
+        exits = Exits(state.path / "exits.sqlite3")
 
         def forget_all() -> None:
             journal.forget_all()
@@ -71,7 +73,7 @@ def run(settings: Settings) -> int:
             credential = first_enrollment(settings, state, client, stopping, forget_all)
         code = 0
         if credential is not None:
-            code = _work(settings, state, client, credential, journal, tally, stopping)
+            code = _work(settings, state, client, credential, journal, tally, exits, stopping)
         journal.close()
     finally:
         state.close()
@@ -85,6 +87,7 @@ def _work(
     credential: Credential,
     journal: Journal,
     tally: Tally,
+    exits: Exits,
     stopping: Stopping,
 ) -> int:
     """Until it is stopped; gives the exit code."""
@@ -108,8 +111,8 @@ def _work(
     def send_log(session: str, piece: JSON) -> JSON:
         return client.post(f"logs/{session}", piece, token=heartbeats.token).body
 
-    executors, agent = _abilities(settings, state, credential, updates, send_log)
-    watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake)
+    executors, agent = _abilities(settings, state, credential, updates, send_log, exits)
+    watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake, on_event=exits.event)
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
     runner = CommandRunner(executors, journal, on_change=on_result)
     heartbeats = Heartbeats(
@@ -152,6 +155,7 @@ def _abilities(
     credential: Credential,
     updates: Updates,
     send_log: LogServer,
+    exits: Exits,
 ) -> tuple[dict[str, Executor], Callable[[], AgentInfo]]:
     """What this agent can carry out, and what it says of that in its next heartbeat."""
     executors: dict[str, Executor] = {}
@@ -161,6 +165,7 @@ def _abilities(
     lookout, restic_version = compose.Lookout(), restic.version()
     stacks = state.path / "stacks"
     executors[actions.KIND] = Actions(settings.docker_host)
+    executors[details.KIND] = details.Details(settings.docker_host, exits)
     executors[logs.KIND] = logs.Logs(settings.docker_host, send_log)
     # Also where it can't: it says why.
     executors[UPDATE] = updates.carry_out
@@ -190,6 +195,7 @@ def _abilities(
             "cancel": True,
             "containers": True,
             "logs": True,
+            "inspect": True,
             "backup": "backup" in executors,
             OPTIONS: "backup" in executors,
             UPDATE: not cannot_update,

@@ -83,15 +83,23 @@ class EventReader:
 
 class Events:
     """Calls `note` with the id of each container that something happens to, with "" for what calls for a look at all,
-    and gives each event to the tally."""
+    and gives each event to the tally and to `on_event`."""
 
-    def __init__(self, connect: Callable[[], Engine], note: Callable[[str], None], tally: Tally) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        note: Callable[[str], None],
+        tally: Tally,
+        *,
+        on_event: Callable[[object], None] = lambda event: None,
+    ) -> None:
         # Why there are none; None while it is not known that there may be none.
         self.refused: EngineError | None = None
         self.is_open = False
         self._connect = connect
         self._note = note
         self._tally = tally
+        self._on_event = on_event
         self._backoff = Backoff(first=0.2, longest=15.0)
         self._tried = threading.Event()
         self._closing = threading.Event()
@@ -157,6 +165,7 @@ class Events:
                             # In this order: a container whose event is counted is read after that event.
                             self._note(identity)
                             self._tally.event(event)
+                            self._on_event(event)
 
 
 def pieces_of(response: requests.Response) -> Iterator[bytes]:

@@ -40,10 +40,18 @@ UNKNOWN_SYSTEM = System("", "", "", 0, 0)
 class EngineWatcher:
     """Keeps `snapshot` up to date; calls `on_change` when the next heartbeat would say something new."""
 
-    def __init__(self, docker_host: str, tally: Tally, *, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        docker_host: str,
+        tally: Tally,
+        *,
+        on_change: Callable[[], None],
+        on_event: Callable[[object], None] = lambda event: None,
+    ) -> None:
         self._docker_host = docker_host
         self._tally = tally
         self._on_change = on_change
+        self._on_event = on_event
         self._backoff = Backoff(first=0.5, longest=15.0)
         self._dirty = threading.Event()
         self._stopping = threading.Event()
@@ -98,7 +106,7 @@ class EngineWatcher:
         """Read the Engine for as long as it gives its list."""
         with Engine.open(self._docker_host) as engine:
             # Events first, the list second: what happens in between is in one of them.
-            events = Events(engine.another, self._note, self._tally)
+            events = Events(engine.another, self._note, self._tally, on_event=self._on_event)
             machine = _Machine(engine.another, lambda: self._note(""))
             inspector = Inspector(engine.another, lambda: self._note(""))
             try:

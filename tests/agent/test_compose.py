@@ -9,6 +9,7 @@ from dockmesh.agent import __main__ as agent_program
 from dockmesh.agent import compose, config, process, restic
 from dockmesh.agent.client import ServerClient
 from dockmesh.agent.commands import CommandError, Run
+from dockmesh.agent.exits import Exits
 from dockmesh.agent.journal import Journal
 from dockmesh.agent.process import Cancellation
 from dockmesh.agent.state import Credential, StateDir
@@ -153,7 +154,7 @@ def test_a_host_with_an_old_one_alone_says_so_in_one_line_and_takes_no_deploys(
         on_result=lambda: None,
     )
     executors, info = agent_program._abilities(
-        settings, state, credential, updates, lambda session, piece: {}
+        settings, state, credential, updates, lambda session, piece: {}, Exits(state.path / "exits.sqlite3")
     )
     state.close()
     agent = info()
