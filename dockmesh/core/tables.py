@@ -51,14 +51,23 @@ class Filter:
     label: str
     choices: Sequence[Choice]
     where: Callable[[str], Q] | None = None
+    counts: Callable[[], Mapping[str, int]] | None = None
+    """How many rows have each value, whatever else the list is narrowed by; shown beside it."""
 
 
 def words(
-    key: str, label: str, values: Mapping[str, str] | Iterable[str], where: Callable[[str], Q] | None = None
+    key: str,
+    label: str,
+    values: Mapping[str, str] | Iterable[str],
+    where: Callable[[str], Q] | None = None,
+    *,
+    counts: Callable[[], Mapping[str, int]] | None = None,
 ) -> Filter:
     """A filter whose values are words that say themselves what they are; of a mapping, each with its tone."""
     tones = values if isinstance(values, Mapping) else dict.fromkeys(map(str, values), "")
-    return Filter(key, label, [Choice(word, word.capitalize(), tone) for word, tone in tones.items()], where)
+    return Filter(
+        key, label, [Choice(word, word.capitalize(), tone) for word, tone in tones.items()], where, counts
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class FilterLink:
     url: str
     tone: str
     is_chosen: bool
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -212,9 +222,17 @@ class Table:
         found = []
         for each in self.filters:
             value = self.filter_value(each.key)
-            links = [FilterLink("All", self.url(**{each.key: ""}), "", not value)]
+            counts = each.counts() if each.counts else None
+            total = sum(counts.values()) if counts is not None else None
+            links = [FilterLink("All", self.url(**{each.key: ""}), "", not value, total)]
             links += [
-                FilterLink(c.label, self.url(**{each.key: c.value}), c.tone, c.value == value)
+                FilterLink(
+                    c.label,
+                    self.url(**{each.key: c.value}),
+                    c.tone,
+                    c.value == value,
+                    counts.get(c.value, 0) if counts is not None else None,
+                )
                 for c in each.choices
             ]
             found.append(FilterLinks(each.label, tuple(links)))

@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 
-from dockmesh.core import lifecycle, schedule
+from dockmesh.core import encrypted, lifecycle, schedule
 
 # A command's end by timeout need not be known to the second.
 EXPIRE_EVERY_SECONDS = 10.0
@@ -21,7 +21,7 @@ class FleetConfig(AppConfig):
         """Register the scheduler's jobs, and the note of every web process that it listens."""
         from dockmesh.fleet import commands, listening, services
         from dockmesh.fleet.ingest import counts
-        from dockmesh.fleet.services import agent_updates, containers, logs
+        from dockmesh.fleet.services import agent_updates, containers, details, logs
 
         schedule.register(
             name="fleet.expire_commands", every_seconds=EXPIRE_EVERY_SECONDS, run=commands.expire_overdue
@@ -35,6 +35,10 @@ class FleetConfig(AppConfig):
         commands.register_result_handler(
             logs.KIND, on_result=logs.take_result, on_timeout=logs.take_timeout, is_beside=True
         )
+        commands.register_result_handler(
+            details.KIND, on_result=details.take_result, on_timeout=details.take_timeout, is_beside=True
+        )
+        encrypted.register("fleet.LogPiece", "encrypted_text", purpose=logs.PURPOSE)
         schedule.register(
             name="fleet.forget_logs", every_seconds=FORGET_LOGS_EVERY_SECONDS, run=logs.forget_logs
         )
@@ -52,6 +56,7 @@ class FleetConfig(AppConfig):
         for name, run in (
             ("fleet.forget_commands", commands.forget_finished),
             ("fleet.forget_counts", counts.forget_counts),
+            ("fleet.forget_details", details.forget_details),
             ("fleet.forget_enrollment_tokens", services.forget_expired_enrollment_tokens),
             ("fleet.forget_listening", listening.forget_old_spans),
         ):

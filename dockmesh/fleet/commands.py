@@ -149,6 +149,11 @@ def open_with_lock(host_id: int, lock: str) -> AgentCommand | None:
     return _open().filter(host_id=host_id, lock=lock).order_by("id").first()
 
 
+def count_open(host_id: int, kind: str) -> int:
+    """How many of this kind are queued or handed out."""
+    return _open().filter(host_id=host_id, kind=kind).count()
+
+
 def kinds() -> set[str]:
     """All kinds of commands that there are."""
     return {*_handlers, CANCEL}

@@ -317,6 +317,28 @@ class AgentCommand(models.Model):
         return f"{self.kind} {self.pk}"
 
 
+class ContainerDetails(models.Model):
+    """What an agent last told of one container when somebody looked at it, see `services.details`.
+
+    Without a foreign key to the container: an inventory must not become dearer by it.
+    """
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    container_id = models.CharField(max_length=64)
+    found = models.JSONField(default=dict)
+    told_at = models.DateTimeField()
+    # Why the last asking brought nothing new.
+    error = models.CharField(max_length=1000, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["host", "container_id"], name="details_are_once_for_a_container")
+        ]
+
+    def __str__(self) -> str:
+        return f"details of {self.container_id[:12]}"
+
+
 class LogSession(models.Model):
     """Somebody reads a container's log: from when it is asked for until the last of it is fetched, or nobody reads on."""
 

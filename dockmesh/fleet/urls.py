@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from dockmesh.fleet import agent_file_views, views
+from dockmesh.fleet import agent_file_views, container_views, views
 
 app_name = "fleet"
 
@@ -17,7 +17,18 @@ urlpatterns = [
     path("hosts/<int:pk>/credential/", views.HostRenew.as_view(), name="host-renew"),
     path("hosts/<int:pk>/remove/", views.HostRemove.as_view(), name="host-remove"),
     path("hosts/<int:pk>/update-agent/", views.HostAgentUpdate.as_view(), name="host-agent-update"),
-    path("containers/", views.ContainerList.as_view(), name="containers"),
+    path("containers/", container_views.ContainerList.as_view(), name="containers"),
+    path("containers/act/", container_views.ContainersAct.as_view(), name="containers-act"),
+    path("containers/<int:pk>/", container_views.ContainerDetail.as_view(), name="container"),
+    path("containers/<int:pk>/log/", container_views.ContainerLog.as_view(), name="container-log"),
+    path(
+        "containers/<int:pk>/log/open/", container_views.ContainerLogOpen.as_view(), name="container-log-open"
+    ),
+    path(
+        "containers/logs/<uuid:session>/",
+        container_views.ContainerLogRead.as_view(),
+        name="container-log-read",
+    ),
     path("agent/install", agent_file_views.script, name="agent-install"),
     path("agent/install.sha256", agent_file_views.script_sum, name="agent-install-sum"),
     path("agent/dockmesh-agent.pyz", agent_file_views.pyz, name="agent-pyz"),

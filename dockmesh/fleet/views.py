@@ -32,7 +32,7 @@ from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import AgentUpdate, Container, EnrollmentToken, Host
 from dockmesh.fleet.selectors import subjects
 from dockmesh.fleet.services import agent_updates
-from dockmesh.fleet.states import ContainerState, HostStatus
+from dockmesh.fleet.states import HostStatus
 from tokens.permissions import Permission
 
 # The host's page shows so many containers; the rest is a link away.
@@ -117,6 +117,7 @@ class HostDetail(HostPage, DetailPage):
         return {
             "row": row,
             "cause": causes.of_host(subjects.host_fact(host, row.status)),
+            "no_stacks": "No stacks" if row.status is HostStatus.ONLINE else "Not known",
             "labels": sorted(host.labels.items()),
             "stacks": rows.stack_rows(host, before),
             "containers": shown[:SHOWN_CONTAINERS],
@@ -313,31 +314,3 @@ class AgentUpdateStart(FormPage):
         for each in refused:
             messages.warning(self.request, each.detail)
         return redirect(self.next_url(None))
-
-
-@compressed
-class ContainerList(ListPage):
-    """All containers."""
-
-    required_permission = Permission.FLEET_READ
-    template = part = "fleet/containers.html"
-    title = "Containers"
-    lead = "Every container of the fleet, as its host reported it last."
-    search_hint = "Search names, images, hosts, stacks"
-    queryset = Container.objects.select_related("host__heartbeat_state", "stack")
-    columns = (
-        Column("name", "Name", ("name",)),
-        Column("host", "Host", ("host__name",)),
-        Column("stack", "Stack", ("stack__name",)),
-        Column("state", "State", ("state",)),
-        Column("health", "Health", ("health",)),
-        Column("image", "Image", ("image",)),
-        Column("restarts", "Restarts", ("restart_count",), css="num"),
-        Column("changed", "Changed", ("-changed_at",)),
-    )
-    default_sort = "name"
-    filters = (words("state", "State", ContainerState, selectors.in_shown_state),)
-    search = ("name", "image", "host__name", "stack__name")
-
-    def shown(self) -> Iterable[rows.ContainerRow]:
-        return rows.container_rows(self.table, offline_before(clock.now()))

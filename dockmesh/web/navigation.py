@@ -44,6 +44,7 @@ GROUPS = (
             Entry("Overview", "web:overview", "layout-dashboard", Permission.FLEET_READ),
             Entry("Hosts", "fleet:hosts", "server", Permission.FLEET_READ),
             Entry("Stacks", "deploys:stacks", "layers", Permission.FLEET_READ),
+            Entry("Containers", "fleet:containers", "container", Permission.FLEET_READ),
             Entry("Deploys", "deploys:deploys", "rocket", Permission.FLEET_READ),
             Entry("Backups", "backups:jobs", "archive", Permission.FLEET_READ),
             Entry("Alerts", "alerts:alerts", "bell", Permission.FLEET_READ),

@@ -6,6 +6,7 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 
+from dockmesh.core import clock
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Stack
 from dockmesh.fleet.selectors import counts_by_state, status_of
@@ -77,6 +78,11 @@ def fleet_summary(now: datetime.datetime) -> FleetSummary:
         stack_counts=tuple((state.value, count) for state, count in stacks.items()),
         container_counts=tuple((state.value, count) for state, count in containers.items()),
     )
+
+
+def container_counts() -> dict[str, int]:
+    """The fleet's containers by the state that they are shown in."""
+    return dict(fleet_summary(clock.now()).container_counts)
 
 
 def stacks_in_error(now: datetime.datetime, *, most: int) -> list[StackMark]:

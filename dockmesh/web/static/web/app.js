@@ -126,6 +126,19 @@
     if (status !== 200 || isSelecting) event.detail.shouldSwap = false;
     part.toggleAttribute("data-stale", status !== 200);
   });
+  // What was chosen in a list stays chosen when the list refreshes itself.
+  const chosenIn = new WeakMap();
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.target.closest("[data-live]");
+    if (part) chosenIn.set(part, [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.id));
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const part = event.target.closest("[data-live]");
+    for (const id of (part && chosenIn.get(part)) || []) {
+      const box = document.getElementById(id);
+      if (box) box.checked = true;
+    }
+  });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     tick();
