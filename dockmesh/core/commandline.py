@@ -3,9 +3,16 @@
 import argparse
 import datetime
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from dockmesh.core.errors import InvalidInput
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from dockmesh.core.errors import DomainError, InvalidInput
+from dockmesh.core.starting import MOST_WORDS
+from dockmesh.core.text import in_one_line
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 MAX_SECONDS = 36525 * 86400
@@ -19,6 +26,20 @@ def parse_duration(field: str, text: str) -> datetime.timedelta:
     if not 0 < seconds <= MAX_SECONDS:
         raise InvalidInput(field, "must be a whole number and one of s, m, h, d, w, like 90d.")
     return datetime.timedelta(seconds=seconds)
+
+
+@contextmanager
+def errors_in_one_line(*, returncode: int = 1) -> Iterator[None]:
+    """Within it, what is refused and what the database can't do is one line for whoever called the command."""
+    try:
+        yield
+    except DomainError as error:
+        raise CommandError(error.detail, returncode=returncode) from None
+    except DatabaseError as error:
+        line = in_one_line(error, most=MOST_WORDS)
+        raise CommandError(
+            f"the database can't be used ({line}); has `migrate` or `serve` run?", returncode=returncode
+        ) from None
 
 
 def complain_in_one_line(parser: argparse.ArgumentParser) -> None:

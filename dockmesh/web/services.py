@@ -108,13 +108,7 @@ def set_up(*, code: str, username: str, password: str, address: str) -> User:
 
 def record_sign_in(*, user: User, address: str) -> None:
     """Writes a good sign-in to the audit log."""
-    record_alone(
-        actor=Actor("user", str(user.pk), user.get_username(), address),
-        action=Action.USER_SIGNED_IN,
-        target_kind="user",
-        target_id=user.pk,
-        target_name=user.get_username(),
-    )
+    _record_own(Action.USER_SIGNED_IN, user, address)
 
 
 def record_failed_sign_in(*, username: str, address: str) -> None:
@@ -131,10 +125,15 @@ def record_failed_sign_in(*, username: str, address: str) -> None:
 
 def record_sign_out(*, user: User, address: str) -> None:
     """Writes a sign-out to the audit log."""
+    _record_own(Action.USER_SIGNED_OUT, user, address)
+
+
+def _record_own(action: Action, user: User, address: str) -> None:
+    name = user.get_username()
     record_alone(
-        actor=Actor("user", str(user.pk), user.get_username(), address),
-        action=Action.USER_SIGNED_OUT,
+        actor=Actor("user", str(user.pk), name, address),
+        action=action,
         target_kind="user",
         target_id=user.pk,
-        target_name=user.get_username(),
+        target_name=name,
     )

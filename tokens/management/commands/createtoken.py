@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from dockmesh.core import clock
-from dockmesh.core.commandline import complain_in_one_line, parse_duration
-from dockmesh.core.errors import DomainError
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import complain_in_one_line, errors_in_one_line, parse_duration
 from tokens import secret
 from tokens.models import ApiToken, TokenState
 from tokens.permissions import in_order
@@ -55,14 +53,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Raises `CommandError`, one line, where the token can't be made; then nothing is made."""
         try:
-            self._run(options)
-        except DomainError as error:
-            raise CommandError(error.detail) from None
-        except DatabaseError as error:
-            line = in_one_line(error)
-            raise CommandError(
-                f"the database can't be used ({line}); has `migrate` or `serve` run?"
-            ) from None
+            with errors_in_one_line():
+                self._run(options)
         except OSError as error:
             raise CommandError(f"{options['output']}: {error.strerror or error}") from None
 

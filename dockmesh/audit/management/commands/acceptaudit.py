@@ -4,12 +4,9 @@ import argparse
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
 from dockmesh.audit.services import accept
-from dockmesh.core import starting
-from dockmesh.core.commandline import complain_in_one_line
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import complain_in_one_line, errors_in_one_line
 
 MOST_REASON = 500
 
@@ -34,11 +31,8 @@ class Command(BaseCommand):
         if not 0 < len(reason) <= MOST_REASON:
             raise CommandError(f"--reason: expected 1 to {MOST_REASON} characters", returncode=2)
         try:
-            wrong = accept(reason=reason)
-        except DatabaseError as error:
-            raise CommandError(
-                f"the database can't be used ({in_one_line(error, most=starting.MOST_WORDS)})", returncode=2
-            ) from None
+            with errors_in_one_line(returncode=2):
+                wrong = accept(reason=reason)
         except OSError as error:
             raise CommandError(f"the data folder can't be written ({error.strerror})", returncode=2) from None
         self.stdout.write(f"Accepted. What was wrong: {wrong.rstrip('.') or 'nothing'}.")

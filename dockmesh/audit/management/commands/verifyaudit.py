@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
 from dockmesh.audit import known
 from dockmesh.audit.verification import Broken, verify
-from dockmesh.core.commandline import complain_in_one_line
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import complain_in_one_line, errors_in_one_line
 
 
 class Command(BaseCommand):
@@ -35,15 +33,13 @@ class Command(BaseCommand):
         path: Path | None = options["checkpoints"]
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path else []
-            verdict = verify(lines, known=known.read())
+            with errors_in_one_line(returncode=2):
+                verdict = verify(lines, known=known.read())
         except Broken as broken:
             self.stdout.write(f"The audit chain is broken at {broken}")
             sys.exit(1)
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{path}: {error}", returncode=2) from None
-        except DatabaseError as error:
-            line = in_one_line(error)
-            raise CommandError(f"the database can't be used ({line})", returncode=2) from None
         if verdict.last < verdict.first:
             self.stdout.write("The audit chain holds: it has no entries.")
             return

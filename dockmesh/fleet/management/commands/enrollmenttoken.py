@@ -3,13 +3,11 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.core.management.base import BaseCommand
 
 from dockmesh.audit.services import SYSTEM
-from dockmesh.core.commandline import complain_in_one_line, parse_duration
-from dockmesh.core.errors import DomainError, InvalidInput
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import complain_in_one_line, errors_in_one_line, parse_duration
+from dockmesh.core.errors import InvalidInput
 from dockmesh.fleet import services
 from dockmesh.fleet.models import Host
 
@@ -31,19 +29,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make it and print it; raises `CommandError`, one line, where that is not possible."""
-        try:
+        with errors_in_one_line():
             _, text = services.create_enrollment_token(
                 actor=SYSTEM,
                 lifetime=parse_duration("--expires-in", options["expires_in"]),
                 host_id=self._host_id(options["host"]),
             )
-        except DomainError as error:
-            raise CommandError(error.detail) from None
-        except DatabaseError as error:
-            line = in_one_line(error)
-            raise CommandError(
-                f"the database can't be used ({line}); has `migrate` or `serve` run?"
-            ) from None
         self.stdout.write(text)
 
     def _host_id(self, name: str | None) -> int | None:

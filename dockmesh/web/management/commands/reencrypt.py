@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.core.management.base import BaseCommand
 
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import errors_in_one_line
 from dockmesh.web.services import take_secret_key
 
 
@@ -19,7 +18,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Says what was done."""
-        try:
+        with errors_in_one_line():
             self.stdout.write(take_secret_key())
-        except DatabaseError as error:
-            raise CommandError(f"the database can't be used ({in_one_line(error)})") from None

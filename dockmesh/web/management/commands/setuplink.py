@@ -6,10 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
-from dockmesh.core import starting
-from dockmesh.core.text import in_one_line
+from dockmesh.core.commandline import errors_in_one_line
 from dockmesh.web.services import setup_link
 
 
@@ -21,12 +19,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prints the link, or its path where DOCKMESH_BASE_URL is not set; exit 1 once there is an administrator."""
-        try:
+        with errors_in_one_line():
             link = setup_link(settings.DOCKMESH_BASE_URL)
-        except DatabaseError as error:
-            raise CommandError(
-                f"the database can't be used: {in_one_line(error, most=starting.MOST_WORDS)}"
-            ) from None
         if link is None:
             raise CommandError("there is an administrator already")
         self.stdout.write(link)
