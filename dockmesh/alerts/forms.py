@@ -93,6 +93,12 @@ class RuleForm(ChangeForm):
         label="Enabled", required=False, initial=True, help_text="A disabled rule resolves its alerts."
     )
 
+    @classmethod
+    def initial_of(cls, stored: AlertRule) -> dict[str, Any]:
+        """With the labels as text, and the parameters of its kind."""
+        labels = ", ".join(f"{name}={value}" for name, value in stored.host_labels.items())
+        return {**super().initial_of(stored), "host_labels": labels, **stored.parameters}
+
     def rule_input(self) -> services.RuleInput:
         """What the service takes; raises `InvalidInput` for labels that aren't `key=value`."""
         data = self.cleaned_data
@@ -159,14 +165,6 @@ class MuteForm(forms.Form):
         choices=[("0", "Not muted"), ("1", "1 hour"), ("8", "8 hours"), ("24", "1 day"), ("168", "7 days")],
         help_text="A muted rule still fires and counts, but tells nobody.",
     )
-
-
-def initial_of(rule: AlertRule) -> dict[str, Any]:
-    """A stored rule as the form shows it."""
-    names = [name for name in RuleForm.base_fields if hasattr(rule, name) and name != "host_labels"]
-    labels = ", ".join(f"{name}={value}" for name, value in rule.host_labels.items())
-    shown: dict[str, Any] = {name: getattr(rule, name) for name in names}
-    return {**shown, "host_labels": labels, **rule.parameters}
 
 
 def _labels(text: str) -> dict[str, str]:

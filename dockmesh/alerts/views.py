@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
 from dockmesh.alerts import deliveries, selectors, services
-from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, initial_of
+from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm
 from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
 from dockmesh.core import clock
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
@@ -160,9 +160,6 @@ class RuleChange(RulePage, RuleFormPage):
     title = "Change"
     service = services.change_rule
 
-    def form_options(self) -> Mapping[str, Any]:
-        return {"initial": initial_of(self.object)}
-
     def arguments(self, form: RuleForm) -> Mapping[str, Any]:
         return form.rule_changes()
 
@@ -267,8 +264,7 @@ class ChannelChange(ChannelPage, FormPage):
     next_route = "alerts:channels"
 
     def form_options(self) -> Mapping[str, Any]:
-        shown = ("name", "minimum_severity", "is_enabled")
-        return {"stored": self.object, "initial": {name: getattr(self.object, name) for name in shown}}
+        return {**super().form_options(), "stored": self.object}
 
 
 class ChannelTest(ChannelPage, Action):

@@ -156,6 +156,12 @@ class JobForm(ChangeForm):
         label="Enabled", required=False, initial=True, help_text="Off: it only runs on request."
     )
 
+    @classmethod
+    def initial_of(cls, stored: BackupJob) -> dict[str, Any]:
+        """With lists as text."""
+        texts = {name: "\n".join(getattr(stored, name)) for name in ("paths", "excludes")}
+        return {**super().initial_of(stored), "volumes": " ".join(stored.volumes), **texts}
+
     def clean_volumes(self) -> list[str]:
         text: str = self.cleaned_data["volumes"]
         return text.replace(",", " ").split()
@@ -254,10 +260,3 @@ class UnlockForm(ConfirmForm):
 def lines(text: str) -> list[str]:
     """The lines of a text field, without those that are empty."""
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def initial_of(job: BackupJob) -> dict[str, Any]:
-    """A job as the form shows it."""
-    values = {name: getattr(job, name) for name in JobForm.base_fields}
-    texts = {name: "\n".join(getattr(job, name)) for name in ("paths", "excludes")}
-    return {**values, "volumes": " ".join(job.volumes), **texts}

@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
 from dockmesh.backups import services
-from dockmesh.backups.forms import JobForm, NewJobForm, RestoreForm, UnlockForm, initial_of
+from dockmesh.backups.forms import JobForm, NewJobForm, RestoreForm, UnlockForm
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.backups.schedule import preview
 from dockmesh.core import clock
@@ -130,9 +130,6 @@ class JobChange(JobPage, JobFormPage):
     form_class = JobForm
     service = services.change_job
     done = "The job is saved."
-
-    def form_options(self) -> Mapping[str, Any]:
-        return {"initial": initial_of(self.object)}
 
 
 class JobRemove(JobPage, ConfirmPage):

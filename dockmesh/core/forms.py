@@ -38,6 +38,11 @@ class ChangeForm(forms.Form):
     somebody else has changed in the meantime is not put back by a form that was opened before.
     """
 
+    @classmethod
+    def initial_of(cls, stored: Any) -> dict[str, Any]:
+        """What the form shows of the object that it changes: the attributes that its fields are named for."""
+        return {name: getattr(stored, name) for name in cls.base_fields if hasattr(stored, name)}
+
     @property
     def seen(self) -> str:
         """The marks of what the fields showed when the form was opened."""

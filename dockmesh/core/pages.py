@@ -266,7 +266,9 @@ class FormPage(ServicePage):
     """What the button says; without, the title."""
 
     def form_options(self) -> Mapping[str, Any]:
-        """What the form is made with, such as `initial`."""
+        """What the form is made with: of a `ChangeForm`, what there is to change."""
+        if self.object is not None and issubclass(self.form_class, ChangeForm):
+            return {"initial": self.form_class.initial_of(self.object)}
         return {}
 
     def form(self) -> forms.Form:

@@ -96,13 +96,8 @@ class HostForm(ChangeForm):
             labels[key.strip()] = value.strip()
         return labels
 
-    @staticmethod
-    def initial_of(host: Host) -> dict[str, Any]:
-        """The host as the form shows it."""
-        return {
-            "name": host.name,
-            "labels": "\n".join(f"{key}={value}" for key, value in sorted(host.labels.items())),
-            "address": host.address,
-            "node_exporter_port": host.node_exporter_port,
-            "cadvisor_port": host.cadvisor_port,
-        }
+    @classmethod
+    def initial_of(cls, stored: Host) -> dict[str, Any]:
+        """With the labels as lines."""
+        lines = [f"{key}={value}" for key, value in sorted(stored.labels.items())]
+        return {**super().initial_of(stored), "labels": "\n".join(lines)}

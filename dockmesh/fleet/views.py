@@ -223,9 +223,6 @@ class HostChange(HostPage, FormPage):
     service = services.change_host
     done = "Saved."
 
-    def form_options(self) -> Mapping[str, Any]:
-        return {"initial": HostForm.initial_of(self.object)}
-
 
 class HostRemove(HostPage, ConfirmPage):
     """Remove a host after its name was typed."""
