@@ -12,6 +12,7 @@ from dockmesh.audit import known, verification
 from dockmesh.audit.actions import Action
 from dockmesh.audit.models import AuditCheckpoint, AuditCount, AuditEntry, AuditHead, AuditTrouble
 from dockmesh.core.compiled import CompiledQuery
+from dockmesh.core.datetimes import utc_text
 
 # How far the server's clock may have been set back or forth between two entries.
 CLOCK_SLACK = datetime.timedelta(days=1)
@@ -166,7 +167,7 @@ def as_json(entry: AuditEntry) -> dict[str, Any]:
     """An entry as the API and the export show it."""
     return {
         "id": entry.sequence,
-        "at": entry.at.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "at": utc_text(entry.at),
         "actor": {"kind": entry.actor_kind, "id": entry.actor_id, "name": entry.actor_name},
         "action": entry.action,
         "target": {"kind": entry.target_kind, "id": entry.target_id, "name": entry.target_name},

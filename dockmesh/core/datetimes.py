@@ -1,4 +1,4 @@
-"""Datetimes as clients write them."""
+"""Datetimes as clients read and write them."""
 
 import datetime
 import re
@@ -27,3 +27,8 @@ def read_datetime(field: str, text: object) -> datetime.datetime:
         return moment.astimezone(datetime.UTC)
     except OverflowError:
         raise InvalidInput(field, "must be a time between the years 1 and 9999.") from None
+
+
+def utc_text(at: datetime.datetime) -> str:
+    """ISO 8601 in UTC, always with six digits of a second's fraction: `2027-01-31T12:00:00.000000Z`."""
+    return at.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

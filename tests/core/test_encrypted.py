@@ -1,8 +1,10 @@
 """Encrypted texts come back, and only under their own key and purpose."""
 
 import pytest
+from django.apps import apps
 from django.test import override_settings
 
+from dockmesh.core import encrypted
 from dockmesh.core.encrypted import DecryptError, decrypt, encrypt
 
 
@@ -33,3 +35,13 @@ def test_what_a_former_key_encrypted_is_read_for_as_long_as_that_is_a_fallback()
         assert decrypt(old, purpose="env file") == "geheim"
         new = encrypt("geheim", purpose="env file")
     assert decrypt(new, purpose="env file") == "geheim"
+
+
+def test_every_encrypted_column_is_looked_after_when_the_key_changes() -> None:
+    columns = {
+        (model._meta.label, field.name)
+        for model in apps.get_models()
+        for field in model._meta.get_fields()
+        if field.name.startswith("encrypted_")
+    }
+    assert {(model, column) for model, column, _ in encrypted._columns} == columns

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dockmesh.core.datetimes import utc_text
+
 # (service, image, has a health check) of each stack.
 STACKS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "shop": (
@@ -255,4 +257,4 @@ def services_of(stack: str, compose_file: str) -> Iterable[tuple[str, str, bool]
 
 def moment() -> str:
     """Now, as Docker and the agent write it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return utc_text(datetime.datetime.now(datetime.UTC))
