@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404
-from rest_framework import exceptions, serializers, status
+from rest_framework import exceptions, serializers
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.pagination import PageNumberPagination
@@ -188,59 +188,48 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
         auth = getattr(context.get("request"), "auth", None)
         if isinstance(error, Forbidden) and getattr(auth, "kind", "") == "token":
             headers["WWW-Authenticate"] = INSUFFICIENT_SCOPE
-        return Response(
-            problem(error.status, error.detail, errors=error.errors, title=error.title),
-            status=error.status,
-            headers=headers,
-            content_type=CONTENT_TYPE,
-        )
+        return _answer(error.status, error.detail, headers, errors=error.errors, title=error.title)
+    if isinstance(error, OperationalError | InterfaceError):
+        detail, seconds = busy.in_words(error)
+        logger.error("%s (%s)", detail, error)
+        return _answer(503, detail, {"Retry-After": seconds})
+    if isinstance(error, RequestDataTooBig):
+        return _answer(413, "The body is over the limit.", headers)
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
-    elif isinstance(error, OperationalError | InterfaceError):
-        detail, seconds = busy.in_words(error)
-        logger.error("%s (%s)", detail, error)
-        return _plain(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": seconds})
-    elif isinstance(error, RequestDataTooBig):
-        return _plain(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "The body is over the limit.", headers)
     if not isinstance(error, exceptions.APIException):
         return None
-    for name in ("auth_header", "wait"):
-        value = getattr(error, name, None)
-        if value:
-            headers["WWW-Authenticate" if name == "auth_header" else "Retry-After"] = (
-                value if name == "auth_header" else str(math.ceil(value))
-            )
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(math.ceil(wait))
     if isinstance(error, exceptions.ValidationError):
-        return Response(
-            problem(error.status_code, "Some fields are not valid.", errors=_field_errors(error.detail)),
-            status=error.status_code,
-            headers=headers,
-            content_type=CONTENT_TYPE,
-        )
-    return _plain(error.status_code, str(error.detail), headers)
+        errors = _field_errors(error.detail)
+        return _answer(error.status_code, "Some fields are not valid.", headers, errors=errors)
+    return _answer(error.status_code, str(error.detail), headers)
 
 
-def _plain(code: int, detail: str, headers: Mapping[str, str]) -> Response:
-    return Response(problem(code, detail), status=code, headers=dict(headers), content_type=CONTENT_TYPE)
+def _answer(code: int, detail: str, headers: Mapping[str, str], **more: Any) -> Response:
+    body = problem(code, detail, **more)
+    return Response(body, status=code, headers=dict(headers), content_type=CONTENT_TYPE)
 
 
 def _field_errors(detail: Any, path: str = "") -> dict[str, Sequence[str]]:
     """DRF's nested details as flat `field.path → messages`."""
+    below: list[tuple[str, Any]]
     if isinstance(detail, dict):
-        found: dict[str, Sequence[str]] = {}
-        for key, child in detail.items():
-            if isinstance(key, int):
-                found |= _field_errors(child, f"{path}[{key}]")
-            else:
-                found |= _field_errors(child, f"{path}.{key}" if path else str(key))
-        return found
-    if isinstance(detail, list) and any(isinstance(child, dict | list) for child in detail):
-        found = {}
-        for index, child in enumerate(detail):
-            if child:
-                found |= _field_errors(child, f"{path}[{index}]")
-        return found
-    messages = detail if isinstance(detail, list) else [detail]
-    return {path or "body": [str(message) for message in messages]}
+        below = [(_below(path, key), child) for key, child in detail.items()]
+    elif isinstance(detail, list) and any(isinstance(child, dict | list) for child in detail):
+        below = [(_below(path, index), child) for index, child in enumerate(detail) if child]
+    else:
+        messages = detail if isinstance(detail, list) else [detail]
+        return {path or "body": [str(message) for message in messages]}
+    return {name: told for where, child in below for name, told in _field_errors(child, where).items()}
+
+
+def _below(path: str, key: str | int) -> str:
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)

@@ -53,13 +53,13 @@ def operation(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Makes a method of a `ServiceViewSet` an operation: `create`, `change` and `remove`, or an action by its name.
 
-    The method gets the object's `id` (not those of the whole collection: `create`, or `detail=False`) and the
-    body's fields, those that were sent, as keywords; it calls a service, and returns what the answer shows.
+    The method gets the object's `id` (not those of the whole collection: `create`, or `detail=False`) and the body's
+    fields, those that were sent, as keywords. It calls a service, and returns what the answer shows, or a response.
 
     `permission`: one, or several of which one is enough. `body`: its serializer; without one no body is read.
-    `answer`: the answer's serializer, if not that of one object, and `many` of them; at 204 there is none. `status`: 201, 200 and 204 of
-    the writes, 200 of actions. `location`: the name of the route at which what was made is found, if it isn't the
-    object. `method`: an action's. `path`: the end of its address, if not its name. `beside`: the action of another method at the same address.
+    `answer`: the answer's serializer if it isn't that of one object, and `many` of them; at 204 there is none.
+    `status`: 201, 200 and 204 of the writes, 200 of actions. `location`: the name of the route at which what was made
+    is found, if it isn't the object. `method`: an action's. `beside`: the action of another method at the same address.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -4,7 +4,7 @@ import pytest
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from dockmesh.core.api import StrictSerializer
+from dockmesh.core.api import StrictSerializer, problem_response
 
 
 class Shape(StrictSerializer):
@@ -23,3 +23,23 @@ def test_known_fields_pass() -> None:
     shape = Shape(data={"name": "a"})
     shape.is_valid(raise_exception=True)
     assert shape.validated_data == {"name": "a"}
+
+
+def test_nested_fields_are_named_by_their_path() -> None:
+    detail = {
+        "a": ["is wrong."],
+        "b": [{}, {"c": ["is wrong."]}],
+        "d": {"e": {"f": ["one.", "two."]}},
+        "g": {0: ["x."]},
+    }
+    answer = problem_response(ValidationError(detail), {})
+    assert answer is not None
+    assert answer.data["errors"] == {
+        "a": ["is wrong."],
+        "b[1].c": ["is wrong."],
+        "d.e.f": ["one.", "two."],
+        "g[0]": ["x."],
+    }
+    whole = problem_response(ValidationError("is wrong."), {})
+    assert whole is not None
+    assert whole.data["errors"] == {"body": ["is wrong."]}
