@@ -6,20 +6,20 @@ Host header, the headers of every answer, django-prometheus's counts. The answer
 
 import logging
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.db import close_old_connections
-from django.http import HttpResponse, QueryDict
+from django.http import QueryDict
 
 from dockmesh.core.hosts import is_allowed
 from dockmesh.core.http import client
 from dockmesh.core.problems import problem_answer
 from dockmesh.core.shortways import Environ, StartResponse
-from dockmesh.web.middleware import add_headers
+from dockmesh.web.middleware import HEADERS, add_headers
 from metrics import elsewhere, views
+from metrics.exposition import ChunkFile
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +48,22 @@ def application(environ: Environ, start_response: StartResponse) -> Iterable[byt
     except Exception:
         logger.exception("A scrape failed.")
         answer = problem_answer(500, "Something went wrong.")
-    add_headers(answer)
-    start_response(f"{answer.status_code} {answer.reason_phrase}", list(answer.items()))
-    content = answer.content if isinstance(answer, HttpResponse) else None
+    if isinstance(answer, views.Exposition):
+        status, sent_bytes = 200, answer.body.length if len(answer.body.chunks) == 1 else None
+        start_response("200 OK", [*answer.headers.items(), *HEADERS.items()])
+        body = _body(answer.body.chunks, environ)
+    else:
+        status, sent_bytes = answer.status_code, len(answer.content)
+        add_headers(answer)
+        start_response(f"{status} {answer.reason_phrase}", list(answer.items()))
+        body = [answer.content]
     elsewhere.count_scrape(
-        answer.status_code,
+        status,
         scheme=scheme or environ["wsgi.url_scheme"],
-        sent_bytes=None if content is None else len(content),
+        sent_bytes=sent_bytes,
         seconds=time.monotonic() - start,
     )
-    return _stream(answer, environ) if content is None else [content]
+    return body
 
 
 def _is_ordinary(environ: Environ) -> bool:
@@ -74,7 +80,9 @@ def _query(environ: Environ) -> QueryDict:
     return QueryDict(text.encode("latin-1")) if text else _NO_QUERY  # as WSGI gives bytes
 
 
-def _stream(answer: Any, environ: Environ) -> Iterable[bytes]:
+def _body(chunks: Sequence[bytes], environ: Environ) -> Iterable[bytes]:
     wrapper = environ.get("wsgi.file_wrapper")
-    stream: Iterable[bytes] = wrapper(answer.file_to_stream, answer.block_size) if wrapper else answer
-    return stream
+    if len(chunks) == 1 or wrapper is None:
+        return chunks
+    file: Iterable[bytes] = wrapper(ChunkFile(chunks), views.FILE_BLOCK_BYTES)
+    return file

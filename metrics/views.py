@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -28,18 +29,30 @@ Meta = Mapping[str, Any]
 _RETRY_AFTER = {"Retry-After": "5"}
 _LONGEST_SECONDS = 30.0
 _AUTHENTICATION_SECONDS = 4.0
+FILE_BLOCK_BYTES = 1 << 16
 
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponseBase:
     """The exposition. GET and HEAD; bearer token with `metrics.read` unless DOCKMESH_METRICS_AUTH is off."""
-    return answer(str(request.method), request.META, request.GET)
+    method = str(request.method)
+    answered = answer(method, request.META, request.GET)
+    return _response(method, answered) if isinstance(answered, Exposition) else answered
 
 
-def answer(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
-    """The answer to a scrape; `meta` is as WSGI has it, with the client's own address."""
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """A page that was asked for: the headers that are its own, and the body."""
+
+    headers: Mapping[str, str]
+    body: Body
+
+
+def answer(method: str, meta: Meta, query: QueryDict) -> Exposition | HttpResponse:
+    """The answer to a scrape, or why there is none; `meta` is as WSGI has it, with the client's own address."""
     scraped = _scraped(method, meta, query)
-    tally.events.add(tally.SCRAPES, _result(scraped.status_code))
+    status = 200 if isinstance(scraped, Exposition) else scraped.status_code
+    tally.events.add(tally.SCRAPES, _result(status))
     return scraped
 
 
@@ -49,7 +62,7 @@ def _result(status: int) -> str:
     return "refused" if status < 500 else "unavailable"
 
 
-def _scraped(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
+def _scraped(method: str, meta: Meta, query: QueryDict) -> Exposition | HttpResponse:
     start = time.monotonic()
     if method not in ("GET", "HEAD"):
         return problem_answer(405, "GET or HEAD.", headers={"Allow": "GET, HEAD"})
@@ -68,7 +81,7 @@ def _scraped(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
         return _unavailable("The database is not available.")
     except TimedOut:
         return _unavailable("No answer would be ready before the scrape times out.")
-    answer, size = _answer(method, meta, page, names)
+    exposition = _exposition(meta, page, names)
     seconds = time.monotonic() - start
     if seconds > timeout:
         return _unavailable("The answer was not ready before the scrape timed out.")
@@ -77,9 +90,9 @@ def _scraped(method: str, meta: Meta, query: QueryDict) -> HttpResponseBase:
         address=_address(meta),
         user_agent=_user_agent(meta),
         seconds=seconds,
-        size=size,
+        size=exposition.body.length,
     )
-    return answer
+    return exposition
 
 
 def _authenticated(meta: Meta) -> Principal | None:
@@ -104,31 +117,29 @@ def _page(groups: Groups, names: frozenset[str] | None, since: float, timeout_se
         return rendering.renderer.page_without_database(groups)
 
 
-def _answer(
-    method: str, meta: Meta, page: Page, names: frozenset[str] | None
-) -> tuple[HttpResponseBase, int]:
+def _exposition(meta: Meta, page: Page, names: frozenset[str] | None) -> Exposition:
     form = choose_format(meta.get("HTTP_ACCEPT", ""))
     is_gzip = accepts_gzip(meta.get("HTTP_ACCEPT_ENCODING", ""))
     body = page.body(openmetrics=form.is_openmetrics, gzip=is_gzip, names=names)
-    answer = _response(method, body)
-    answer["Content-Type"] = form.content_type
-    answer["Content-Length"] = str(body.length)
-    answer["Vary"] = "Accept, Accept-Encoding, Authorization"
-    answer["Cache-Control"] = "no-store"
-    if is_gzip:
-        answer["Content-Encoding"] = "gzip"
-    return answer, body.length
+    headers = {
+        "Content-Type": form.content_type,
+        "Content-Length": str(body.length),
+        "Vary": "Accept, Accept-Encoding, Authorization",
+        "Cache-Control": "no-store",
+    }
+    return Exposition(headers | {"Content-Encoding": "gzip"} if is_gzip else headers, body)
 
 
-def _response(method: str, body: Body) -> HttpResponseBase:
+def _response(method: str, exposition: Exposition) -> HttpResponseBase:
+    chunks, headers = exposition.body.chunks, dict(exposition.headers)
     if method == "HEAD":
-        return HttpResponse()
-    if len(body.chunks) == 1:
-        return HttpResponse(body.chunks[0])
+        return HttpResponse(headers=headers)
+    if len(chunks) == 1:
+        return HttpResponse(chunks[0], headers=headers)
     # Joined, a large page would be in memory once more for each scraper in the server's buffers.
-    answer = StreamingHttpResponse(body.chunks)
-    answer.file_to_stream = ChunkFile(body.chunks)  # type: ignore[attr-defined]
-    answer.block_size = 1 << 16  # type: ignore[attr-defined]
+    answer = StreamingHttpResponse(chunks, headers=headers)
+    answer.file_to_stream = ChunkFile(chunks)  # type: ignore[attr-defined]
+    answer.block_size = FILE_BLOCK_BYTES  # type: ignore[attr-defined]
     return answer
 
 

@@ -9,14 +9,20 @@ import tracemalloc
 
 import pytest
 
+from dockmesh.core import clock
+from dockmesh.fleet.models import StackSeries
 from metrics import families as f
+from metrics import shortway
 from metrics.collectors.fleet_text import HostRow, HostTexts, StackRow, StackTexts
 from metrics.exposition import Page, Section
+from tests.metrics import fleets
 from tests.support import calls_of
+from tests.tokens.support import token_with
 
 HOSTS, STACKS = 1000, 3000
 CALLS = 5_350
 ALLOCATED_BYTES = 3_950_000
+SMALL_CALLS = 4_000
 
 
 def cumulative(dice, count):
@@ -130,3 +136,43 @@ def test_a_scrape_right_after_another_makes_no_text_again(fleet):
     )
     assert [id(fragment) for fragment in fragments.rtt] == [id(fragment) for fragment in again.rtt]
     assert fleet.hosts.store.rendered_bytes + fleet.stacks.store.rendered_bytes == before
+
+
+# And of a small fleet, where what every scrape takes is most of it: the whole of it, from the server's call to the body.
+
+
+def wsgi(token):
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/metrics",
+        "SERVER_NAME": "127.0.0.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_AUTHORIZATION": f"Bearer {token}",
+        "HTTP_ACCEPT": "application/openmetrics-text;version=1.0.0",
+        "HTTP_ACCEPT_ENCODING": "gzip",
+        "wsgi.url_scheme": "http",
+    }
+    started = []
+    body = b"".join(shortway.application(environ, lambda status, _headers: started.append(status)) or ())
+    assert started == ["200 OK"]
+    return body
+
+
+def test_a_scrape_of_ten_hosts_with_all_groups_takes_few_calls(db, monkeypatch):
+    monkeypatch.setattr(shortway, "close_old_connections", lambda: None)
+    _, token = token_with("metrics.read")
+    hosts = [fleets.host(f"host-{number}") for number in range(10)]
+    for host in hosts:
+        shop = fleets.stack(host, "shop")
+        for number in range(20):
+            fleets.container(host, f"web-{number}", stack=shop)
+    for number in range(20):
+        StackSeries.objects.create(name=f"shop-{number}")
+    for _ in range(3):
+        wsgi(token)
+        for host in hosts:
+            host.heartbeat_state.last_seen_at = clock.now()
+            host.heartbeat_state.save()
+        fleets.change(hosts[0], stack_counts="1,0,0,0,0,0")
+        fleets.container(hosts[0], f"new-{clock.now()}")
+    assert calls_of(lambda: wsgi(token)) < SMALL_CALLS
