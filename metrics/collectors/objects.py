@@ -29,4 +29,4 @@ class ObjectsCollector(Collector):
 
 
 def _rows(host_ids: Collection[int], offline: Collection[int]) -> Iterable[HostRow]:
-    return [HostRow(host, is_offline=host.id in offline) for host in objects.host_objects(host_ids)]
+    return (HostRow(host, is_offline=host.id in offline) for host in objects.host_objects(host_ids))

@@ -1,6 +1,6 @@
 """Reading each host, stack and container for /metrics, where a host's version is new."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 
 import msgspec
@@ -9,7 +9,7 @@ from django.db import connection
 from dockmesh.fleet.selectors import chosen, milliseconds
 
 
-class StackObject(msgspec.Struct, frozen=True, array_like=True, order=True):
+class StackObject(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """A stack by its stored state."""
 
     name: str
@@ -17,7 +17,7 @@ class StackObject(msgspec.Struct, frozen=True, array_like=True, order=True):
     state: str
 
 
-class ContainerObject(msgspec.Struct, frozen=True, array_like=True):
+class ContainerObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A container as the last inventory had it, and what was counted of its name.
 
     Texts are empty, and a time is None, where there is none. Times are Unix times in milliseconds.
@@ -58,9 +58,12 @@ _read_stacks = msgspec.json.Decoder(list[StackObject]).decode
 _read_containers = msgspec.json.Decoder(list[ContainerObject]).decode
 
 
-def host_objects(host_ids: Collection[int]) -> list[HostObject]:
-    """These hosts in the order of their ids, their stacks and containers in no order; one query."""
-    return [
+def host_objects(host_ids: Collection[int]) -> Iterator[HostObject]:
+    """These hosts in the order of their ids, their stacks and containers in no order; one query.
+
+    One at a time: of a large fleet all of them would be many objects.
+    """
+    return (
         HostObject(
             host_id,
             name,
@@ -75,7 +78,7 @@ def host_objects(host_ids: Collection[int]) -> list[HostObject]:
         for host_id, name, labels, cpus, memory_bytes, is_degraded, stacks, containers in chosen(
             _statement(connection.vendor), host_ids, key="h.id"
         )
-    ]
+    )
 
 
 @cache
