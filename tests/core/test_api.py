@@ -1,5 +1,7 @@
 """What all endpoints share."""
 
+from typing import Any
+
 import pytest
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -26,7 +28,7 @@ def test_known_fields_pass() -> None:
 
 
 def test_nested_fields_are_named_by_their_path() -> None:
-    detail = {
+    detail: dict[str, Any] = {
         "a": ["is wrong."],
         "b": [{}, {"c": ["is wrong."]}],
         "d": {"e": {"f": ["one.", "two."]}},
