@@ -97,8 +97,9 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
     noun: ClassVar[str]
     read_permission: Permissions = None
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
-    # Columns that lists do without.
+    # Columns that lists do without; and whether there is a list at all.
     deferred: tuple[str, ...] = ()
+    is_listed = True
     filter_backends = (Filters,)
     lookup_url_kwarg = "id"
     lookup_value_converter = "int"
@@ -109,7 +110,7 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
         page = self.completed(self.paginate_queryset(rows) or [])
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
 
-    def read(self, request: Request, id: int) -> Response:
+    def read(self, request: Request, id: Any) -> Response:
         """One of them."""
         return Response(self.get_serializer(self.one(id)).data)
 
@@ -117,9 +118,9 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
         """What a list shows of the rows of a page."""
         return page
 
-    def one(self, id: int) -> Any:
+    def one(self, id: Any) -> Any:
         """What an answer shows of one object; raises `NotFound`."""
-        row = self.get_queryset().filter(pk=id).first()
+        row = self.get_queryset().filter(**{self.lookup_field: id}).first()
         if row is None:
             raise NotFound(f"There is no such {self.noun}.")
         return row
@@ -197,7 +198,7 @@ class ServiceViewSet(GenericViewSet[M], Generic[M]):
 
 
 class Router(SimpleRouter):
-    """The routes of view sets: no slash at the end, ids are numbers. A collection's name is that of its routes too."""
+    """The routes of view sets: no slash at the end, ids are numbers as a rule. A collection's name is that of its routes too."""
 
     routes = [
         Route("{prefix}", {"get": "list", "post": "create"}, "{basename}-list", False, {"suffix": "List"}),
@@ -216,3 +217,8 @@ class Router(SimpleRouter):
         super().__init__(trailing_slash=False, use_regex_path=False)
         for name, viewset in collections.items():
             self.register(name, viewset, basename=name)
+
+    def get_method_map(self, viewset: Any, method_map: Any) -> dict[str, str]:
+        """The operations that the view set has."""
+        found: dict[str, str] = super().get_method_map(viewset, method_map)
+        return {method: name for method, name in found.items() if name != "list" or viewset.is_listed}

@@ -10,17 +10,13 @@ urlpatterns = [
     path("agents/wait", agent_views.wait),
     path("agents/enroll", agent_views.enroll),
     path("agents/commands/<str:id>/result", agent_views.command_result),
-    path(
-        "commands/<str:id>",
-        container_api.CommandViewSet.as_view({"get": "read"}, basename="commands"),
-        name="commands-detail",
-    ),
     path("agents/logs/<str:id>", agent_views.log_piece),
     path("discovery/prometheus", api.PrometheusDiscovery.as_view()),
     *Router(
         {
             "agent-updates": update_api.AgentUpdateViewSet,
             "hosts": api.HostViewSet,
+            "commands": container_api.CommandViewSet,
             "containers": api.ContainerViewSet,
             "enrollment-tokens": api.EnrollmentTokenViewSet,
         }

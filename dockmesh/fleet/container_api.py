@@ -9,7 +9,6 @@ from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
-from rest_framework.request import Request
 from rest_framework.response import Response
 
 from dockmesh.core.api import StrictSerializer, Text, Whole
@@ -215,13 +214,14 @@ class CommandViewSet(ServiceViewSet[AgentCommand]):
     queryset = AgentCommand.objects.select_related("host")
     serializer_class = CommandSerializer
     read_permission = Permission.FLEET_READ
+    is_listed = False
+    lookup_field = "uuid"
+    lookup_value_converter = "str"
 
-    def read(self, request: Request, id: str) -> Response:  # type: ignore[override]
-        """What became of a command."""
+    def one(self, id: str) -> AgentCommand:
+        """The command with this UUID; what is none names nothing."""
         try:
-            row = self.get_queryset().filter(uuid=uuid.UUID(id)).first()
+            command: AgentCommand = super().one(uuid.UUID(id))
         except ValueError:
-            row = None
-        if row is None:
-            raise NotFound("There is no such command.")
-        return Response(self.get_serializer(row).data)
+            raise NotFound("There is no such command.") from None
+        return command
