@@ -51,7 +51,8 @@ class Operation:
     method: str
     path: str
     summary: str
-    description: str
+    description: tuple[str, ...]
+    """Its paragraphs."""
     permissions: tuple[str, ...]
     parameters: tuple[Field, ...]
     body: tuple[Field, ...]
@@ -204,7 +205,7 @@ def _operation(path: str, method: str, told: dict[str, Any]) -> Operation:
         method=method.upper(),
         path=f"{settings.DOCKMESH_BASE_PATH}{path}",
         summary=told.get("summary", ""),
-        description=PERMISSION.sub("", description).strip(),
+        description=tuple(PERMISSION.sub("", description).strip().split("\n\n")),
         permissions=tuple(filter(None, needed.groups())) if needed else (),
         parameters=tuple(
             Field(
