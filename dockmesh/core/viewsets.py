@@ -208,7 +208,7 @@ class Router(SimpleRouter):
             {"get": "read", "patch": "change", "delete": "remove"},
             "{basename}-detail",
             True,
-            {"suffix": "Instance"},
+            {"suffix": "Detail"},
         ),
         DynamicRoute("{prefix}/{lookup}/{url_path}", "{basename}-{url_name}", True, {}),
     ]
