@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, expect
 from tests.end_to_end.hand_agent import HandAgent, container
 from tests.integration.agent_process import AgentProcess
 from tests.integration.api import Api, until
+from tests.integration.prometheus import PrometheusServer, wait_for
 from tests.integration.server import DockmeshServer
 from tests.support import PATIENCE, require
 
@@ -226,6 +227,21 @@ def test_what_is_pasted_elsewhere_has_the_path(seen: DockmeshServer, fronts: Fro
         [urlsplit(base).netloc],
     )
     assert jobs[1]["http_sd_configs"][0]["url"].startswith(f"{base}/api/v1/discovery/prometheus?")
+
+
+def test_a_real_prometheus_scrapes_with_the_configuration_that_is_shown(
+    fronts: Fronts, token: str, tmp_path: Path
+) -> None:
+    credentials = tmp_path / "token"
+    credentials.write_text(token)
+    jobs = fronts.server.manage("scrapeconfig", "--credentials-file", str(credentials))
+    HandAgent(fronts.below("strips"), "seen-by-prometheus").beat([])
+    with PrometheusServer(f"global:\n  scrape_interval: 1s\n{jobs}\n") as prometheus:
+        wait_for(lambda: prometheus.query('up{job="dockmesh"} == 1'), what="the first scrape")
+        # Found by dockmesh's list of the fleet; nobody has such an exporter.
+        wait_for(
+            lambda: prometheus.query('up{job="node",host="seen-by-prometheus"} == 0'), what="the discovery"
+        )
 
 
 def test_rules_for_prometheus_lead_to_the_pages(fronts: Fronts) -> None:
