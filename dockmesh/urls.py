@@ -24,7 +24,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("dockmesh.audit.api_urls")),
     path("", include("dockmesh.alerts.urls")),
     path("api/v1/", include("dockmesh.alerts.api_urls")),
-    path("settings/users/", include("tokens.user_urls")),
     # Django admin's own ways in know neither the sign-in limit nor the audit log.
     path("admin/login/", account_views.admin_sign_in),
     path("admin/logout/", account_views.sign_out),

@@ -39,7 +39,7 @@ class User(AbstractUser):
 
     def get_absolute_url(self) -> str:
         """Its page in Settings."""
-        return reverse("users:user", args=[self.pk])
+        return reverse("tokens:user", args=[self.pk])
 
 
 class TokenState(models.TextChoices):

@@ -1,8 +1,8 @@
-"""The addresses of the Settings pages of tokens and roles."""
+"""The addresses of the Settings pages of tokens, roles and users."""
 
 from django.urls import path
 
-from tokens import views
+from tokens import user_views, views
 
 app_name = "tokens"
 
@@ -19,4 +19,8 @@ urlpatterns = [
     path("settings/roles/<int:pk>/", views.RoleDetail.as_view(), name="role"),
     path("settings/roles/<int:pk>/edit/", views.RoleChange.as_view(), name="role-change"),
     path("settings/roles/<int:pk>/delete/", views.RoleRemove.as_view(), name="role-remove"),
+    path("settings/users/", user_views.UserList.as_view(), name="users"),
+    path("settings/users/new/", user_views.UserAdd.as_view(), name="user-add"),
+    path("settings/users/<int:pk>/", user_views.UserDetail.as_view(), name="user"),
+    path("settings/users/<int:pk>/switch/", user_views.UserSwitch.as_view(), name="user-switch"),
 ]

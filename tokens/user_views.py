@@ -23,7 +23,7 @@ from tokens.permissions import Permission
 from tokens.user_forms import NewUserForm, PasswordForm, RoleForm
 from tokens.views import PrincipalsService
 
-PARENTS = (("Users", "users:users"),)
+PARENTS = (("Users", "tokens:users"),)
 hides_password = method_decorator(sensitive_post_parameters("password"), name="dispatch")
 
 
@@ -62,7 +62,7 @@ class UserPage(ObjectPage):
     object: User
     queryset = User.objects.select_related("role")
     kind = "user"
-    route = "users:user"
+    route = "tokens:user"
     parents = PARENTS
 
     @property
@@ -81,7 +81,7 @@ class UserAdd(PrincipalsService, FormPage):
     form_class = NewUserForm
     service = services.create_user
     done = "{result.username} can sign in now."
-    next_route = "users:users"
+    next_route = "tokens:users"
 
     def form_options(self) -> Mapping[str, Any]:
         return {"principal": self.principal}

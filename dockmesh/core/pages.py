@@ -190,6 +190,10 @@ class ListPage(LivePart):
         """All that could be listed."""
         return self.queryset.all()
 
+    def shown_columns(self) -> Sequence[Column]:
+        """Those that this visitor sees."""
+        return self.columns
+
     def matching(self, text: str) -> Q:
         """What the search box finds."""
         return reduce(or_, (Q(**{f"{field}__icontains": text}) for field in self.search))
@@ -198,7 +202,10 @@ class ListPage(LivePart):
     def table(self) -> Table:
         """The rows of the page that is asked for."""
         table = Table(
-            self.request.GET, columns=self.columns, default_sort=self.default_sort, filters=self.filters
+            self.request.GET,
+            columns=self.shown_columns(),
+            default_sort=self.default_sort,
+            filters=self.filters,
         )
         rows = table.narrowed(table.ordered(self.rows()))
         return table.show(rows.filter(self.matching(table.query)) if table.query else rows)

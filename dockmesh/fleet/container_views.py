@@ -1,7 +1,7 @@
 """The pages of containers: the list, one of them, what is done with them, their logs."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -52,27 +52,26 @@ class ContainerList(ListPage):
     lead = "Every container of the fleet, as its host reported it last."
     search_hint = "Search names, images, hosts, stacks"
     queryset = Container.objects.select_related("host__heartbeat_state", "stack")
+    columns = (
+        Column("name", "Name", ("name",)),
+        Column("host", "Host", ("host__name",)),
+        Column("stack", "Stack", ("stack__name",)),
+        Column("state", "State", ("state",)),
+        Column("health", "Health", ("health",)),
+        Column("image", "Image", ("image",)),
+        Column("restarts", "Restarts", ("restart_count",), css="num"),
+        Column("changed", "Changed", ("-changed_at",)),
+    )
     default_sort = "name"
     filters = (
         words("state", "State", ContainerState, selectors.in_shown_state, counts=summary.container_counts),
     )
     search = ("name", "image", "host__name", "stack__name")
 
-    @property
-    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]
+    def shown_columns(self) -> Sequence[Column]:
         """With one for the choice where something can be done with it."""
         choice = (Column("choice", "Chosen", is_hidden=True),) if self.may_operate else ()
-        return (
-            *choice,
-            Column("name", "Name", ("name",)),
-            Column("host", "Host", ("host__name",)),
-            Column("stack", "Stack", ("stack__name",)),
-            Column("state", "State", ("state",)),
-            Column("health", "Health", ("health",)),
-            Column("image", "Image", ("image",)),
-            Column("restarts", "Restarts", ("restart_count",), css="num"),
-            Column("changed", "Changed", ("-changed_at",)),
-        )
+        return (*choice, *self.columns)
 
     @property
     def may_operate(self) -> bool:
@@ -215,7 +214,7 @@ def is_agent(container: Container) -> bool:
     return "dockmesh-agent" in container.image or "dockmesh-agent" in container.name
 
 
-class ContainerLog(ContainerPage):
+class ContainerLog(ContainerPage, DetailPage):
     """The log: a page of its last lines without a script, or a file."""
 
     required_permission = Permission.CONTAINERS_LOGS

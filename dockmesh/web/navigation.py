@@ -56,7 +56,7 @@ GROUPS = (
         (
             Entry("API tokens", "tokens:tokens", "key-round", Permission.TOKENS_MANAGE),
             Entry("Roles", "tokens:roles", "shield", Permission.ROLES_MANAGE),
-            Entry("Users", "users:users", "users", Permission.USERS_MANAGE),
+            Entry("Users", "tokens:users", "users", Permission.USERS_MANAGE),
             Entry("Metrics", "metrics:settings", "activity", Permission.METRICS_READ),
         ),
     ),
