@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
-from django.db import close_old_connections
+from django.db import connection
 from django.http import QueryDict
 
 from dockmesh.core.hosts import is_allowed
@@ -36,7 +36,7 @@ def application(environ: Environ, start_response: StartResponse) -> Iterable[byt
         query = _query(environ)
     except SuspiciousOperation:
         return None
-    close_old_connections()
+    connection.close_if_unusable_or_obsolete()
     start = environ.get("dockmesh.arrived", time.monotonic())
     environ["REMOTE_ADDR"], scheme = client(
         environ["REMOTE_ADDR"],
@@ -70,7 +70,7 @@ def _is_ordinary(environ: Environ) -> bool:
     return (
         environ["REQUEST_METHOD"] == "GET"
         and environ.get("CONTENT_LENGTH", "") in ("", "0")
-        and not any(environ.get(name) for name in _UNUSUAL)
+        and not [name for name in _UNUSUAL if environ.get(name)]
         and is_allowed(environ.get("HTTP_HOST") or environ["SERVER_NAME"], tuple(settings.ALLOWED_HOSTS))
     )
 

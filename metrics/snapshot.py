@@ -18,6 +18,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.is_nested = connection.in_atomic_block
+        self._cursor = connection.cursor()
         self._begin()
 
     def recover(self) -> None:
@@ -28,11 +29,11 @@ class Snapshot:
     def end(self) -> None:
         """Give the snapshot back."""
         if not self.is_nested:
-            _run("ROLLBACK")
+            self._cursor.execute("ROLLBACK")
 
     def _begin(self) -> None:
         if not self.is_nested:
-            _run(_BEGIN[connection.vendor])
+            self._cursor.execute(_BEGIN[connection.vendor])
 
 
 @contextmanager
@@ -47,8 +48,3 @@ def snapshot() -> Iterator[Snapshot]:
         except Error:
             # The connection is gone or in an unknown state: the next request makes a new one.
             connection.close()
-
-
-def _run(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)

@@ -8,6 +8,7 @@ import random
 import tracemalloc
 
 import pytest
+from django.db import connection
 
 from dockmesh.core import clock
 from dockmesh.fleet.models import StackSeries
@@ -159,7 +160,7 @@ def wsgi(token):
 
 
 def test_a_scrape_of_ten_hosts_with_all_groups_takes_few_calls(db, monkeypatch):
-    monkeypatch.setattr(shortway, "close_old_connections", lambda: None)
+    monkeypatch.setattr(connection, "close_if_unusable_or_obsolete", lambda: None)
     _, token = token_with("metrics.read")
     hosts = [fleets.host(f"host-{number}") for number in range(10)]
     for host in hosts:

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 import pytest
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import connection
 from django_prometheus.middleware import Metrics
 from prometheus_client import REGISTRY
 
@@ -22,7 +23,7 @@ LONG = get_wsgi_application()
 @pytest.fixture(autouse=True)
 def _connection_stays(monkeypatch):
     """The connection is in the test's transaction, and would be given up."""
-    monkeypatch.setattr(shortway, "close_old_connections", lambda: None)
+    monkeypatch.setattr(connection, "close_if_unusable_or_obsolete", lambda: None)
     for signal in (request_started, request_finished):
         monkeypatch.setattr(signal, "receivers", [])
         signal.sender_receivers_cache.clear()
