@@ -234,15 +234,14 @@ def _fault(
 
     The same work for every outcome, so that the time taken tells nothing.
     """
-    is_current = secret.matches(token, secret.Digest(row.digest, row.pepper) if row else None)
-    is_previous = secret.matches(
-        token,
-        secret.Digest(row.previous_digest, row.previous_pepper) if row and row.previous_digest else None,
+    current = secret.Digest(row.digest, row.pepper) if row else None
+    previous = (
+        secret.Digest(row.previous_digest, row.previous_pepper) if row and row.previous_digest else None
     )
     ended = [secret.Digest(*each) for each in row.ended_digests] if row else []
-    known = [
-        secret.matches(token, each) for each in (*ended, *[None] * secret.MOST_ENDED)[: secret.MOST_ENDED]
-    ]
+    is_current, is_previous, *known = secret.matching(
+        token, (current, previous, *ended, *[None] * secret.MOST_ENDED)[: 2 + secret.MOST_ENDED]
+    )
     if row is None:
         return Reason.UNKNOWN, False
     is_old = is_previous or any(known)

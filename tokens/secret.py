@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -90,13 +91,22 @@ def digest(token: TokenText) -> Digest:
 
 
 def matches(token: TokenText, stored: Digest | None) -> bool:
-    """Compare in constant time; with no stored digest the same work is done and the answer is False."""
-    peppers = settings.DOCKMESH_TOKEN_PEPPERS
-    pepper = stored.pepper if stored is not None and 1 <= stored.pepper <= len(peppers) else len(peppers)
-    computed = _hmac(token, peppers[pepper - 1])
-    return (
-        hmac.compare_digest(computed, stored.value if stored is not None else "0" * 64) and stored is not None
-    )
+    """Whether this is the token's digest; the same work is done where none is stored, and the answer is False."""
+    return matching(token, [stored])[0]
+
+
+def matching(token: TokenText, stored: Sequence[Digest | None]) -> list[bool]:
+    """Of each digest whether it is the token's, compared in constant time; False in the place of None.
+
+    One HMAC for each pepper, whatever is stored: the time taken tells nothing.
+    """
+    computed = [_hmac(token, pepper) for pepper in settings.DOCKMESH_TOKEN_PEPPERS]
+    found = []
+    for each in stored:
+        pepper = each.pepper if each is not None and 1 <= each.pepper <= len(computed) else len(computed)
+        is_equal = hmac.compare_digest(computed[pepper - 1], each.value if each is not None else "0" * 64)
+        found.append(is_equal and each is not None)
+    return found
 
 
 def _hmac(token: TokenText, pepper: str) -> str:
