@@ -4,7 +4,7 @@ The order of locks, the same everywhere: heartbeat states by host id, then rows 
 then the audit log's head.
 """
 
-from dockmesh.fleet.commands import lock_host as lock_host
+from dockmesh.fleet.commands import lock_host
 from dockmesh.fleet.services.enrollment import (
     Issued,
     authenticate_enrollment,
