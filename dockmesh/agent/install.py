@@ -26,9 +26,7 @@ from dockmesh.agent.config import Settings
 from dockmesh.agent.engine import FAILURES, Engine, explain
 from dockmesh.agent.enroll import enroll
 from dockmesh.agent.errors import EXIT_REFUSED, ServerError, StartError
-from dockmesh.agent.journal import Journal
 from dockmesh.agent.state import CREDENTIAL, Credential, StateDir, read_credential, write_private
-from dockmesh.agent.tally import Tally
 
 COMMANDS = ("install", "uninstall")
 SERVICE = "dockmesh-agent"
@@ -177,16 +175,13 @@ class Install:
     def _enroll(self) -> Credential:
         state = StateDir(self._places.state)
         try:
-            journal, tally = Journal(state.path / "journal.sqlite3"), Tally(state.path / "counts.sqlite3")
-
-            def forget() -> None:
-                journal.forget_all()
-                tally.forget_all()
-
             credential = enroll(
-                self._settings, state, self._client, self._settings.enrollment_token(), forget
+                self._settings,
+                state,
+                self._client,
+                self._settings.enrollment_token(),
+                lambda: _forget_all(state.path),
             )
-            journal.close()
         except ServerError as error:
             if error.status in (401, 403):
                 raise StartError(
@@ -261,7 +256,7 @@ class Uninstall:
         own = [
             places.unit, places.launcher, places.env_file, *sorted(places.folder.glob("agent-*.pyz")),
             *(places.folder / name for name in (launcher.CURRENT, launcher.NEXT, launcher.HEARD)),
-            *(places.state / name for name in (CREDENTIAL, "journal.sqlite3", "counts.sqlite3", "lock")),
+            *(places.state / name for name in (CREDENTIAL, "lock")), *_written_down(places.state),
         ]  # fmt: skip
         removed = [path for path in own if path.is_symlink() or path.exists()]
         for path in removed:
@@ -291,6 +286,17 @@ class Uninstall:
             return
         action()
         say(f"{what[0].upper()}{what[1:]}: done.")
+
+
+def _written_down(state: Path) -> list[Path]:
+    """What an agent has written down there of commands and containers."""
+    return sorted(state.glob("*.sqlite3*"))
+
+
+def _forget_all(state: Path) -> None:
+    """Of another host, while no agent runs."""
+    for path in _written_down(state):
+        path.unlink()
 
 
 def say(text: str, *, end: str = "\n", to: IO[str] | None = None) -> None:

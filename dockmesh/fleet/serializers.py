@@ -224,6 +224,7 @@ class EnrollmentTokenSerializer(serializers.ModelSerializer[EnrollmentToken]):
             "created_at",
             "created_by",
             "expires_at",
+            "reached_at",
             "used_at",
             "host",
             "is_renewal",
