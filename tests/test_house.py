@@ -91,3 +91,39 @@ def test_what_a_service_refuses_is_told_at_the_form() -> None:
     ]
     assert len(pages) > 8
     assert [call for path in pages for call in unguarded(path)] == []
+
+
+# Django finds the one, and the app imports the other.
+BY_NAME = {"apps", "checks"}
+
+
+def rooms_that_import() -> dict[str, set[str]]:
+    """By module of `core`, the rooms that import it: `core`, an app, or `dockmesh` for the files at its top."""
+    found: dict[str, set[str]] = {}
+    for path in (
+        path for folder in ("dockmesh", "metrics", "tokens") for path in (ROOT / folder).rglob("*.py")
+    ):
+        parts = path.relative_to(ROOT).parts
+        room = parts[1] if parts[0] == "dockmesh" and len(parts) > 2 else parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "dockmesh.core":
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dockmesh.core."):
+                names = {(node.module or "").split(".")[2]}
+            else:
+                continue
+            for name in names:
+                found.setdefault(name, set()).add(room)
+    return found
+
+
+def test_what_is_one_apps_own_is_not_in_core() -> None:
+    importers = rooms_that_import()
+    settings = (ROOT / "dockmesh" / "settings.py").read_text()
+    modules = {path.stem for path in (ROOT / "dockmesh" / "core").iterdir() if path.suffix == ".py"}
+    own = {
+        name: importers.get(name, set())
+        for name in modules - BY_NAME - {"__init__"}
+        if len(importers.get(name, set())) < 2 and f"dockmesh.core.{name}" not in settings
+    }
+    assert own == {}
