@@ -232,6 +232,18 @@ NOTIFICATIONS = Family(
     "Messages to the channel that were sent, attempts that failed, and messages that were dropped.",
     ("channel", "result"),
 )
+IMAGE_UPDATE = Family(
+    "dockmesh_image_update_available",
+    "gauge",
+    "Whether the registry has another image under this name than what runs on the host.",
+    ("host", "image"),
+)
+IMAGE_LAST_CHECK = Family(
+    "dockmesh_image_last_check_timestamp_seconds",
+    "gauge",
+    "When the host's Engine last asked the registry for the image; Unix time.",
+    ("host", "image"),
+)
 HEARTBEATS = Family(
     "dockmesh_heartbeats_total", "counter", "Heartbeats of agents, by how they were answered.", ("result",)
 )
@@ -309,6 +321,8 @@ OBJECTS = (
     BACKUP_LAST_UNREADABLE,
     ALERTS,
     NOTIFICATIONS,
+    IMAGE_UPDATE,
+    IMAGE_LAST_CHECK,
 )
 """What names each thing."""
 

@@ -18,6 +18,7 @@ from dockmesh.agent.document import JSON, AgentInfo
 from dockmesh.agent.enroll import first_enrollment
 from dockmesh.agent.errors import StartError
 from dockmesh.agent.exits import Exits
+from dockmesh.agent.image_updates import ImageUpdates
 from dockmesh.agent.journal import Journal
 from dockmesh.agent.logs import Server as LogServer
 from dockmesh.agent.loop import Heartbeats
@@ -113,6 +114,12 @@ def _work(
 
     executors, agent = _abilities(settings, state, credential, updates, send_log, exits)
     watcher = EngineWatcher(settings.docker_host, tally, on_change=stopping.wake, on_event=exits.event)
+    image_updates = ImageUpdates(
+        settings.docker_host,
+        state.path / "images.json",
+        containers=lambda: watcher.snapshot.containers,
+        on_change=stopping.wake,
+    )
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
     runner = CommandRunner(executors, journal, on_change=on_result)
     heartbeats = Heartbeats(
@@ -126,6 +133,7 @@ def _work(
         stopping=stopping,
         agent=agent,
         on_accepted=updates.accepted,
+        images=lambda: image_updates.found if settings.looks_for_images else (),
     )
 
     def submit(command: object) -> None:
@@ -140,8 +148,11 @@ def _work(
     # An agent that carries out nothing has nothing to wait for.
     if executors:
         waiting.start()
+    if settings.looks_for_images:
+        image_updates.start()
     heartbeats.run()
     log.info("Stopping")
+    image_updates.stop()
     waiting.stop()
     runner.stop(STOP_RUNNING_SECONDS)
     reporter.stop(STOP_REPORTING_SECONDS)
@@ -169,7 +180,6 @@ def _abilities(
     executors[logs.KIND] = logs.Logs(settings.docker_host, send_log)
     # Also where it can't: it says why.
     executors[UPDATE] = updates.carry_out
-    executors[logs.KIND] = logs.Logs(settings.docker_host, send_log)
     executors["survey"] = Surveyor(stacks, docker_host=settings.docker_host)
     # Also where there is no Compose: it says what is missing, or that has been installed since.
     executors["deploy"] = Deployer(stacks, docker_host=settings.docker_host)

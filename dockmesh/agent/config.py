@@ -41,6 +41,8 @@ class BackupSettings:
 
     repositories: Mapping[str, Repository]
     may_run_commands: bool = True
+    # Whether registries are asked for newer images of what runs here.
+    looks_for_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Settings:
     is_verbose: bool
     repositories: Mapping[str, Repository]
     may_run_commands: bool
+    looks_for_images: bool
     enrollment_token_text: str = field(repr=False)
     enrollment_token_file: Path | None
 
@@ -99,6 +102,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         is_verbose=options.verbose or _flag(f"{_ENV}VERBOSE", environ),
         repositories=backups.repositories,
         may_run_commands=backups.may_run_commands,
+        looks_for_images=backups.looks_for_images,
         enrollment_token_text=given("enrollment_token").strip(),
         enrollment_token_file=Path(token_file) if token_file else None,
     )
@@ -132,16 +136,20 @@ def backup_settings(path: Path | None) -> BackupSettings:
         raise StartError(f"--config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path}: is not valid TOML: {error}") from None
-    _only(document, {"repositories", "commands"}, f"--config {path}")
+    _only(document, {"repositories", "commands", "image_updates"}, f"--config {path}")
     tables = document.get("repositories", {})
     if not isinstance(tables, dict):
         raise StartError(f"--config {path}: repositories must be a table")
     may_run_commands = document.get("commands", True)
     if not isinstance(may_run_commands, bool):
         raise StartError(f"--config {path}: commands must be true or false")
+    looks_for_images = document.get("image_updates", True)
+    if not isinstance(looks_for_images, bool):
+        raise StartError(f"--config {path}: image_updates must be true or false")
     return BackupSettings(
         {name: _repository(name, table, f"--config {path}") for name, table in tables.items()},
         may_run_commands,
+        looks_for_images,
     )
 
 

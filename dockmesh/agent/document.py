@@ -87,6 +87,8 @@ class HeartbeatState:
     progress: Sequence[Progress] = ()
     # The digest that the server is known to hold: the same inventory then travels as its digest alone.
     known_digest: str = ""
+    # What registries have of the images in use; None where there is nothing new to tell.
+    images: Sequence[JSON] | None = None
 
 
 def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
@@ -121,6 +123,8 @@ def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
             }
             for item in state.progress
         ]
+    if state.images is not None:
+        document["images"] = list(state.images)
     return document
 
 

@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -15,7 +15,7 @@ from dockmesh.agent.backoff import Backoff
 from dockmesh.agent.client import Answer, ServerClient
 from dockmesh.agent.commands import CommandRunner
 from dockmesh.agent.config import Settings
-from dockmesh.agent.document import AgentInfo, HeartbeatState, Snapshot, heartbeat
+from dockmesh.agent.document import JSON, AgentInfo, HeartbeatState, Snapshot, heartbeat
 from dockmesh.agent.enroll import enroll
 from dockmesh.agent.errors import ServerError, StartError
 from dockmesh.agent.reporter import Reporter
@@ -43,6 +43,7 @@ class _Sent:
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     sequence: int = 0
     known_digest: str = ""
+    known_images: Sequence[JSON] | None = None
     refused_digest: str = ""
     refused_text: str = ""
     stale_in_a_row: int = 0
@@ -66,6 +67,7 @@ class Heartbeats:
         stopping: Stopping,
         agent: Callable[[], AgentInfo],
         on_accepted: Callable[[], None],
+        images: Callable[[], Sequence[JSON] | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -77,6 +79,7 @@ class Heartbeats:
         self._stopping = stopping
         self._agent = agent
         self._on_accepted = on_accepted
+        self._images = images
         self._sent = _Sent()
         self._backoff = Backoff()
         self._interval = DEFAULT_INTERVAL_SECONDS
@@ -109,6 +112,7 @@ class Heartbeats:
         snapshot = self._sendable(self._watcher.snapshot)
         self._sent.sequence += 1
         round_trips = tuple(self._sent.round_trips)
+        images = self._images()
         document = heartbeat(
             snapshot,
             HeartbeatState(
@@ -119,6 +123,7 @@ class Heartbeats:
                 agent=self._agent(),
                 progress=self._runner.progress(),
                 known_digest=self._sent.known_digest,
+                images=images if images != self._sent.known_images else None,
             ),
         )
         try:
@@ -126,7 +131,7 @@ class Heartbeats:
         except ServerError as error:
             self._failed(error, snapshot)
             return True
-        return self._answered(answer, snapshot, len(round_trips))
+        return self._answered(answer, snapshot, len(round_trips), images)
 
     def _sendable(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, without an inventory that the server has refused: the host then shows why."""
@@ -134,7 +139,9 @@ class Heartbeats:
             return snapshot
         return replace(snapshot, containers=None, error=self._sent.refused_text)
 
-    def _answered(self, answer: Answer, snapshot: Snapshot, sent_round_trips: int) -> bool:
+    def _answered(
+        self, answer: Answer, snapshot: Snapshot, sent_round_trips: int, images: Sequence[JSON] | None
+    ) -> bool:
         status = answer.body.get("status")
         log.debug("Heartbeat %d: %s in %.3f s", self._sent.sequence, status, answer.round_trip_seconds)
         if self._sent.is_failing:
@@ -145,6 +152,7 @@ class Heartbeats:
         is_wanted = False
         if status in ("accepted", "inventory_wanted"):
             self._taken(sent_round_trips)
+            self._sent.known_images = images
         else:
             self._stale()
         if status == "accepted" and snapshot.containers is not None:

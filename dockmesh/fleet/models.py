@@ -194,6 +194,24 @@ class ContainerCounts(models.Model):
         return f"counts of {self.name}"
 
 
+class ImageCheck(models.Model):
+    """What the registry has of the name of an image that a host uses, by the host's agent."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="image_checks")
+    image = models.CharField(max_length=1024)
+    # None where the registry could not be asked; `error` says why.
+    is_update_available = models.BooleanField(null=True)
+    # By the agent's clock.
+    checked_at = models.DateTimeField()
+    error = models.CharField(max_length=1024, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "image"], name="image_is_checked_once_a_host")]
+
+    def __str__(self) -> str:
+        return f"check of {self.image}"
+
+
 class ListeningSpan(models.Model):
     """A time in which one process of the server listened; see `dockmesh.fleet.listening`."""
 

@@ -43,6 +43,8 @@ FAMILIES = (
     f.CONTAINER_EXITS,
     f.CONTAINER_OOM_KILLS,
     f.CONTAINER_ONEOFF,
+    f.IMAGE_UPDATE,
+    f.IMAGE_LAST_CHECK,
 )
 
 
@@ -91,7 +93,12 @@ def host_label_names(labels: Iterable[str]) -> dict[str, str]:
 def _render(row: HostRow) -> tuple[int, Sequence[bytes]]:
     host = row.host
     stem = f'{{host="{escape(host.name)}"'
-    lines = {**_host_lines(row, stem), **_stack_lines(row, stem), **_container_lines(row, stem)}
+    lines = {
+        **_host_lines(row, stem),
+        **_stack_lines(row, stem),
+        **_container_lines(row, stem),
+        **_image_lines(row, stem),
+    }
     return host.id, [_text(family.name, lines[family]) for family in FAMILIES]
 
 
@@ -168,6 +175,17 @@ def _container_lines(row: HostRow, stem: str) -> Lines:
         f.CONTAINER_OOM_KILLS: oom_kills,
         f.CONTAINER_ONEOFF: oneoffs,
     }
+
+
+def _image_lines(row: HostRow, stem: str) -> Lines:
+    """Nothing of a host that is offline: what it runs is not known."""
+    updates, checks = [], []
+    for each in () if row.is_offline else sorted(row.host.images):
+        name = f'{stem},image="{escape(each.image)}"}}'
+        if each.is_update_available is not None:
+            updates.append(f"{name} {int(each.is_update_available)}")
+        checks.append(f"{name} {each.checked_milliseconds / 1000!r}")
+    return {f.IMAGE_UPDATE: updates, f.IMAGE_LAST_CHECK: checks}
 
 
 class _Escaped(dict[str, str]):

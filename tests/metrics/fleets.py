@@ -11,6 +11,7 @@ from dockmesh.fleet.models import (
     ContainerCounts,
     HeartbeatState,
     Host,
+    ImageCheck,
     Stack,
     StackSeries,
 )
@@ -96,6 +97,9 @@ def small_fleet():
     ContainerCounts.objects.create(host=web, name="gone", restarts=9)
     container(web, "never", "created")
     container(web, "by-hand", "exited", stack=shop, service="web", is_oneoff=True)
+    for image, is_new in (("registry.example/shop/web:1", True), ("redis:7", False), ("private:1", None)):
+        ImageCheck.objects.create(host=web, image=image, is_update_available=is_new, checked_at=ago(3600))
+    ImageCheck.objects.create(host=edge, image="redis:7", is_update_available=True, checked_at=ago(7200))
     container(main, 'quo"te\\', "restarting", exit_code=137, is_oom_killed=True, started_at=ago(5))
     container(edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900))
     StackSeries.objects.create(

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
-from dockmesh.fleet.selectors.objects import ContainerObject, HostObject, StackObject
+from dockmesh.fleet.selectors.objects import ContainerObject, HostObject, ImageObject, StackObject
 from dockmesh.fleet.states import ContainerState, StackState
 from metrics import families as f
 from metrics.collectors.objects_text import FAMILIES, HostRow, ObjectTexts, host_label_names
@@ -52,6 +52,11 @@ STACKS = st.lists(
     max_size=3,
     unique_by=lambda stack: stack.name,
 )
+IMAGES = st.lists(
+    st.builds(ImageObject, names, st.sampled_from([None, False, True]), MILLISECONDS),
+    max_size=3,
+    unique_by=lambda image: image.image,
+)
 ROWS = st.builds(
     HostRow,
     st.builds(
@@ -64,6 +69,7 @@ ROWS = st.builds(
         is_degraded=st.booleans(),
         stacks=STACKS,
         containers=st.lists(CONTAINERS, max_size=4),
+        images=IMAGES,
     ),
     st.booleans(),
 )
@@ -110,6 +116,12 @@ def twin_families(rows):
             add("dockmesh_container_oom_kills_total", key, container.oom_kills)
             if container.is_oneoff:
                 add("dockmesh_container_oneoff", key, 1)
+        for image in sorted(row.host.images, key=lambda image: image.image):
+            if not row.is_offline:
+                key = {**host, "image": image.image}
+                if image.is_update_available is not None:
+                    add("dockmesh_image_update_available", key, 1 if image.is_update_available else 0)
+                add("dockmesh_image_last_check_timestamp_seconds", key, image.checked_milliseconds / 1000)
     return [
         twin.TwinFamily(family.name, family.kind, family.help, samples[family.name]) for family in FAMILIES
     ]

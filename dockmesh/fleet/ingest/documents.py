@@ -23,6 +23,7 @@ from dockmesh.core.errors import DomainError, InvalidInput, Unprocessable
 MAX_CONTAINERS = 5000
 MAX_STACKS = 500
 MAX_RTTS = 1000
+MAX_IMAGES = 200
 MAX_TEXT_BYTES = 1024
 MAX_LOG_PIECE = 512 * 1024
 LONGEST_RTT_SECONDS = 86_400.0
@@ -131,6 +132,15 @@ class Progress(Struct, frozen=True):
     elapsed_seconds: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
 
 
+class ImageCheck(Struct, frozen=True, kw_only=True):
+    """What the registry has of an image's name; `is_update_available` is None where it could not be asked."""
+
+    image: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_BYTES)]
+    is_update_available: bool | None = None
+    checked_at: Moment
+    error: Text = ""
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True):
     """Contract section 7. `inventory` is None where the agent could not read it."""
 
@@ -144,6 +154,8 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     system: System = System()
     inventory: Inventory | None = None
     progress: Annotated[list[Progress], Meta(max_length=100)] | UnsetType = UNSET
+    # All that are known, where any is new.
+    images: Annotated[list[ImageCheck], Meta(max_length=MAX_IMAGES)] | UnsetType = UNSET
     # Not needed, since the token says which host this is; but who names one must name the right one.
     host_id: int | str | UnsetType = UNSET
     host: dict[str, Any] | int | str | UnsetType = UNSET
@@ -180,6 +192,7 @@ def read_heartbeat(raw: bytes) -> Heartbeat:
         _read_slowly(raw)
         heartbeat = _typed(raw, _heartbeat_decoder)
         _check_inventory(heartbeat.inventory, is_ascii=False)
+        _check_images(heartbeat)
     return heartbeat
 
 
@@ -200,6 +213,7 @@ def _read_plain(raw: bytes) -> Heartbeat | None:
     if not is_plain:
         return None
     _check_inventory(heartbeat.inventory, is_ascii=raw.isascii())
+    _check_images(heartbeat)
     return heartbeat
 
 
@@ -324,6 +338,20 @@ def _check_inventory(inventory: Inventory | None, *, is_ascii: bool) -> None:
             seen.add(entry.id)
     if not is_ascii:
         _check_bytes(containers)
+
+
+def _check_images(heartbeat: Heartbeat) -> None:
+    if heartbeat.images is UNSET:
+        return
+    seen: set[str] = set()
+    for index, each in enumerate(heartbeat.images):
+        field = f"images[{index}]"
+        if each.image in seen:
+            raise InvalidInput(f"{field}.image", "is there twice.")
+        seen.add(each.image)
+        for name in ("image", "error"):
+            if len(getattr(each, name).encode()) > MAX_TEXT_BYTES:
+                raise InvalidInput(f"{field}.{name}", f"must have at most {MAX_TEXT_BYTES} bytes.")
 
 
 def _check_bytes(containers: Sequence[ContainerEntry]) -> None:

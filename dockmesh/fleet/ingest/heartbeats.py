@@ -30,6 +30,7 @@ from dockmesh.fleet.histograms import RTT_BUCKETS, observe
 from dockmesh.fleet.ingest import documents
 from dockmesh.fleet.ingest.budget import budget
 from dockmesh.fleet.ingest.documents import ContainerEntry, Heartbeat, Inventory
+from dockmesh.fleet.ingest.images import write_images
 from dockmesh.fleet.ingest.inventory import Summary, apply_inventories, write_summaries
 from dockmesh.fleet.models import HeartbeatState, Host
 from tokens import secret
@@ -138,7 +139,9 @@ def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat, is_numbered: bool = 
     if state.facts_digest != facts:
         state, is_rendered_anew = _with_facts(state, heartbeat, facts)
     status, containers = _inventory(state, heartbeat, now)
-    is_changed = state is not before or containers is not None
+    if heartbeat.images is not UNSET:
+        is_rendered_anew |= write_images(state.host_id, heartbeat.images)
+    is_changed = state is not before or containers is not None or is_rendered_anew
     # Handlers of commands change the state too, so it is written before they are called.
     _write([_Taken(state, heartbeat, containers, is_changed, is_rendered_anew)], now)
     work = _take_commands(state, heartbeat, now, is_numbered)
@@ -154,6 +157,7 @@ def _plain(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken
         or agent.sequence >= heartbeat.sequence
         or agent.has_commands
         or heartbeat.progress is not UNSET
+        or heartbeat.images is not UNSET
         or agent.facts_digest != facts_digest(heartbeat)
     ):
         return None

@@ -41,6 +41,14 @@ class ContainerObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_oneoff: bool | int = False
 
 
+class ImageObject(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """What the registry has of an image's name; None where it could not be asked. The time is in Unix milliseconds."""
+
+    image: str
+    is_update_available: bool | int | None
+    checked_milliseconds: int
+
+
 class HostObject(msgspec.Struct, frozen=True):
     """A host with what it runs; whether it is offline is the reader's to know."""
 
@@ -52,9 +60,11 @@ class HostObject(msgspec.Struct, frozen=True):
     is_degraded: bool
     stacks: list[StackObject]
     containers: list[ContainerObject]
+    images: list[ImageObject] = []
 
 
 _read_stacks = msgspec.json.Decoder(list[StackObject]).decode
+_read_images = msgspec.json.Decoder(list[ImageObject]).decode
 _read_containers = msgspec.json.Decoder(list[ContainerObject]).decode
 
 
@@ -74,8 +84,9 @@ def host_objects(host_ids: Collection[int]) -> Iterator[HostObject]:
             bool(is_degraded),
             _read_stacks(stacks),
             _read_containers(containers),
+            _read_images(images),
         )
-        for host_id, name, labels, cpus, memory_bytes, is_degraded, stacks, containers in chosen(
+        for host_id, name, labels, cpus, memory_bytes, is_degraded, stacks, containers, images in chosen(
             _statement(connection.vendor), host_ids, key="h.id"
         )
     )
@@ -83,7 +94,7 @@ def host_objects(host_ids: Collection[int]) -> Iterator[HostObject]:
 
 @cache
 def _statement(vendor: str) -> str:
-    """What a host runs comes as two JSON texts: reading these costs less than a row for each thing."""
+    """What a host runs comes as JSON texts: reading these costs less than a row for each thing."""
     array, rows, true = {
         "postgresql": ("json_build_array", "COALESCE(json_agg({})::text, '[]')", "s.is_managed"),
         "sqlite": (
@@ -93,6 +104,7 @@ def _statement(vendor: str) -> str:
         ),
     }[vendor]
     stacks = rows.format(f"{array}(s.name, {true}, s.state)")
+    images = rows.format(f"{array}(i.image, i.is_update_available, {milliseconds('i.checked_at')})")
     containers = rows.format(
         f"{array}(COALESCE(s.name, ''), c.service, c.name, c.container_id, c.image, c.image_digest, c.state, c.health,"
         f" c.exit_code, {milliseconds('c.created_at')}, {milliseconds('c.started_at')}, COALESCE(k.restarts, 0),"
@@ -102,6 +114,7 @@ def _statement(vendor: str) -> str:
         "SELECT h.id, h.name, h.labels, h.cpus, h.memory_bytes, p.is_degraded,"  # noqa: S608 (constants)
         f" (SELECT {stacks} FROM fleet_stack s WHERE s.host_id = h.id),"
         f" (SELECT {containers} FROM fleet_container c LEFT JOIN fleet_stack s ON s.id = c.stack_id"
-        " LEFT JOIN fleet_containercounts k ON k.host_id = c.host_id AND k.name = c.name WHERE c.host_id = h.id)"
+        " LEFT JOIN fleet_containercounts k ON k.host_id = c.host_id AND k.name = c.name WHERE c.host_id = h.id),"
+        f" (SELECT {images} FROM fleet_imagecheck i WHERE i.host_id = h.id)"
         " FROM fleet_host h JOIN fleet_hostpulse p ON p.host_id = h.id"
     )

@@ -112,6 +112,28 @@ def dashboard() -> sdk.Dashboard:
             )
         )
         .with_panel(
+            listing(
+                "Newer images",
+                rows(f"max by (region, host, image) (dockmesh_image_update_available{{{ON_HOST}}}) > 0"),
+                rows(
+                    "time() - max by (region, host, image)"
+                    f" (dockmesh_image_last_check_timestamp_seconds{{{ON_HOST}}})"
+                    f" and max by (region, host, image) (dockmesh_image_update_available{{{ON_HOST}}}) > 0"
+                ),
+                columns={
+                    "region": "Region",
+                    "host": "Host",
+                    "image": "Image",
+                    "Value #A": "Newer",
+                    "Value #B": "Asked",
+                },
+                units={"Asked": "s"},
+                links={"Host": ("Host", HOST_LINK)},
+                by="Host",
+                height=8,
+            )
+        )
+        .with_panel(
             graph(
                 "Containers by state",
                 query(
