@@ -127,6 +127,8 @@ class Renderer:
     """Holds the kept text of this process; `page` may be called by any number of threads."""
 
     def __init__(self) -> None:
+        each_by_name = objects.ObjectsCollector()
+        self._ahead = objects.ObjectsAhead(each_by_name)
         self.collectors: Sequence[Collector] = (
             fleet.FleetCollector(),
             deploys.DeploysCollector(),
@@ -140,7 +142,7 @@ class Renderer:
             build.BuildCollector(),
             tokens.TokensCollector(),
             tasks.TasksCollector(),
-            objects.ObjectsCollector(),
+            each_by_name,
             server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
@@ -162,6 +164,16 @@ class Renderer:
         """The same with what it took."""
         wanted = self.wanted(groups, names)
         return self._single_flight.result(wanted, since=since, timeout_seconds=timeout_seconds)
+
+    def make_ahead(self, *, timeout_seconds: float) -> bool:
+        """Make some of the text that the first scrape would have to make; whether there was any.
+
+        Raises as `page` does.
+        """
+        before = self._ahead.hosts_made
+        wanted = frozenset({self._ahead.name})
+        self._single_flight.result(wanted, since=time.monotonic(), timeout_seconds=timeout_seconds)
+        return self._ahead.hosts_made > before
 
     def wanted(self, groups: Groups, names: frozenset[str] | None = None) -> frozenset[str]:
         """The collectors that have any of these families, by their names."""
@@ -187,7 +199,7 @@ class Renderer:
         return self._collect(self.wanted(groups), collectors, None).page(groups)
 
     def _render(self, wanted: frozenset[str]) -> Rendering:
-        collectors = [each for each in self.collectors if each.name in wanted]
+        collectors = [each for each in (*self.collectors, self._ahead) if each.name in wanted]
         queries = {query: None for each in collectors for query in each.queries}
         try:
             with waits_limited_to(_DATABASE_SECONDS), snapshot() as reading, _read(queries, reading):

@@ -79,6 +79,11 @@ class TextStore:
         )
         return True
 
+    @property
+    def versions(self) -> Mapping[int, Hashable]:
+        """The objects whose text is kept, each with its version."""
+        return self._versions
+
     def fragments(self, column: int) -> list[Fragment]:
         """The fragments of one family, in the order of the objects."""
         return [group.fragments[column] for group in self._groups.values()]

@@ -1,12 +1,16 @@
 """What runs beside the requests: it writes the counts, and nothing that goes wrong ends it."""
 
+import time
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
 
+from dockmesh.fleet.selectors import objects
 from metrics import background, rendering, requests
+from metrics.groups import ALL
 from metrics.models import ApiRequestCount
+from tests.metrics import fleets
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,48 @@ def test_the_text_is_made_ahead(db):
     background._warm_up()
     collector: Any = rendering.renderer.collectors[0]
     assert collector.texts.store.fragments(0) == []
+
+
+def test_each_thing_is_made_ahead_some_hosts_at_a_time_and_a_scrape_between_gets_all(db, monkeypatch):
+    asked = []
+    monkeypatch.setattr("metrics.collectors.objects.HOSTS_AHEAD", 2)
+    read = objects.host_objects
+
+    def noted(ids):
+        asked.append(list(ids))
+        return read(ids)
+
+    monkeypatch.setattr(objects, "host_objects", noted)
+    hosts = [fleets.host(f"host-{number}").pk for number in range(5)]
+    renderer = rendering.renderer
+    assert renderer.make_ahead(timeout_seconds=10)
+    text = b"".join(page_of(renderer, ALL).body(openmetrics=False, gzip=False).chunks).decode()
+    assert text.count("\ndockmesh_host_up{") == 5
+    assert "objects_ahead" not in text
+    assert asked == [hosts[:2], hosts[2:]]
+    assert not renderer.make_ahead(timeout_seconds=10)
+
+
+def test_nothing_is_left_for_the_first_scrape(db, monkeypatch):
+    monkeypatch.setattr("metrics.collectors.objects.HOSTS_AHEAD", 2)
+    for number in range(5):
+        fleets.host(f"host-{number}")
+    background._warm_up()
+    monkeypatch.setattr(objects, "host_objects", lambda ids: pytest.fail(f"{ids} were not made ahead"))
+    page_of(rendering.renderer, ALL)
+
+
+def test_making_ahead_ends_where_it_fails(db, monkeypatch):
+    def fail(_ids):
+        raise RuntimeError("broken")
+
+    fleets.host("a")
+    monkeypatch.setattr(objects, "host_objects", fail)
+    background._warm_up()
+
+
+def page_of(renderer, groups):
+    return renderer.page(groups, since=time.monotonic(), timeout_seconds=10)
 
 
 def test_counts_are_written(db):
