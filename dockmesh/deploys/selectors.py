@@ -14,6 +14,7 @@ from dockmesh.deploys.envfiles import names_in
 from dockmesh.deploys.models import LOOKS, Deploy, StackFiles
 from dockmesh.fleet import selectors as fleet
 from dockmesh.fleet.listening import offline_before
+from dockmesh.fleet.selectors.images import with_newer_images
 from dockmesh.fleet.states import StackState, shown_state
 from tokens.permissions import Permission
 from tokens.principals import Principal
@@ -50,6 +51,7 @@ class StackView:
     stack: Stack
     state: StackState
     last_deploy: Deploy | None
+    has_newer_images: bool = False
     compose_file: str | None = None
     env_names: list[str] | None = None
     timeout_seconds: int | None = None
@@ -78,18 +80,20 @@ def complaint(stack_id: int) -> Deploy | None:
 
 
 def complete(rows: Iterable[Stack]) -> list[StackView]:
-    """The stacks of a page as they are shown; two queries however many they are."""
+    """The stacks of a page as they are shown; three queries however many they are."""
     found = list(rows)
     before = offline_before(clock.now())
     done = Deploy.objects.exclude(operation__in=LOOKS)
     newest_id = done.filter(stack=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     ids = stacks().filter(pk__in=[stack.pk for stack in found]).values_list(Subquery(newest_id))
     newest = {deploy.stack_id: deploy for deploy in Deploy.objects.filter(pk__in=[pk for (pk,) in ids if pk])}
+    newer = with_newer_images([stack.pk for stack in found])
     return [
         StackView(
             stack,
             StackState(shown_state(stack.state, is_offline=stack.host.heartbeat_state.last_seen_at < before)),
             newest.get(stack.pk),
+            stack.pk in newer,
         )
         for stack in found
     ]

@@ -25,6 +25,7 @@ from dockmesh.deploys.models import Deploy, Survey
 from dockmesh.deploys.selectors import StackView
 from dockmesh.fleet import selectors as fleet
 from dockmesh.fleet.selectors import in_shown_state
+from dockmesh.fleet.selectors.images import newer_images
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
 
@@ -113,6 +114,7 @@ class StackDetail(StackFilesPage, DetailPage):
         return {
             "view": view if selectors.may_read(self.principal) else view.without_files(),
             "cause": causes.of_stack(stack.pk) if view.state == StackState.ERROR else "",
+            "newer_images": newer_images(stack.pk),
             "containers": stack.containers.order_by("service", "name")[:200],
             "deploys": _listed(Deploy.objects.filter(stack=stack))[:RECENT],
             "may_deploy": self.may(Permission.STACKS_DEPLOY),

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import Http404, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -22,6 +23,7 @@ from dockmesh.fleet.container_api import log_response
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, ContainerCounts
 from dockmesh.fleet.selectors import summary
+from dockmesh.fleet.selectors.images import check_of, is_newer_image_known
 from dockmesh.fleet.services import containers, details, logs
 from dockmesh.fleet.services.containers import ContainerAction
 from dockmesh.fleet.states import ContainerState
@@ -51,7 +53,9 @@ class ContainerList(ListPage):
     title = "Containers"
     lead = "Every container of the fleet, as its host reported it last."
     search_hint = "Search names, images, hosts, stacks"
-    queryset = Container.objects.select_related("host__heartbeat_state", "stack")
+    queryset = Container.objects.select_related("host__heartbeat_state", "stack").annotate(
+        has_newer_image=is_newer_image_known()
+    )
     columns = (
         Column("name", "Name", ("name",)),
         Column("host", "Host", ("host__name",)),
@@ -65,6 +69,7 @@ class ContainerList(ListPage):
     default_sort = "name"
     filters = (
         words("state", "State", ContainerState, selectors.in_shown_state, counts=summary.container_counts),
+        words("image", "Image", {"newer": "newer available"}, lambda _: Q(has_newer_image=True)),
     )
     search = ("name", "image", "host__name", "stack__name")
 
@@ -127,6 +132,7 @@ class ContainerDetail(ContainerPage, DetailPage):
             "may_operate": self.may(Permission.CONTAINERS_OPERATE),
             "may_read_logs": self.may(Permission.CONTAINERS_LOGS),
             "actions": actions(),
+            "image_check": check_of(container),
         }
 
 

@@ -466,7 +466,7 @@ def test_repositories_are_named_to_the_server_and_nothing_else_of_them(
     [
         ("[repositories.a]\n", "[repositories.a]: repository is needed"),
         ("[repositories.a]\nrepository = 5\n", "[repositories.a]: repository is needed, as a text"),
-        ("[repos.a]\n", "unknown key 'repos'; known are commands, repositories"),
+        ("[repos.a]\n", "unknown key 'repos'; known are commands, image_updates, repositories"),
         ("x = [", "is not valid TOML"),
         (
             '[repositories.a]\nrepository = "r"\npassword_file = "/no/such"\n',
