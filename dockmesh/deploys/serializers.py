@@ -163,6 +163,9 @@ class StackSerializer(serializers.Serializer[Any]):
     is_managed = serializers.BooleanField(source="stack.is_managed")
     created_at = serializers.DateTimeField(source="stack.created_at")
     last_deploy = DeployReferenceSerializer(allow_null=True)
+    has_newer_images = serializers.BooleanField(
+        help_text="Whether a registry has another image under the name of one that runs."
+    )
 
 
 class StackDetailSerializer(StackSerializer):

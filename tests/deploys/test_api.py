@@ -207,7 +207,7 @@ def test_a_list_takes_the_same_queries_however_long_it_is(
         stack = make(host, may_deploy, name=f"s{number}")
         post(f"stacks/{stack['id']}/deploy", may_deploy)
     get(path, may_read)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         assert len(get(path, may_read).json()["results"]) == 12
 
 
