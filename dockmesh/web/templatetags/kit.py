@@ -92,10 +92,11 @@ def size(count: float | None, none: str = "–") -> dict[str, str]:
 
 
 @register.inclusion_tag("web/kit/copyable.html")
-def copyable(value: Any, kind: str = "", label: str = "Copy") -> dict[str, Any]:
+def copyable(value: Any, kind: str = "", label: str = "Copy", name: str = "Text to copy") -> dict[str, Any]:
     """Text with a copy button. `kind`: "" for one line or a command, `block` for several lines,
-    `inline` within a sentence or a table, `secret` large. The button appears with JavaScript only."""
-    return {"value": value, "kind": kind, "label": label}
+    `inline` within a sentence or a table, `secret` large. The button appears with JavaScript only. `name` tells
+    several blocks of a page apart for screen readers."""
+    return {"value": value, "kind": kind, "label": label, "name": name}
 
 
 @register.simple_block_tag
