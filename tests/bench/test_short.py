@@ -41,3 +41,11 @@ def test_the_benchmark_measures_each_thing_by_its_name(tmp_path):
 def test_the_benchmark_measures_heartbeats(tmp_path):
     figures, _ = measure(tmp_path / "bench.json", "--ingest", "--minutes", "0.05")
     assert {"unchanged heartbeats", "changed heartbeats", "rhythm: scrapes, ms"} <= set(figures)
+
+
+@pytest.mark.integration
+def test_the_benchmark_measures_agents_that_wait():
+    command = [sys.executable, "-m", "tests.bench.waiting", "--agents", "20", "--seconds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["agents"] == 20

@@ -33,6 +33,9 @@ def ask_for_details(container: Container) -> str:
         refuse_unable(container.host, ABILITY)
     except Conflict as error:
         return error.detail
+    # A page must not hand an agent what it may never have heard of.
+    if ABILITY not in (container.host.agent_info.get("capabilities") or ()):
+        return f"The agent of {container.host.name} does not say that it can tell more of a container."
     known = details_of(container)
     if known is not None and clock.now() - known.told_at < FRESH:
         return ""
