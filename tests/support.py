@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -25,6 +27,20 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("DOCKMESH_TEST_REQUIRE_ALL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def python(version: str) -> str:
+    """A Python of that version, on the path or where pyenv has it."""
+    found = [Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"]
+    candidates = [
+        each / "bin" / "python3" for folder in found for each in sorted(folder.glob(f"{version}.*"))
+    ]
+    candidates += [Path(path)] if (path := shutil.which(f"python{version}")) else []
+    for candidate in candidates:
+        done = subprocess.run([candidate, "-c", "import ssl, sqlite3"], capture_output=True)
+        if done.returncode == 0:
+            return str(candidate)
+    return missing(f"there is no Python {version}")
 
 
 def calls_of(function: Callable[[], object]) -> int:

@@ -54,6 +54,7 @@ class FleetConfig(AppConfig):
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)
         for name, run in (
+            ("fleet.forget_agent_updates", agent_updates.forget_updates),
             ("fleet.forget_commands", commands.forget_finished),
             ("fleet.forget_counts", counts.forget_counts),
             ("fleet.forget_details", details.forget_details),

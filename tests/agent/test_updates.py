@@ -20,7 +20,7 @@ import pytest
 from dockmesh.agent import launcher
 from dockmesh.fleet import agent_files
 from tests.integration.stubserver import ENROLLMENT_TOKEN, Reply, Request, StubServer
-from tests.support import PATIENCE
+from tests.support import PATIENCE, python
 
 UPDATE = 7
 MAIN = "dockmesh/agent/__main__.py"
@@ -248,14 +248,18 @@ def test_a_machine_that_loses_power_during_the_trial_comes_back_with_the_old_ver
     assert is_old(host)
 
 
-def test_an_agent_that_was_started_by_hand_says_that_it_can_not(server: StubServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["3.9", ""], ids=["python-3.9", "this-python"])
+def test_an_agent_that_was_started_by_hand_says_that_it_can_not(
+    server: StubServer, tmp_path: Path, version: str
+) -> None:
+    program = python(version) if version else sys.executable
     file = tmp_path / "dockmesh-agent.pyz"
     file.write_bytes(OLD)
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("DOCKMESH_", "DOCKER_"))
     }
     process = subprocess.Popen(
-        [sys.executable, str(file), "run", f"--server={server.url}", f"--enrollment-token={ENROLLMENT_TOKEN}",
+        [program, str(file), "run", f"--server={server.url}", f"--enrollment-token={ENROLLMENT_TOKEN}",
          f"--state-dir={tmp_path / 'state'}", "--docker-host=unix:///nowhere.sock"],
         env=clean, stderr=subprocess.DEVNULL,
     )  # fmt: skip

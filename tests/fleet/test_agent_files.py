@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,7 +17,7 @@ from django.test import Client
 
 from dockmesh.agent import VERSION
 from dockmesh.fleet import agent_files
-from tests.support import missing, require
+from tests.support import python, require
 
 FILES = ("install", "dockmesh-agent.pyz", "context.tar.gz")
 
@@ -92,20 +90,6 @@ def test_the_agent_runs_from_its_file_alone(pyz: Path) -> None:
         [sys.executable, "-I", "-S", str(pyz), "--version"], capture_output=True, text=True, cwd="/"
     )
     assert (done.returncode, done.stdout) == (0, f"dockmesh-agent {VERSION}\n"), done.stderr
-
-
-def python(version: str) -> str:
-    """A Python of that version, on the path or where pyenv has it."""
-    found = [Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"]
-    candidates = [
-        each / "bin" / "python3" for folder in found for each in sorted(folder.glob(f"{version}.*"))
-    ]
-    candidates += [Path(path)] if (path := shutil.which(f"python{version}")) else []
-    for candidate in candidates:
-        done = subprocess.run([candidate, "-c", "import ssl, sqlite3"], capture_output=True)
-        if done.returncode == 0:
-            return str(candidate)
-    return missing(f"there is no Python {version}")
 
 
 _IMPORT_ALL = """

@@ -125,6 +125,28 @@ def test_who_can_not_is_told_why(api: Api, told: dict[str, Any], reason: str) ->
     assert not AgentRollout.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("version", "is_behind"),
+    [("0.0.1", True), ("0.0.99", True), (__version__, False), ("99.1", False), ("", True), ("mine", True)],
+)
+def test_who_does_not_say_which_file_it_is_is_judged_by_the_version(version: str, is_behind: bool) -> None:
+    agent = AgentClient(*make_host("h00"))
+    agent.beat(heartbeat(next(_sequence), agent={"version": version}))
+    assert agent_updates.is_behind(Host.objects.select_related("heartbeat_state").get()) == is_behind
+
+
+def test_what_ended_long_ago_is_forgotten(api: Api) -> None:
+    agents = fleet(2)
+    for agent in agents:
+        api("POST", f"hosts/{agent.host.pk}/update-agent")
+    report(agents[0], offered(agents[0]))
+    agent_updates.forget_updates()
+    assert AgentUpdate.objects.count() == 2
+    AgentRollout.objects.update(created_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    agent_updates.forget_updates()
+    assert statuses() == {"h01": "running"}
+
+
 def test_an_agent_of_before_says_nothing_of_it_and_is_refused(api: Api) -> None:
     agent = AgentClient(*make_host("h00"))
     agent.beat(heartbeat(next(_sequence), agent={"version": "0.0.1"}))

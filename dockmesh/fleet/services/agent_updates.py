@@ -7,6 +7,8 @@ what has not begun of its rollout.
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,8 @@ KIND = "agent-update"
 ABILITY = "agent-update"
 # It waits until nothing else runs on its host.
 TIMEOUT_SECONDS = 1800
+# So long it is known who updated what, besides the audit log.
+KEPT = datetime.timedelta(days=90)
 # So many run side by side once the first one has gone well.
 AT_ONCE = 5
 
@@ -46,11 +50,16 @@ class RefusedUpdate:
 
 
 def is_current(host: Host) -> bool:
-    """Whether the host's agent is what this server hands out; by its version where it does not say its file's."""
+    """Whether the host's agent is what this server hands out.
+
+    One that does not say which file it runs from, such as a program of the user's own, is judged by its version: it
+    is not, if that is an older one.
+    """
     build = host.agent_info.get("build")
     if build is None:
-        return host.agent_version == __version__
-    return bool(build == agent_files.build())
+        return _numbers(host.agent_version) >= _numbers(__version__)
+    # Without a file of its own to hand out, nobody is behind.
+    return build == agent_files.build() or not agent_files.build()
 
 
 def is_behind(host: Host) -> bool:
@@ -148,6 +157,17 @@ def take_timeout(command: Command, reason: str) -> None:
 def prepare(command: Command) -> Mapping[str, Any]:
     """What this very server hands out, whatever it was when the command was queued."""
     return {**command.payload, "sha256": agent_files.pyz().sha256, "version": __version__}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
+
+
+def forget_updates() -> None:
+    """The scheduler's job: rollouts that were asked for long ago, and have ended."""
+    old = AgentRollout.objects.filter(created_at__lt=clock.now() - KEPT)
+    old.exclude(updates__status__in=[Status.WAITING, Status.RUNNING]).delete()
 
 
 def _refuse(host: Host) -> None:
