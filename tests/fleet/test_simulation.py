@@ -14,6 +14,7 @@ from dockmesh.backups.models import BackupJob
 from dockmesh.core import clock
 from dockmesh.fleet import commands, services
 from dockmesh.fleet.models import AgentCommand, Container, EnrollmentToken, HeartbeatState, Host, Stack
+from dockmesh.fleet.services import containers, details, logs
 from dockmesh.fleet.simulation.agent import Client, Refused
 from dockmesh.fleet.simulation.world import make_hosts, services_of
 from tests.fleet.factories import make_host
@@ -204,6 +205,33 @@ def test_a_simulated_agent_carries_out_a_deploy(live_server: Any, monkeypatch: p
     result: Any = AgentCommand.objects.get(pk=command).result
     assert result["result"] == "success"
     assert Container.objects.get().name == "new-web-1"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_simulated_agent_acts_on_containers_tells_more_and_sends_logs(live_server: Any) -> None:
+    from dockmesh.fleet.simulation import agent as simulation
+
+    _, token = make_host()
+    [world] = make_hosts(hosts=1, containers=2, seed=1)
+    simulated = simulation.SimulatedAgent(world, token)
+    client = simulation.Client(live_server.url)
+    simulated.step(client)
+    found = Container.objects.select_related("host__heartbeat_state").earliest("pk")
+    containers.act_on_container(
+        actor=SYSTEM, container_id=found.pk, action=containers.ContainerAction.RESTART
+    )
+    assert details.ask_for_details(found) == ""
+    session = logs.open_log(actor=SYSTEM, container_id=found.pk, options=logs.LogOptions(tail=2))
+    for _ in range(3):
+        simulated.step(client)
+    client.close()
+    command = AgentCommand.objects.get(kind=containers.KIND)
+    assert (command.result or {})["outcome"] == "restarted"
+    told = details.details_of(found)
+    assert told is not None
+    assert (told.error, told.found["environment"]) == ("", ["PATH"])
+    read = logs.read_log(actor=SYSTEM, session_id=session.uuid, after=0)
+    assert read.text == f"{found.name} handled request 1\n{found.name} handled request 2\n"
 
 
 @pytest.mark.django_db

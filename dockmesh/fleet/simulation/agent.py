@@ -13,7 +13,16 @@ from dockmesh.fleet.simulation.world import SimulatedHost, moment
 VERSION = "0.1.0"
 AGENT = {
     "version": VERSION,
-    "capabilities": ["deploy", "preview", "cancel", "backup", "backup-options"],
+    "capabilities": [
+        "deploy",
+        "preview",
+        "cancel",
+        "backup",
+        "backup-options",
+        "containers",
+        "logs",
+        "inspect",
+    ],
     "repositories": ["offsite"],
     "compose_version": "2.40.3",
     "restic_version": "0.18.1",
@@ -21,6 +30,8 @@ AGENT = {
 # One command in so many fails.
 FAILS = 0.1
 SECONDS = {"deploy": (2.0, 20.0), "backup": (3.0, 25.0)}
+# What somebody waits for before a page is there at the next step, and does not fail by chance.
+BESIDE = ("container-action", "container-inspect", "container-logs")
 
 
 class Refused(Exception):
@@ -210,6 +221,9 @@ class SimulatedAgent:
                 named.cancel(now)
             self.work[command["id"]] = Work("cancel", command["payload"], now, now, named is not None)
             return
+        if command["kind"] in BESIDE:
+            self.work[command["id"]] = Work(command["kind"], command["payload"], now, now, True)
+            return
         chance = self.host.chance
         lasts = chance.uniform(*SECONDS.get(command["kind"], (1.0, 5.0)))
         self.work[command["id"]] = Work(
@@ -218,7 +232,7 @@ class SimulatedAgent:
 
     def _finish_work(self, client: Client, now: float) -> None:
         for command_id, work in [(key, work) for key, work in self.work.items() if work.ends <= now]:
-            result = self._result(work)
+            result = self._beside(client, work) if work.kind in BESIDE else self._result(work)
             self._report(client, command_id, result)
             del self.work[command_id]
 
@@ -235,6 +249,29 @@ class SimulatedAgent:
         except Refused as refused:
             if refused.status not in (403, 404, 409):
                 raise
+
+    def _beside(self, client: Client, work: Work) -> dict[str, Any]:
+        """Act on a container, tell more of it, or send its log."""
+        container = self.host.containers.get(work.payload["container"])
+        found: dict[str, Any] = {}
+        if container is not None and work.kind == "container-action":
+            found = {"outcome": container.act(work.payload["action"])}
+        elif container is not None and work.kind == "container-inspect":
+            found = {"found": container.details()}
+        elif container is not None:
+            piece = {"number": 0, "text": container.log(work.payload["tail"])}
+            try:
+                client.post(f"agents/logs/{work.payload['session']}", piece, token=self.token)
+            except Refused as refused:
+                if refused.status != 404:  # nobody reads any more
+                    raise
+        is_there = container is not None
+        return {
+            "result": "success" if is_there else "failure",
+            "duration_seconds": 0.0,
+            "error": "" if is_there else f"{work.payload['name']} is gone",
+            **found,
+        }
 
     def _result(self, work: Work) -> dict[str, Any]:
         payload, lines = work.payload, []

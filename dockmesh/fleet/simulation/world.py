@@ -110,6 +110,41 @@ class Container:
         self.health = "healthy" if self.has_health_check else ""
         self.trouble_ends = None
 
+    def act(self, action: str) -> str:
+        """Start, stop, restart or kill it; what came of it, in a word."""
+        is_up = self.state == "running"
+        if action == "start" and is_up:
+            return "already running"
+        if action == "stop" and not is_up:
+            return "already stopped"
+        if action in ("start", "restart"):
+            self.start(moment())
+            return f"{action}ed"
+        self.end(143 if action == "stop" else 137)
+        self.trouble_ends = None
+        return "stopped" if action == "stop" else "killed"
+
+    def details(self) -> dict[str, Any]:
+        """What an agent tells of it on demand."""
+        labels = [["com.docker.compose.project", self.stack], ["com.docker.compose.service", self.service]]
+        return {
+            "exits": [],
+            "health": {"status": self.health, "failing_streak": 0, "looks": []} if self.health else None,
+            "restart_policy": self.restart_policy,
+            "log_driver": "json-file",
+            "image_id": f"sha256:{self.id}",
+            "image_digests": [],
+            "ports": [],
+            "mounts": [],
+            "networks": [{"name": f"{self.stack or 'bridge'}_default", "address": ""}],
+            "labels": labels if self.stack else [],
+            "environment": ["PATH"],
+        }
+
+    def log(self, lines: int) -> str:
+        """Some lines that it might have written."""
+        return "".join(f"{self.name} handled request {number + 1}\n" for number in range(min(lines, 20)))
+
 
 @dataclass
 class SimulatedHost:
