@@ -256,9 +256,10 @@ def test_a_real_agent_reports_through_the_proxy(seen: DockmeshServer, token: str
         f"--enrollment-token={seen.enrollmenttoken()}",
         f"--name={name}",
         "--docker-host=unix:///nonexistent/docker.sock",
-    ).start()
+    )
     api = Api(seen, token)
     try:
+        agent.start()
         until(
             lambda: [
                 each for each in api.get("hosts")["results"] if each["name"] == name and each["last_seen_at"]
@@ -271,8 +272,9 @@ def test_a_real_agent_reports_through_the_proxy(seen: DockmeshServer, token: str
             seconds=10,
             what="no heartbeat is counted",
         )
+        assert agent.stop() == 0
     finally:
-        agent.stop()
+        agent.close()
     # In the log and on /metrics an address is the same by whichever way it came.
     assert PATH not in "".join(re.findall(r"dockmesh_api_requests_total\{[^}]*\}", _metrics(seen, token)))
     assert 'path="unmatched"' not in _metrics(seen, token)
