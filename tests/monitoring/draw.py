@@ -99,6 +99,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["DOCKMESH_DATA_DIR"] = str(folder / "tests")
         subprocess.run(
             ["npm", "install", "--ignore-scripts", "--no-audit", f"uplot@{UPLOT}"], cwd=folder, check=True
         )

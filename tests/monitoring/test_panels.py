@@ -25,6 +25,7 @@ MAY_BE_EMPTY = {
     ("dockmesh-stacks", "Stacks that do not run"),
     ("dockmesh-versions", "Versions by host"),  # those of another version
     ("dockmesh-containers", "Containers"),  # the last exit code
+    ("dockmesh-containers", "Newer images"),
     ("dockmesh-containers", "Restarts by container"),
     ("dockmesh-containers", "Kills for memory by container"),
     *((board, f"annotation {name}") for board in panels.boards() for name in ("Restarts", "Alerts")),
@@ -57,6 +58,10 @@ def lively(installed: Installation) -> Iterator[Installation]:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_query_answers_without_error_or_warning(lively: Installation, name: str) -> None:
+    # What is counted over the last hour is here that of a minute, which other boards may have taken.
+    if name in ("dockmesh-stacks", "dockmesh-slo"):
+        [stack] = lively.api("GET", "stacks?name=lively")["results"]
+        assert lively.deploy(stack["id"]) == "success"
     for query in panels.queries(BOARDS[name], lively.fleet.names[0]):
         if (query.board, query.panel) not in MAY_BE_EMPTY:
             wait_for(lambda: panels.has_data(query.run(lively.prometheus)), seconds=20, what=str(query))  # noqa: B023
