@@ -34,7 +34,14 @@ HEARD_SECONDS = 60.0
 EXIT_UNHEARD = 1
 _ENV = "DOCKMESH_AGENT_"
 _UNIT = f"{SERVICE}.service"
+_KEPT = (
+    "DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE",
+)  # fmt: skip
 _PYTHON = "/usr/bin/python3"
+# What an agent keeps in its state folder, besides the files of stacks.
+_STATE = ("*.json", "*.sqlite3*", "lock", ".*.new", "restic-runs/*")
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ class Install:
     def run(self) -> int:
         self._check_docker()
         self._check_compose()
+        if kept := [name for name in self._wanted if name in _KEPT]:
+            say(f"Of this shell the service keeps {', '.join(kept)}.")
         credential = self._credential()
         if self._options.dry_run:
             return self._plan(credential)
@@ -205,7 +214,16 @@ class Install:
         if places.has_systemd:
             places.unit.parent.mkdir(parents=True, exist_ok=True)
             unit = _packed(_UNIT).decode().replace(_PYTHON, sys.executable or _PYTHON)
+            self._keep_another_unit()
             launcher.write_whole(places.unit, unit.encode(), 0o644)
+
+    def _keep_another_unit(self) -> None:
+        """A unit that somebody else has written is put aside."""
+        unit = self._places.unit
+        if unit.exists() and str(Places().launcher) not in unit.read_text(errors="replace"):
+            aside = unit.with_name(f"{unit.name}.before")
+            unit.replace(aside)
+            say(f"The unit that was here is kept as {aside}.")
 
     def _start(self, credential: Credential, before: Path | None) -> int:
         if self._started():
@@ -256,14 +274,15 @@ class Uninstall:
         own = [
             places.unit, places.launcher, places.env_file, *sorted(places.folder.glob("agent-*.pyz")),
             *(places.folder / name for name in (launcher.CURRENT, launcher.NEXT, launcher.HEARD)),
-            *(places.state / name for name in (CREDENTIAL, "lock")), *_written_down(places.state),
+            *(path for pattern in _STATE for path in sorted(places.state.glob(pattern))),
         ]  # fmt: skip
         removed = [path for path in own if path.is_symlink() or path.exists()]
         for path in removed:
             self._do(f"remove {path}", path.unlink)
         if places.has_systemd and places.unit in removed:
             self._do("tell systemd", lambda: _systemctl("daemon-reload"))
-        for folder in (places.folder, places.state / "stacks", places.state, places.env_file.parent):
+        folders = (places.folder, places.state / "restic-runs", places.state / "stacks", places.state)
+        for folder in (*folders, places.env_file.parent):
             self._leave_or_remove(folder, removed)
         if not removed:
             say("Nothing is installed here.")
@@ -288,14 +307,9 @@ class Uninstall:
         say(f"{what[0].upper()}{what[1:]}: done.")
 
 
-def _written_down(state: Path) -> list[Path]:
-    """What an agent has written down there of commands and containers."""
-    return sorted(state.glob("*.sqlite3*"))
-
-
 def _forget_all(state: Path) -> None:
-    """Of another host, while no agent runs."""
-    for path in _written_down(state):
+    """What was written down of commands and containers as another host, while no agent runs."""
+    for path in state.glob("*.sqlite3*"):
         path.unlink()
 
 
@@ -318,7 +332,9 @@ def _wanted(options: argparse.Namespace) -> dict[str, str]:
         "DOCKER_HOST": options.docker_host,
         "MONITOR_ONLY": "true" if options.monitor_only else None,
     }
-    return {_ENV + name: value for name, value in given.items() if value}
+    # The service has none of the shell's variables, by which Docker or the server may just have been reached.
+    kept = {name: os.environ[name] for name in _KEPT if os.environ.get(name)}
+    return kept | {_ENV + name: value for name, value in given.items() if value}
 
 
 def _settings(places: Places, options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:

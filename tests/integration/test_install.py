@@ -69,6 +69,8 @@ def test_one_line_adds_a_bare_machine_and_another_takes_it_away(
     api: Api, machine: Machine, docker_engine: DockerEngine
 ) -> None:
     docker_engine.run("sleep", "1000", name="web")
+    own_unit = "[Service]\nExecStart=/opt/dockmesh-agent/venv/bin/python -m dockmesh.agent run\n"
+    (machine.root / "etc/systemd/system/dockmesh-agent.service").write_text(own_unit)
     token, before = new_token(api), machine.files()
     script = f"curl -fsS {api.server.url}/agent/install | sh -s --"
 
@@ -76,8 +78,16 @@ def test_one_line_adds_a_bare_machine_and_another_takes_it_away(
     assert (code, "Nothing was changed." in said) == (0, True), said
     assert machine.files() == before
 
-    code, said = machine.run(f"{script} {token} --name bare-1 --label 'role=a b'")
+    code, said = machine.run(
+        f"export HTTPS_PROXY=http://127.0.0.1:9; {script} {token} --name bare-1 --label 'role=a b'"
+    )
     assert code == 0, said
+    assert "Of this shell the service keeps HTTPS_PROXY." in said
+    assert machine.run("cat /etc/dockmesh/agent.env")[1].splitlines() == [
+        "HTTPS_PROXY=http://127.0.0.1:9",
+        f"DOCKMESH_AGENT_SERVER={api.server.url}",
+    ]
+    assert machine.run("cat /etc/systemd/system/dockmesh-agent.service.before")[1] == own_unit
     for line in ("Docker 20.", "Compose is not installed", "Enrolled at", "The server hears bare-1."):
         assert line in said
     host = host_named(api, "bare-1")
@@ -118,6 +128,7 @@ def test_one_line_adds_a_bare_machine_and_another_takes_it_away(
     assert "Kept: /etc/dockmesh/ with agent.toml" in said
     assert "Kept: /var/lib/dockmesh-agent/stacks/ with shop" in said
     assert machine.files() - before == {
+        "/etc/systemd/system/dockmesh-agent.service.before",
         "/etc/dockmesh/agent.toml",
         "/var/lib/dockmesh-agent/stacks",
         "/var/lib/dockmesh-agent/stacks/shop",
