@@ -12,7 +12,7 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.backups.models import BackupJob, BackupRun
 from dockmesh.deploys.models import Deploy
 from dockmesh.fleet import causes
-from dockmesh.fleet.models import Container, Stack
+from dockmesh.fleet.models import Container, Host, Stack
 from tests.alerts.conftest import Time
 from tests.alerts.support import make_container, make_host, make_stack, see
 from tests.tokens.support import user_with
@@ -242,6 +242,34 @@ class TestDeploys:
         see(stack.host)
         services.evaluate()
         assert list(firing()) == ["Container shop-web-1 on atlas"]
+
+    @pytest.mark.parametrize(
+        ("kind", "parameters", "trouble"),
+        [
+            ("container_restarts", {"restarts": 1, "window_seconds": 3600}, {"restart_count": 5}),
+            ("container_state", {"states": [], "healths": ["unhealthy"]}, {"health": "unhealthy"}),
+        ],
+    )
+    def test_neither_restarts_nor_health_are_told_in_that_time(
+        self, time: Time, kind: str, parameters: dict[str, Any], trouble: dict[str, Any]
+    ) -> None:
+        rule(kind, parameters=parameters)
+        stack = make_stack(make_host("atlas"), "shop")
+        Host.objects.update(enrolled_at=time.now - datetime.timedelta(days=1))
+        make_container(stack.host, "shop-web-1", stack=stack, service="web")
+
+        def minutes(count: int) -> list[str]:
+            for _ in range(count):
+                time.passes(60)
+                see(stack.host)
+                services.evaluate()
+            return list(firing())
+
+        assert minutes(3) == []
+        failed_deploy(stack, time, error="", status="success")
+        Container.objects.update(**trouble)
+        assert minutes(10) == []
+        assert minutes(1) == ["Container shop-web-1 on atlas"]
 
     def test_what_is_gone_by_then_is_never_told(self, time: Time) -> None:
         stack, _ = self.noisy(time, status="success")

@@ -134,6 +134,14 @@ def test_what_inhibits_and_what_is_inhibited_exists() -> None:
             assert named <= known, matcher
 
 
+def test_no_alert_is_about_a_container_that_is_deployed_or_run_once() -> None:
+    about = [rule for rule in files.alert_rules() if "dockmesh_container_" in rule["expr"]]
+    assert len(about) == 4
+    for rule in about:
+        assert "unless on (job, host, stack)\nstack:dockmesh_stack_settling:group10m" in rule["expr"]
+        assert "last_over_time(dockmesh_container_oneoff[10m])" in rule["expr"]
+
+
 def test_every_alert_about_a_container_names_it_and_holds_back_its_stacks() -> None:
     about = {rule["alert"] for rule in files.alert_rules() if rule["alert"].startswith("DockmeshContainer")}
     for rule in yaml.safe_load(files.ALERTMANAGER.read_text())["inhibit_rules"]:
