@@ -127,8 +127,8 @@ class Renderer:
     """Holds the kept text of this process; `page` may be called by any number of threads."""
 
     def __init__(self) -> None:
-        each_by_name = objects.ObjectsCollector()
-        self._ahead = objects.ObjectsAhead(each_by_name)
+        self._each_by_name = objects.ObjectsCollector()
+        self._ahead = objects.ObjectsAhead(self._each_by_name)
         self.collectors: Sequence[Collector] = (
             fleet.FleetCollector(),
             deploys.DeploysCollector(),
@@ -142,7 +142,7 @@ class Renderer:
             build.BuildCollector(),
             tokens.TokensCollector(),
             tasks.TasksCollector(),
-            each_by_name,
+            self._each_by_name,
             server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()
@@ -190,8 +190,9 @@ class Renderer:
         return self._single_flight.coming()
 
     def rest(self) -> None:
-        """Give back the memory of bodies that nobody waits for; called now and then."""
+        """Give back the memory of bodies that nobody waits for and of text that nobody asks for; called now and then."""
         self._single_flight.forget(older_than_seconds=_SHARED_SECONDS)
+        self._each_by_name.forget_unwanted()
 
     def page_without_database(self, groups: Groups) -> Page:
         """The process's own metrics, and that the database is away."""

@@ -62,6 +62,19 @@ def test_nothing_is_left_for_the_first_scrape(db, monkeypatch):
     page_of(rendering.renderer, ALL)
 
 
+def test_text_that_nobody_asks_for_is_let_go_and_made_again_when_somebody_does(db, monkeypatch):
+    fleets.host("a")
+    background._warm_up()
+    collector = rendering.renderer._each_by_name
+    rendering.renderer.rest()
+    assert collector.texts.store.versions
+    monkeypatch.setattr("metrics.collectors.objects.UNWANTED_SECONDS", 0.0)
+    rendering.renderer.rest()
+    assert not collector.texts.store.versions
+    text = b"".join(page_of(rendering.renderer, ALL).body(openmetrics=False, gzip=False).chunks)
+    assert text.count(b"\ndockmesh_host_up{") == 1
+
+
 def test_making_ahead_ends_where_it_fails(db, monkeypatch):
     def fail(_ids):
         raise RuntimeError("broken")
