@@ -226,11 +226,12 @@ class CommandRunner:
         with self._guard:
             if not run.is_forgotten:
                 self._journal.finish(run.command_id, result)
-        log.info(
-            "Command %s (%s) ended as %s after %.1f s%s",
-            run.command_id, run.kind, result["result"], result["duration_seconds"],
-            f": {result['error']}" if result["error"] else "",
-        )  # fmt: skip
+        if not run.is_forgotten:
+            log.info(
+                "Command %s (%s) ended as %s after %.1f s%s",
+                run.command_id, run.kind, result["result"], result["duration_seconds"],
+                f": {result['error']}" if result["error"] else "",
+            )  # fmt: skip
         with self._guard:
             del self._running[run.command_id]
             self._reported.pop(run.command_id, None)

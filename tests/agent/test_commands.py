@@ -303,3 +303,38 @@ def test_a_command_is_stopped_on_request_and_the_others_go_on(make_runner: Any, 
         5: "",
     }
     assert "ended already, or is not known" in ended[6]["error"]
+
+
+def test_while_the_agent_is_about_to_be_replaced_no_command_is_begun_nor_written_down(
+    make_runner: Any, journal: Journal
+) -> None:
+    """What is not written down is offered again, to whichever agent runs next."""
+    release, others = threading.Event(), threading.Event()
+
+    def update(run: Run) -> dict[str, Any]:
+        while not runner.pause_others(run.command_id):
+            time.sleep(0.01)
+        release.wait(5)
+        return {}
+
+    def work(run: Run) -> dict[str, Any]:
+        others.wait(5)
+        return {}
+
+    runner = make_runner({"work": work, "update": update})
+    runner.submit(command(1))
+    runner.submit(command(2, "update"))
+    time.sleep(0.1)
+    # While another command runs, it goes on taking them.
+    runner.submit(command(3))
+    others.set()
+    deadline = time.monotonic() + 5
+    while [each.command_id for each in runner.progress()] != [
+        command(2)["id"]
+    ] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    runner.submit(command(4))
+    assert journal.begun() == [command(2)["id"]]
+    release.set()
+    assert set(results(runner, journal)) == {1, 2, 3}
