@@ -1,4 +1,4 @@
-"""How the web process keeps house with memory; called before its threads start."""
+"""How the web process keeps house with memory."""
 
 import ctypes
 import gc
@@ -7,7 +7,7 @@ _M_ARENA_MAX = -8  # <malloc.h>
 
 
 def use_few_arenas() -> None:
-    """Let all threads share two heaps.
+    """Let all threads share two heaps; before they start.
 
     glibc gives each thread a heap of its own. Any of the workers may make the text of /metrics, so each heap
     would come to hold room for the whole of it: at 600,000 series that was a quarter of the process. Python's
@@ -16,6 +16,13 @@ def use_few_arenas() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
+
+
+def give_back() -> None:
+    """Return to the system what has been freed: glibc keeps what lies below something that is still in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def freeze() -> None:

@@ -6,6 +6,7 @@ from itertools import islice
 
 from dockmesh.fleet import listening
 from dockmesh.fleet.selectors import objects
+from dockmesh.server import memory
 from metrics.collectors.base import Collector, Found, Scrape
 from metrics.collectors.objects_text import FAMILIES, HostRow, ObjectTexts
 from metrics.exposition import VersionTexts
@@ -35,6 +36,7 @@ class ObjectsCollector(Collector):
         """Let go of texts that nobody has asked for in a while: at a thousand hosts they are 140 MB."""
         if time.monotonic() - self._wanted_at > UNWANTED_SECONDS and self.texts.store.versions:
             self.texts = ObjectTexts()
+            memory.give_back()
 
     def make_ahead(self, scrape: Scrape, *, hosts: int) -> None:
         """Make the text of so many hosts that have none yet."""
