@@ -21,6 +21,9 @@ _HIERARCHY = Path("/sys/fs/cgroup/systemd")
 _BOOT = """
 set -eu
 mount -t proc proc "$1/proc"
+# Its services shall set nothing of this machine's kernel.
+mount --bind "$1/proc/sys" "$1/proc/sys"
+mount -o remount,bind,ro "$1/proc/sys"
 for each in run tmp dev sys; do mount -t tmpfs tmpfs "$1/$each"; done
 for each in null zero full random urandom tty; do touch "$1/dev/$each"; mount --bind "/dev/$each" "$1/dev/$each"; done
 mkdir -p "$1/dev/pts" "$1/dev/shm" "$1/sys/fs/cgroup"
