@@ -170,6 +170,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # Asked by each page of `dockmesh.core.pages`, which knows nothing of users.
 PAGE_AUTHORISATION = "tokens.access.authorise"
+PAGE_SIGN_IN = "dockmesh.web.account_views.sign_in_keeping"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

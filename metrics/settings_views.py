@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.utils.functional import SimpleLazyObject
 
 from dockmesh.core import scrapeconfig
 from dockmesh.core.pages import DetailPage
@@ -22,6 +23,7 @@ class MetricsSettings(DetailPage):
 
     required_permission = Permission.METRICS_READ
     template = "metrics/settings.html"
+    part = "metrics/parts/scrapes.html"
 
     def context(self) -> Mapping[str, Any]:
         base_url = scrapeconfig.base_url_of(self.request)
@@ -34,7 +36,7 @@ class MetricsSettings(DetailPage):
             "config_with_file": scrapeconfig.with_credentials_file(base_url, groups=groups),
             "config_with_credentials": scrapeconfig.with_credentials(base_url, groups=groups),
             "config_without": scrapeconfig.without_credentials(base_url, groups=groups),
-            "costs": _costs(),
+            "costs": SimpleLazyObject(_costs),  # the part that refreshes itself shows none
             "collected": collected,
             "scrapes": records.filter(refusal="")[:_SHOWN],
             "refusals": records.exclude(refusal="")[:_SHOWN],

@@ -98,10 +98,9 @@ class UserDetail(UserPage, PrincipalsService, FormPage):
     template = "tokens/user.html"
 
     def form(self) -> forms.Form:
-        posted = self.request.POST if self.request.method == "POST" else None
-        if self.request.POST.get("what") == "password":
-            return PasswordForm(posted)
-        return RoleForm(posted, principal=self.principal, initial={"role": self.object.role})
+        if self.posted is not None and self.posted.get("what") == "password":
+            return PasswordForm(self.posted)
+        return RoleForm(self.posted, principal=self.principal, initial={"role": self.object.role})
 
     def save(self, form: RoleForm | PasswordForm) -> HttpResponseBase:
         if isinstance(form, PasswordForm):

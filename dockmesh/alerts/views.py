@@ -29,7 +29,7 @@ class AlertList(ListPage):
     """What fires now and what did."""
 
     required_permission = Permission.FLEET_READ
-    template = "alerts/alerts.html"
+    template = part = "alerts/alerts.html"
     title = "Alerts"
     lead = "What is wrong now and what was, by your rules."
     search_hint = "Search subjects"
@@ -61,6 +61,7 @@ class AlertDetail(ObjectPage, DetailPage):
 
     required_permission = Permission.FLEET_READ
     template = "alerts/alert.html"
+    part = "alerts/parts/alert.html"
     object: Alert
     queryset = Alert.objects.select_related("rule")
     kind = "alert"
@@ -78,7 +79,7 @@ class RuleList(ListPage):
     """All rules."""
 
     required_permission = Permission.FLEET_READ
-    template = "alerts/rules.html"
+    template = part = "alerts/rules.html"
     parents = ALERTS
     title = "Rules"
     heading = "Alert rules"
@@ -209,7 +210,7 @@ class ChannelList(ListPage):
     """Where alerts are told."""
 
     required_permission = Permission.ALERTS_MANAGE
-    template = "alerts/channels.html"
+    template = part = "alerts/channels.html"
     parents = ALERTS
     title = "Channels"
     heading = "Notification channels"
@@ -248,6 +249,7 @@ class ChannelAdd(FormPage):
     title = "New channel"
     action_label = "Save channel"
     form_class = ChannelForm
+    not_kept = ("url",)
     service = services.create_channel
     done = "The channel {result.name} is made. Send it a test."
     next_route = "alerts:channels"
@@ -258,6 +260,7 @@ class ChannelChange(ChannelPage, FormPage):
 
     heading = "Change {object.name}"
     form_class = ChannelForm
+    not_kept = ("url",)
     action_label = "Save channel"
     service = services.change_channel
     done = "The channel is saved."

@@ -27,7 +27,7 @@ class JobList(ListPage):
     """All jobs."""
 
     required_permission = Permission.FLEET_READ
-    template = "backups/jobs.html"
+    template = part = "backups/jobs.html"
     title = "Backups"
     lead = "Jobs that the hosts' agents carry out with restic."
     search_hint = "Search jobs and hosts"
@@ -241,7 +241,7 @@ class RunList(ListPage):
     """All runs, the newest first."""
 
     required_permission = Permission.FLEET_READ
-    template = "backups/runs.html"
+    template = part = "backups/runs.html"
     parents = JOBS
     title = "Runs"
     heading = "Backup runs"

@@ -18,18 +18,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.module_loading import import_string
 from django.views.generic import View
 
+from dockmesh.core import keptforms
 from dockmesh.core.errors import DomainError, NotFound
 from dockmesh.core.forms import ChangeForm, ConfirmForm, add_refusal
 from dockmesh.core.tables import Column, Filter, Table
@@ -271,6 +274,37 @@ class FormPage(ServicePage):
     """A sentence below it."""
     action_label: str = "Save"
     """What the button says; without, the title."""
+    not_kept: Sequence[str] = ()
+    """Fields that hold secrets, besides passwords: those do not come back after a lost session."""
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        """Where the session ended before the form was sent, what was typed goes through sign-in."""
+        refused = super().authorise(permission)
+        if refused is None or not set(self.request.POST) - {"csrfmiddlewaretoken"}:
+            return refused
+        sign_in: Callable[[HttpRequest, str], HttpResponseBase] = import_string(settings.PAGE_SIGN_IN)
+        return sign_in(self.request, self.kept_of(self.request))
+
+    @classmethod
+    def kept_of(cls, request: HttpRequest) -> str:
+        """What was posted, as `keptforms` has it, without secrets."""
+        fields = getattr(cls, "form_class", forms.Form).base_fields
+        secret = {name for name, each in fields.items() if isinstance(each.widget, forms.PasswordInput)}
+        return keptforms.pack(request, without=secret | set(cls.not_kept))
+
+    @cached_property
+    def posted(self) -> QueryDict | None:
+        """What was typed: posted now, or sent after the session had ended and kept since then."""
+        if self.request.method == "POST":
+            return self.request.POST
+        kept = keptforms.take(self.request) if self.request.method == "GET" else None
+        if kept is not None:
+            messages.warning(
+                self.request,
+                "You are signed in again. Nothing was sent yet: look over what you typed, type anew what is secret, and"
+                " send it.",
+            )
+        return kept
 
     def form_options(self) -> Mapping[str, Any]:
         """What the form is made with: of a `ChangeForm`, what there is to change."""
@@ -280,8 +314,7 @@ class FormPage(ServicePage):
 
     def form(self) -> forms.Form:
         """The form, with what was posted in it."""
-        posted = self.request.POST if self.request.method == "POST" else None
-        return self.form_class(posted, **self.form_options())
+        return self.form_class(self.posted, **self.form_options())
 
     def arguments(self, form: Any) -> Mapping[str, Any]:
         """What the service is given: what was typed; of an object that there was, what was changed."""
@@ -335,6 +368,7 @@ class ConfirmPage(ObjectPage, FormPage):
 
     template = "web/confirm.html"
     form_class: type[ConfirmForm] = ConfirmForm
+    not_kept = ("name",)
     consequences: Sequence[str] = ()
     """In sentences."""
     action_label = ""
@@ -368,6 +402,15 @@ class Action(ServicePage):
     """What a button does that asks nothing: a POST, after which a page tells of it."""
 
     http_method_names = ["post"]
+
+    def authorise(self, permission: str) -> HttpResponseBase | None:
+        """By sign-in back to the page of the button; there is none at its own address."""
+        refused = super().authorise(permission)
+        if refused is None:
+            return None
+        came_from = urlsplit(self.request.META.get("HTTP_REFERER", ""))
+        is_own = came_from.netloc == self.request.get_host()
+        return redirect_to_login(came_from.path if is_own else "")
 
     def act(self) -> HttpResponseBase:
         """Has the service do it, and leads on; raises `DomainError` where it refuses."""

@@ -41,7 +41,7 @@ class StackList(ListPage):
     """All stacks."""
 
     required_permission = Permission.FLEET_READ
-    template = "deploys/stacks.html"
+    template = part = "deploys/stacks.html"
     title = "Stacks"
     lead = "Compose projects: those that dockmesh deploys, and those that it found running."
     search_hint = "Search stacks and hosts"
@@ -124,6 +124,8 @@ class StackDetail(StackFilesPage, DetailPage):
 class FilesPage(FormPage):
     """Stores a stack's files; they stay stored whatever comes of what is asked of the host along with it."""
 
+    not_kept = ("env_file",)
+
     def ask_host(self, stack: Stack, operation: Deploy.Operation, refused: str) -> HttpResponseBase:
         """To the deploy or the check of what is stored now, or to the stack, telling why there is none."""
         actor = self.principal.actor
@@ -202,6 +204,7 @@ class StackAdopt(StackPage, LivePart, FormPage):
 
     template = "deploys/adopt.html"
     part = "deploys/parts/survey.html"
+    not_kept = ("env_file",)
     title = "Adopt"
     service = services.adopt_stack
     done = "dockmesh manages {object.name} now; nothing was changed on its host."
@@ -230,8 +233,8 @@ class StackAdopt(StackPage, LivePart, FormPage):
         return AdoptForm(posted, initial=initial, has_changes=self.has_changes)
 
     def form(self) -> forms.Form:
-        posted = self.request.POST if self.request.method == "POST" else None
-        return PasteForm(posted) if "compose_file" in self.request.POST else self.adopt_form(posted)
+        is_pasted = "compose_file" in (self.posted or {})
+        return PasteForm(self.posted) if is_pasted else self.adopt_form(self.posted)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return self.show_live(form=self.form())
@@ -344,7 +347,7 @@ class DeployList(ListPage):
     """All deploys, the newest first."""
 
     required_permission = Permission.FLEET_READ
-    template = "deploys/deploys.html"
+    template = part = "deploys/deploys.html"
     title = "Deploys"
     lead = "What was asked of the hosts' agents, by whom, and how it ended."
     search_hint = "Search stacks and hosts"

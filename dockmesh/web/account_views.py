@@ -13,7 +13,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -21,6 +21,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST, require_safe
 
+from dockmesh.core import keptforms
 from dockmesh.core.errors import Conflict, DomainError, NotFound
 from dockmesh.core.pages import FormPage
 from dockmesh.web import services, signins, theme
@@ -67,7 +68,11 @@ class SignIn(VisitorFormPage):
         return None if is_form_wanted else redirect(self.goal)
 
     def context(self) -> Mapping[str, Any]:
-        return {"next": self.goal, "has_administrator": has_administrator()}
+        return {
+            "next": self.goal,
+            "has_administrator": has_administrator(),
+            "kept": self.request.POST.get("kept", ""),
+        }
 
     def save(self, form: SignInForm) -> HttpResponseBase:
         name, password = form.cleaned_data["username"], form.cleaned_data["password"]
@@ -84,8 +89,21 @@ class SignIn(VisitorFormPage):
             raise DomainError("Name or password is wrong.")
         signins.forgive(name=name, address=address)
         login(self.request, user)
+        keptforms.put(self.request, self.request.POST.get("kept", ""))
         services.record_sign_in(user=user, address=address)
         return redirect(self.goal)
+
+
+def sign_in_keeping(request: HttpRequest, kept: str) -> HttpResponse:
+    """The sign-in page in answer to a form that was sent without a session; it keeps what was typed. Status 401."""
+    context = {
+        "form": SignInForm(),
+        "next": request.get_full_path(),
+        "has_administrator": has_administrator(),
+        "kept": kept,
+        "is_session_lost": True,
+    }
+    return render(request, "web/sign_in.html", context, status=401)
 
 
 def admin_sign_in(request: HttpRequest) -> HttpResponse:

@@ -7,16 +7,21 @@ import sys
 from django.core.exceptions import DisallowedHost
 from django.db.utils import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import REASON_BAD_ORIGIN
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 
 from dockmesh.audit.services import ChainChanged
-from dockmesh.core import busy
+from dockmesh.core import busy, keptforms
 from dockmesh.core.hosts import ADVICE
+from dockmesh.core.pages import FormPage
 from dockmesh.core.problems import problem_answer
+from dockmesh.web.account_views import VisitorFormPage, sign_in_keeping
 from tokens import refusals
 from tokens.principals import principal_of
+
+BAD_ORIGIN = REASON_BAD_ORIGIN.partition(" - ")[0]
 
 TEXTS = {
     400: ("This request can't be read", "The browser sent something the server does not take."),
@@ -75,11 +80,29 @@ def _note(request: HttpRequest, why: str) -> None:
         refusals.note(principal, why=why, path=request.path)
 
 
+def _form_again(request: HttpRequest, reason: str) -> HttpResponse | None:
+    """The form with what was typed, where it is one of ours that was opened before somebody signed in anew."""
+    page = getattr(request.resolver_match and request.resolver_match.func, "view_class", None)
+    # Django looks at the origin first, where a browser names it.
+    is_own = "HTTP_ORIGIN" in request.META and not reason.startswith(BAD_ORIGIN)
+    if not is_own or not isinstance(page, type) or not issubclass(page, FormPage):
+        return None
+    if issubclass(page, VisitorFormPage):
+        return None
+    kept = page.kept_of(request)
+    if principal_of(request) is None:
+        return sign_in_keeping(request, kept)
+    keptforms.put(request, kept)
+    return redirect(request.get_full_path()) if kept else None
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 of a form whose protection did not hold: most often a page left open for long."""
     _note(request, "CSRF")
     if _is_for_programs(request):
         return problem_answer(403, "The CSRF token is missing or wrong.")
+    if answer := _form_again(request, reason):
+        return answer
     context = {
         "status": 403,
         "title": "This form has expired",

@@ -52,6 +52,11 @@ class Site:
     """dockmesh served by waitress from a thread."""
 
     def __init__(self) -> None:
+        self.url = ""
+        self.start()
+
+    def start(self) -> None:
+        """Listen; once more at the same port, after `close`."""
         from django.core.wsgi import get_wsgi_application
         from waitress.server import create_server
 
@@ -65,7 +70,9 @@ class Site:
             connections.close_all()
             return [body]
 
-        self._server = create_server(closing, host="127.0.0.1", port=0, threads=4)
+        self._server = create_server(
+            closing, host="127.0.0.1", port=int(self.url.rpartition(":")[2] or 0), threads=4
+        )
         self.url = f"http://127.0.0.1:{self._server.effective_port}"
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

@@ -115,15 +115,6 @@ def test_the_overview_refreshes_itself_without_a_jump(visit: Visit) -> None:
     expect(link).to_be_focused()
 
 
-def test_a_page_left_open_after_signing_out_elsewhere_leads_to_sign_in(visit: Visit) -> None:
-    user = administrator()
-    make_fleet(2)
-    page = visit("/", user=user)
-    user.set_password("another-long-password")
-    user.save()
-    expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=PATIENCE * 9000)
-
-
 def test_the_theme_switch_is_remembered_and_nothing_flashes(visit: Visit) -> None:
     page = visit("/", user=administrator(), theme="light")
     ground = "getComputedStyle(document.body).backgroundColor"

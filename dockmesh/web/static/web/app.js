@@ -41,11 +41,15 @@
     const selection = getSelection();
     selection.removeAllRanges();
     selection.addRange(range);
+    let isCopied = false;
     try {
-      return document.execCommand("copy");
+      isCopied = document.execCommand("copy");
     } catch {
-      return false;
+      // The selection stays, for the keys.
     }
+    // What stays selected holds a refresh back.
+    if (isCopied) selection.removeAllRanges();
+    return isCopied;
   };
 
   const copy = async (source) => {
@@ -95,55 +99,24 @@
     else text = `${Math.floor(s / 86400)} d`;
     return past ? `${text} ago` : `in ${text}`;
   };
+  // `2026-11-27 20:08:11 UTC`, of today without its day.
+  const moment = (exact, now) => exact.replace(`${new Date(now).toISOString().slice(0, 10)} `, "");
+
   // The server's clock counts, not the visitor's.
   const skew = Date.now() - Date.parse(document.body.dataset.now || new Date().toISOString());
   const tick = () => {
     if (document.hidden) return;
     const now = Date.now() - skew;
     for (const element of document.querySelectorAll("time[data-ago]")) {
-      const text = ago((now - Date.parse(element.dateTime)) / 1000);
+      // Of what nobody vouches for any more the time itself is all that is sure.
+      const isKnown = !element.closest("[data-stale]");
+      const text = isKnown ? ago((now - Date.parse(element.dateTime)) / 1000) : moment(element.title, now);
       if (element.textContent !== text) element.textContent = text;
     }
   };
   setInterval(tick, 1000);
-
-  // ---- parts that refresh themselves: not while hidden, and at once when shown again ----
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.target.closest("[data-live]") && document.hidden) event.preventDefault();
-  });
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    const part = event.target.closest("[data-live]");
-    if (!part) return;
-    const status = event.detail.xhr.status;
-    // Signed out meanwhile: the answer is the sign-in page, not a part of this one.
-    if (status === 200 && !event.detail.xhr.getResponseHeader("X-Dockmesh-Part")) {
-      event.detail.shouldSwap = false;
-      location.reload();
-      return;
-    }
-    const selection = getSelection();
-    const isSelecting = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
-    if (status !== 200 || isSelecting) event.detail.shouldSwap = false;
-    part.toggleAttribute("data-stale", status !== 200);
-  });
-  // What was chosen in a list stays chosen when the list refreshes itself.
-  const chosenIn = new WeakMap();
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    const part = event.target.closest("[data-live]");
-    if (part) chosenIn.set(part, [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.id));
-  });
-  document.addEventListener("htmx:afterSwap", (event) => {
-    const part = event.target.closest("[data-live]");
-    for (const id of (part && chosenIn.get(part)) || []) {
-      const box = document.getElementById(id);
-      if (box) box.checked = true;
-    }
-  });
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) return;
-    tick();
-    for (const part of document.querySelectorAll("[data-live]")) part.dispatchEvent(new Event("wake"));
-  });
+  document.addEventListener("dockmesh:tick", tick);
+  document.addEventListener("visibilitychange", tick);
 
   // ---- filters apply as they are chosen; without this script a button sends them ----
   document.addEventListener("change", (event) => {
