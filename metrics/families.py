@@ -244,6 +244,106 @@ IMAGE_LAST_CHECK = Family(
     "When the host's Engine last asked the registry for the image; Unix time.",
     ("host", "image"),
 )
+CONTAINER_CPU = Family(
+    "dockmesh_container_cpu_usage_seconds_total",
+    "counter",
+    "Processor time of the container since it was started, in seconds.",
+    (*_CONTAINER, "mode"),
+)
+CONTAINER_CPU_THROTTLED = Family(
+    "dockmesh_container_cpu_throttled_seconds_total",
+    "counter",
+    "Time for which the container was kept from processors by its limit, in seconds.",
+    _CONTAINER,
+)
+CONTAINER_MEMORY = Family(
+    "dockmesh_container_memory_working_set_bytes",
+    "gauge",
+    "Memory that the container holds, without the cache that can be had back, in bytes.",
+    _CONTAINER,
+)
+CONTAINER_MEMORY_LIMIT = Family(
+    "dockmesh_container_memory_limit_bytes",
+    "gauge",
+    "Limit of the container's memory, in bytes; without a limit there is no series.",
+    _CONTAINER,
+)
+CONTAINER_RECEIVED = Family(
+    "dockmesh_container_network_receive_bytes_total",
+    "counter",
+    "Bytes that the container received.",
+    _CONTAINER,
+)
+CONTAINER_TRANSMITTED = Family(
+    "dockmesh_container_network_transmit_bytes_total",
+    "counter",
+    "Bytes that the container sent.",
+    _CONTAINER,
+)
+CONTAINER_RECEIVE_ERRORS = Family(
+    "dockmesh_container_network_receive_errors_total",
+    "counter",
+    "Errors in what the container received.",
+    _CONTAINER,
+)
+CONTAINER_TRANSMIT_ERRORS = Family(
+    "dockmesh_container_network_transmit_errors_total",
+    "counter",
+    "Errors in what the container sent.",
+    _CONTAINER,
+)
+CONTAINER_BLOCK_READ = Family(
+    "dockmesh_container_block_read_bytes_total",
+    "counter",
+    "Bytes that the container read from disks.",
+    _CONTAINER,
+)
+CONTAINER_BLOCK_WRITTEN = Family(
+    "dockmesh_container_block_written_bytes_total",
+    "counter",
+    "Bytes that the container wrote to disks.",
+    _CONTAINER,
+)
+CONTAINER_PIDS = Family(
+    "dockmesh_container_pids", "gauge", "Processes and threads of the container.", _CONTAINER
+)
+HOST_CPU = Family(
+    "dockmesh_host_cpu_usage_seconds_total",
+    "counter",
+    "Time for which the host's processors were busy since its start, in seconds.",
+    ("host",),
+)
+HOST_MEMORY_AVAILABLE = Family(
+    "dockmesh_host_memory_available_bytes",
+    "gauge",
+    "Memory of the host that programs could have without swapping, in bytes.",
+    ("host",),
+)
+HOST_LOAD1 = Family("dockmesh_host_load1", "gauge", "Load of the host over one minute.", ("host",))
+HOST_DOCKER_ROOT = Family(
+    "dockmesh_host_docker_root_bytes",
+    "gauge",
+    "Size of the file system that Docker's data is on, in bytes.",
+    ("host",),
+)
+HOST_DOCKER_ROOT_FREE = Family(
+    "dockmesh_host_docker_root_free_bytes",
+    "gauge",
+    "What is free on the file system that Docker's data is on, in bytes.",
+    ("host",),
+)
+HOST_DOCKER_DISK = Family(
+    "dockmesh_host_docker_disk_bytes", "gauge", "What Docker keeps on disk, in bytes.", ("host", "kind")
+)
+HOST_DOCKER_RECLAIMABLE = Family(
+    "dockmesh_host_docker_reclaimable_bytes",
+    "gauge",
+    "What of it nothing uses any more, in bytes.",
+    ("host", "kind"),
+)
+VOLUME_SIZE = Family(
+    "dockmesh_volume_size_bytes", "gauge", "Size of the volume, in bytes.", ("host", "volume")
+)
 HEARTBEATS = Family(
     "dockmesh_heartbeats_total", "counter", "Heartbeats of agents, by how they were answered.", ("result",)
 )
@@ -326,7 +426,27 @@ OBJECTS = (
 )
 """What names each thing."""
 
-USAGE: tuple[Family, ...] = ()
+USAGE = (
+    CONTAINER_CPU,
+    CONTAINER_CPU_THROTTLED,
+    CONTAINER_MEMORY,
+    CONTAINER_MEMORY_LIMIT,
+    CONTAINER_RECEIVED,
+    CONTAINER_TRANSMITTED,
+    CONTAINER_RECEIVE_ERRORS,
+    CONTAINER_TRANSMIT_ERRORS,
+    CONTAINER_BLOCK_READ,
+    CONTAINER_BLOCK_WRITTEN,
+    CONTAINER_PIDS,
+    HOST_CPU,
+    HOST_MEMORY_AVAILABLE,
+    HOST_LOAD1,
+    HOST_DOCKER_ROOT,
+    HOST_DOCKER_ROOT_FREE,
+    HOST_DOCKER_DISK,
+    HOST_DOCKER_RECLAIMABLE,
+    VOLUME_SIZE,
+)
 """What each thing uses."""
 
 SERVER = (

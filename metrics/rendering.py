@@ -27,6 +27,7 @@ from metrics.collectors import (
     server,
     tasks,
     tokens,
+    usage,
 )
 from metrics.collectors.base import Collector, Found, Named, Scrape
 from metrics.exposition import Family, Fragment, Page, Section, label_text, number
@@ -143,6 +144,7 @@ class Renderer:
             tokens.TokensCollector(),
             tasks.TasksCollector(),
             self._each_by_name,
+            usage.UsageCollector(),
             server.ServerCollector(),
         )
         self._runtime = runtime.RuntimeCollector()

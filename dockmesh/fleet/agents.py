@@ -14,7 +14,8 @@ from tokens.principals import Principal
 # What every heartbeat needs, at once.
 _QUERY = """
 SELECT h.agent_token_id, h.agent_digest, h.agent_pepper, h.id, h.name, p.boot_id, p.sequence, p.inventory_digest,
-       p.inventory_at, p.facts_digest, p.is_degraded, p.has_commands, p.rtt_counts, p.rtt_sum, p.version
+       p.inventory_at, p.facts_digest, p.is_degraded, p.has_commands, p.rtt_counts, p.rtt_sum, p.version,
+       h.container_counts
   FROM fleet_host h JOIN fleet_hostpulse p ON p.host_id = h.id
  WHERE h.agent_token_id IN {keys}
 """
@@ -36,8 +37,14 @@ class Agent:
     rtt_counts: str
     rtt_sum: float
     version: int
+    container_counts: str
     address: str = ""
     token_id: str = ""
+
+    @property
+    def container_count(self) -> int:
+        """How many containers its host has."""
+        return sum(map(int, self.container_counts.split(",")))
 
     @property
     def actor(self) -> Actor:
@@ -111,6 +118,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         counts,
         total,
         version,
+        container_counts,
     ) = row
     return Agent(
         host_id,
@@ -125,6 +133,7 @@ def _agent(row: sql.Row, address: str = "") -> Agent:
         counts,
         total,
         version,
+        container_counts,
         address,
         row[0],
     )

@@ -81,6 +81,28 @@ class HeartbeatState(models.Model):
         return self.last_seen_at if self.sequence >= 0 else None
 
 
+class HostUsage(models.Model):
+    """What a host and its containers used by its last heartbeat that told of it; see `ingest.usage`.
+
+    Every heartbeat writes it whole, and a scrape reads it whole: nothing of it is looked for.
+    """
+
+    host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="usage")
+    measured_at = models.DateTimeField()
+    # The heartbeat state's, for which the containers' lines were made: with another one a name in them may be another.
+    version = models.BigIntegerField()
+    # `documents.MachineUsage` as JSON.
+    machine = models.TextField()
+    # Lines for /metrics, as `metrics` makes and reads them.
+    containers = models.BinaryField()
+    # `documents.DiskUsage` as JSON, and when it came; empty before the first.
+    disk = models.TextField(default="", db_default="")
+    disk_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"usage of host {self.pk}"
+
+
 class Stack(models.Model):
     """A Compose project on one host: discovered from its containers, or managed with its Compose file here."""
 

@@ -72,13 +72,14 @@ class ManyRows:
 
     `key` and `values` map the columns to PostgreSQL's types of them. On SQLite the statement is run for each row,
     compiled once; PostgreSQL gets all rows as one JSON text, which costs it and us less than as many parameters.
-    Times must be in UTC.
+    Times must be in UTC; of the columns of the type `bytea` the values are bytes.
     """
 
     def __init__(self, table: str, *, key: Mapping[str, str], values: Mapping[str, str]) -> None:
         self._columns = (*key, *values)
         self._key_length = len(key)
         self._times = [at for at, kind in enumerate({**key, **values}.values()) if kind == "timestamptz"]
+        self._bytes = [at for at, kind in enumerate({**key, **values}.values()) if kind == "bytea"]
         columns = ", ".join(self._columns)
         given = ", ".join(f"{name} {kind}" for name, kind in {**key, **values}.items())
         given = f"json_to_recordset(%s::json) AS given({given})"
@@ -140,6 +141,11 @@ class ManyRows:
         return adapted
 
     def _json(self, rows: Sequence[Row]) -> str:
+        if self._bytes:
+            rows = [
+                tuple(f"\\x{value.hex()}" if at in self._bytes else value for at, value in enumerate(row))
+                for row in rows
+            ]
         return _encode([dict(zip(self._columns, row, strict=True)) for row in rows]).decode()
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
+from typing import Protocol, TypeVar
 
-from dockmesh.fleet.selectors.objects import ContainerObject, HostObject
+from dockmesh.fleet.selectors.objects import HostObject
 from dockmesh.fleet.states import ContainerState, host_status, shown_state
 from metrics import families as f
 from metrics.collectors.base import Found
@@ -139,8 +140,8 @@ def _container_lines(row: HostRow, stem: str) -> Lines:
     """Plain loops: at the first scrape of a large fleet these are a million lines."""
     info, states, health, starts, codes = [], [], [], [], []
     restarts, exits, oom_kills, oneoffs = [], [], [], []
-    escaped = _Escaped()  # stacks, services and images come again and again
-    for each in _one_of_each(row.host.containers):
+    escaped = Escaped()  # stacks, services and images come again and again
+    for each in one_of_each(row.host.containers):
         name = (
             f'{stem},stack="{escaped[each.stack]}",service="{escaped[each.service]}"'
             f',container="{escape(each.name)}"'
@@ -188,7 +189,7 @@ def _image_lines(row: HostRow, stem: str) -> Lines:
     return {f.IMAGE_UPDATE: updates, f.IMAGE_LAST_CHECK: checks}
 
 
-class _Escaped(dict[str, str]):
+class Escaped(dict[str, str]):
     """Label values as they stand between quotes, each escaped once."""
 
     def __missing__(self, value: str) -> str:
@@ -196,13 +197,31 @@ class _Escaped(dict[str, str]):
         return text
 
 
-def _one_of_each(containers: Iterable[ContainerObject]) -> Iterable[ContainerObject]:
+class Nameable(Protocol):
+    """A container, as far as it matters which series it has."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def stack(self) -> str: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def created_milliseconds(self) -> int | None: ...
+
+
+C = TypeVar("C", bound=Nameable)
+
+
+def one_of_each(containers: Iterable[C]) -> Iterable[C]:
     """In the order of their names; of those with the same labels the one made last.
 
     Docker gives a name only once, but containers that are renamed while an agent reads may seem to have the same one,
     and a series that is there twice costs the whole scrape.
     """
-    chosen: dict[tuple[str, str, str], ContainerObject] = {}
+    chosen: dict[tuple[str, str, str], C] = {}
     for each in containers:
         known = chosen.setdefault((each.name, each.stack, each.service), each)
         if known is not each and _age(each) > _age(known):
@@ -210,6 +229,6 @@ def _one_of_each(containers: Iterable[ContainerObject]) -> Iterable[ContainerObj
     return [chosen[key] for key in sorted(chosen)]
 
 
-def _age(container: ContainerObject) -> tuple[float, str]:
+def _age(container: Nameable) -> tuple[float, str]:
     made = container.created_milliseconds
     return -math.inf if made is None else made, container.id

@@ -16,6 +16,7 @@ change hands over the very same object, and nothing is done for it.
 ``store.py``      ``TextStore``: text of many objects, made again when an object's version changes;
                   ``VersionTexts`` reads the versions out of the database's text, if that changed
 ``filled.py``     ``FilledLines``: families whose every value is new at every scrape
+``stored.py``     fragments of several families as bytes, to be kept elsewhere and put on a page later
 ``kept.py``       ``KeptLines``: small families, whose text is kept while their samples are the same
 ``page.py``       ``Page``: sections to body, in text 0.0.4 or OpenMetrics, gzip or not, filtered or not
 ``chunks.py``   ``ChunkFile``: a body as a file, so that the server sends it without a copy
@@ -33,6 +34,10 @@ would be simpler and is legal, but some clients read the first member only.
 TYPE lines (a counter's family is called without ``_total`` in OpenMetrics) and in ``# EOF``. Sample
 lines are the same bytes: label values are escaped alike, ``le`` is written as ``60.0``, whole numbers
 stay whole. So heads are fragments of their own, and everything else is shared.
+
+**Stored fragments.** What containers use is all new at every scrape, and much. Its lines are made when the heartbeat
+comes, and lie compressed in the database, a fragment for each host and family (``dockmesh/fleet/ingest/usage.py`` says
+why); a scrape only puts them into its stream.
 
 **Columns.** What every scrape needs of every object comes from the database as one text for each column
 (``selectors.heartbeat_columns``): a text that is equal to the last one is not even split. Values that are new are
@@ -56,6 +61,7 @@ from metrics.exposition.fragments import Fragment
 from metrics.exposition.kept import KeptLines
 from metrics.exposition.page import Body, Page, Section
 from metrics.exposition.store import TextStore, VersionTexts
+from metrics.exposition.stored import FragmentFormat
 from metrics.exposition.text import (
     LineTemplate,
     escape,
@@ -74,6 +80,7 @@ __all__ = [
     "Family",
     "FilledLines",
     "Fragment",
+    "FragmentFormat",
     "KeptLines",
     "Kind",
     "LineTemplate",

@@ -43,12 +43,34 @@ _deflater = _Deflater()
 class Fragment:
     """Text that is handed out again and again; compressed once, when somebody first asks for it."""
 
-    __slots__ = ("_packed", "_plain", "text")
+    __slots__ = ("_packed", "_plain", "_text", "length")
 
     def __init__(self, text: bytes) -> None:
-        self.text = text
+        self._text: bytes | None = text
+        self.length = len(text)
+        """Of the text, in bytes."""
         self._packed: tuple[bytes, int] | None = None
         self._plain: Fragment | None = None
+
+    @classmethod
+    def of_packed(cls, deflated: bytes, crc: int, length: int) -> Self:
+        """One that was `packed` before; its text is unpacked when somebody asks for it."""
+        fragment = cls(b"")
+        fragment._text, fragment._packed, fragment.length = None, (deflated, crc), length
+        return fragment
+
+    @property
+    def text(self) -> bytes:
+        """Its lines."""
+        if self._text is None:
+            # Not kept: of a large fleet it is much, and hardly anybody asks for it.
+            return _inflate(self.packed()[0])
+        return self._text
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it comes compressed, without its text."""
+        return self._text is None
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -58,14 +80,19 @@ class Fragment:
         """The same lines for text 0.0.4; made once, when somebody first asks for it."""
         if self._plain is None:
             text = _EXEMPLAR.sub(b"", self.text)
-            self._plain = self if len(text) == len(self.text) else Fragment(text)
+            self._plain = self if len(text) == self.length else Fragment(text)
         return self._plain
 
     def packed(self) -> tuple[bytes, int]:
         """The deflate fragment, ended by a full flush, and the CRC-32 of the text."""
         if self._packed is None:
-            self._packed = (_deflater.deflate(self.text) if self.text else b"", isal_zlib.crc32(self.text))
+            text = self.text
+            self._packed = (_deflater.deflate(text) if text else b"", isal_zlib.crc32(text))
         return self._packed
+
+
+def _inflate(deflated: bytes) -> bytes:
+    return isal_zlib.decompressobj(_RAW_DEFLATE).decompress(deflated)
 
 
 def gzip_stream(fragments: Iterable[Fragment]) -> list[bytes]:
@@ -76,8 +103,8 @@ def gzip_stream(fragments: Iterable[Fragment]) -> list[bytes]:
     for fragment in _joined(fragments):
         deflated, own_crc = fragment.packed()
         out.append(deflated)
-        crc = combine(crc, own_crc, len(fragment.text))
-        size += len(fragment.text)
+        crc = combine(crc, own_crc, fragment.length)
+        size += fragment.length
     out += (_FINAL_BLOCK, struct.pack("<II", crc, size & 0xFFFFFFFF))
     return out
 
@@ -86,7 +113,7 @@ def _joined(fragments: Iterable[Fragment]) -> Iterator[Fragment]:
     """Large fragments as they are; small neighbours as one, which costs less than a flush for each."""
     small: list[bytes] = []
     for fragment in fragments:
-        if len(fragment.text) < _SMALL_BYTES:
+        if fragment.length < _SMALL_BYTES and not fragment.is_stored:
             small.append(fragment.text)
             continue
         if small:

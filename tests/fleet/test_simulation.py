@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import random
 from typing import Any
 
 import pytest
@@ -249,3 +250,25 @@ def test_a_bad_lifetime_is_one_line(text: str) -> None:
     with pytest.raises(CommandError, match="expires"):
         call_command("enrollmenttoken", f"--expires-in={text}")
     assert not EnrollmentToken.objects.exists()
+
+
+def test_what_simulated_containers_use_is_believable() -> None:
+    (host,) = make_hosts(hosts=1, containers=12, seed=7)
+    host.chance = random.Random(1)
+
+    def used(seconds: float) -> dict[str, list[Any]]:
+        host.advance(seconds)
+        return {entry[0]: entry[1:] for entry in host.usage()["containers"]}
+
+    assert "disk" in host.usage()
+    first, second = used(15), used(15)
+    running = {each.id for each in host.containers.values() if each.state == "running"}
+    assert set(second) == running
+    for key in first.keys() & running:
+        assert all(later >= sooner for later, sooner in zip(second[key][:3], first[key][:3], strict=True))
+        limit = second[key][4]
+        assert limit is None or second[key][3] < limit
+    assert "disk" not in host.usage()
+    key = next(iter(running))
+    host.containers[key].start("2030-01-01T00:00:00Z")
+    assert used(1)[key][0] < second[key][0]

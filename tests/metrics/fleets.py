@@ -2,9 +2,13 @@
 
 import datetime
 
+from msgspec import UNSET
+
 from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.backups.models import BackupJob
 from dockmesh.deploys.models import Deploy
+from dockmesh.fleet.ingest.documents import ContainerUsage, DiskUsage, MachineUsage, Usage
+from dockmesh.fleet.ingest.usage import Used, write_usage
 from dockmesh.fleet.models import (
     AgentCommand,
     Container,
@@ -61,6 +65,17 @@ def container(host, name, state="running", **columns):
     return Container.objects.create(host=host, name=name, state=state, changed_at=NOW, **columns)
 
 
+def usage(row, *, machine=None, containers=(), disk=None):
+    """What the host uses by a heartbeat that has just come; of each container its row and the twelve numbers."""
+    told = Usage(
+        host=MachineUsage(**(machine or {})),
+        containers=[ContainerUsage(each.container_id, *numbers) for each, numbers in containers],
+        disk=UNSET if disk is None else DiskUsage(**disk),
+    )
+    version = HeartbeatState.objects.get(pk=row.pk).version
+    write_usage([Used(row.pk, version, told)], NOW)
+
+
 def small_fleet():
     """A host of every status, names that need escaping, and something in every family."""
     web = host(
@@ -81,7 +96,7 @@ def small_fleet():
     shop = stack(web, "shop", is_managed=True, last_deploy_at=ago(90.5), last_deploy_result="failure")
     stack(main, 'odd "\\', "error")
     digest = "sha256:" + "ab" * 32
-    container(
+    shop_web = container(
         web,
         "shop-web-1",
         stack=shop,
@@ -90,7 +105,9 @@ def small_fleet():
         image_digest=digest,
         started_at=ago(90.25),
     )
-    container(web, "shop-job-1", "exited", stack=shop, service="job", exit_code=3, started_at=ago(60))
+    shop_job = container(
+        web, "shop-job-1", "exited", stack=shop, service="job", exit_code=3, started_at=ago(60)
+    )
     ContainerCounts.objects.create(
         host=web, name="shop-job-1", restarts=4, successes=1, errors=5, oom_kills=2
     )
@@ -100,8 +117,32 @@ def small_fleet():
     for image, is_new in (("registry.example/shop/web:1", True), ("redis:7", False), ("private:1", None)):
         ImageCheck.objects.create(host=web, image=image, is_update_available=is_new, checked_at=ago(3600))
     ImageCheck.objects.create(host=edge, image="redis:7", is_update_available=True, checked_at=ago(7200))
+    odd = container(web, 'quo"te\\\n', "paused", started_at=ago(70))
     container(main, 'quo"te\\', "restarting", exit_code=137, is_oom_killed=True, started_at=ago(5))
-    container(edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900))
+    lost = container(
+        edge, "lost", stack=stack(edge, "shop"), service="web", health="unhealthy", started_at=ago(900)
+    )
+    busy = (12.5, 3.25, 0.5, 734003200, 1 << 30, 5_000_000_000, 40_000_000, 1, 2, 4096, 8192, 17)
+    quiet = (0.0, 1e-07, None, 4096, None, None, None, None, None, None, None, 1)
+    usage(
+        web,
+        machine={
+            "cpu_seconds": 86400.25,
+            "memory_available_bytes": 6 << 30,
+            "load1": 0.75,
+            "docker_root_bytes": 500_000_000_000,
+            "docker_root_free_bytes": 123_456_789_012,
+        },
+        containers=[(shop_web, busy), (shop_job, busy), (odd, quiet)],
+        disk={
+            "images": (9_000_000_000, 4_000_000_000),
+            "containers": (1_000_000, 0),
+            "volumes": (70_000_000_000, None),
+            "each_volume": {'pg "data"\\': 65_000_000_000, "cache": 0},
+        },
+    )
+    usage(main, machine={"load1": 3.5}, containers=[])
+    usage(edge, machine={"load1": 9.5}, containers=[(lost, busy)])
     StackSeries.objects.create(
         name="shop",
         success_counts="0,0,1,3,3,3,4,4,4,4,4,4,4",

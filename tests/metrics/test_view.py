@@ -356,8 +356,8 @@ def test_a_scrape_takes_a_fixed_number_of_queries(django_assert_num_queries):
     _, text = token_with("metrics.read")
     headers = bearer(text)
     scrape(headers)
-    # Token; begin; what is read together, heartbeats; end.
-    with django_assert_num_queries(5):
+    # Token; begin; what is read together, heartbeats, usage; end.
+    with django_assert_num_queries(6):
         scrape(headers)
 
 

@@ -24,6 +24,7 @@ MAX_CONTAINERS = 5000
 MAX_STACKS = 500
 MAX_RTTS = 1000
 MAX_IMAGES = 200
+MAX_VOLUMES = 5000
 MAX_TEXT_BYTES = 1024
 MAX_LOG_PIECE = 512 * 1024
 LONGEST_RTT_SECONDS = 86_400.0
@@ -36,6 +37,9 @@ Total = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0.0, le=LONGEST_RTT_SECONDS)]
 Moment = Annotated[datetime.datetime, Meta(tz=True)]
 Words = Annotated[tuple[Text, ...], Meta(max_length=64)]
+# Of what is used; None is what the kernel does not tell.
+Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
+Spent = Annotated[float, Meta(ge=0.0, le=2.0**63)] | None
 
 
 class Agent(Struct, frozen=True):
@@ -141,6 +145,52 @@ class ImageCheck(Struct, frozen=True, kw_only=True):
     error: Text = ""
 
 
+class MachineUsage(Struct, frozen=True, kw_only=True):
+    """What the machine as a whole uses; `cpu_seconds` since it was started."""
+
+    cpu_seconds: Spent = None
+    memory_available_bytes: Amount = None
+    load1: Spent = None
+    docker_root_bytes: Amount = None
+    docker_root_free_bytes: Amount = None
+
+
+class ContainerUsage(Struct, frozen=True, array_like=True, gc=False):
+    """What one container uses: counters since it was started, and what it holds now."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    cpu_user_seconds: Spent
+    cpu_system_seconds: Spent
+    cpu_throttled_seconds: Spent
+    memory_working_set_bytes: Amount
+    memory_limit_bytes: Amount
+    network_receive_bytes: Amount
+    network_transmit_bytes: Amount
+    network_receive_errors: Amount
+    network_transmit_errors: Amount
+    block_read_bytes: Amount
+    block_written_bytes: Amount
+    pids: Amount
+
+
+class DiskUsage(Struct, frozen=True, kw_only=True):
+    """What Docker keeps on disk: of each kind the bytes and those that can be had back, and the size of each volume."""
+
+    images: tuple[Amount, Amount] = (None, None)
+    containers: tuple[Amount, Amount] = (None, None)
+    volumes: tuple[Amount, Amount] = (None, None)
+    build_cache: tuple[Amount, Amount] = (None, None)
+    each_volume: Annotated[dict[Text, Amount], Meta(max_length=MAX_VOLUMES)] = {}
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What is used, of the containers of the inventory; the disk only where it was measured anew."""
+
+    host: MachineUsage = MachineUsage()
+    containers: Annotated[list[ContainerUsage], Meta(max_length=MAX_CONTAINERS)] = []
+    disk: DiskUsage | UnsetType | None = UNSET
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True):
     """Contract section 7. `inventory` is None where the agent could not read it."""
 
@@ -159,6 +209,7 @@ class Heartbeat(Struct, frozen=True, kw_only=True):
     # Not needed, since the token says which host this is; but who names one must name the right one.
     host_id: int | str | UnsetType = UNSET
     host: dict[str, Any] | int | str | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET
 
 
 class Enrollment(Struct, frozen=True):
@@ -193,6 +244,7 @@ def read_heartbeat(raw: bytes) -> Heartbeat:
         heartbeat = _typed(raw, _heartbeat_decoder)
         _check_inventory(heartbeat.inventory, is_ascii=False)
         _check_images(heartbeat)
+        _check_usage(heartbeat)
     return heartbeat
 
 
@@ -214,6 +266,7 @@ def _read_plain(raw: bytes) -> Heartbeat | None:
         return None
     _check_inventory(heartbeat.inventory, is_ascii=raw.isascii())
     _check_images(heartbeat)
+    _check_usage(heartbeat)
     return heartbeat
 
 
@@ -352,6 +405,33 @@ def _check_images(heartbeat: Heartbeat) -> None:
         for name in ("image", "error"):
             if len(getattr(each, name).encode()) > MAX_TEXT_BYTES:
                 raise InvalidInput(f"{field}.{name}", f"must have at most {MAX_TEXT_BYTES} bytes.")
+
+
+def _check_usage(heartbeat: Heartbeat) -> None:
+    usage, inventory = heartbeat.usage, heartbeat.inventory
+    if not isinstance(usage, Usage):
+        return
+    if len({each.id for each in usage.containers}) != len(usage.containers):
+        seen: set[str] = set()
+        for index, each in enumerate(usage.containers):
+            if each.id in seen:
+                raise InvalidInput(f"usage.containers[{index}][0]", "is there twice.")
+            seen.add(each.id)
+    if inventory is not None and inventory.containers is not UNSET:
+        check_usage_count(usage, len(inventory.containers))
+    if isinstance(usage.disk, DiskUsage):
+        for name in usage.disk.each_volume:
+            if not name.isascii() and len(name.encode()) > MAX_TEXT_BYTES:
+                raise InvalidInput("usage.disk.each_volume", "must have names of at most 1 KiB.")
+
+
+def check_usage_count(usage: Usage, containers: int) -> None:
+    """Raises `InvalidInput` if it tells of more containers than the host has."""
+    if len(usage.containers) > containers:
+        raise InvalidInput(
+            "usage.containers",
+            f"must have an entry at most for each container: {len(usage.containers)} of {containers}.",
+        )
 
 
 def _check_bytes(containers: Sequence[ContainerEntry]) -> None:

@@ -23,15 +23,16 @@ from django.db import transaction
 from msgspec import UNSET, UnsetType
 
 from dockmesh.core import clock
-from dockmesh.core.errors import NotFound
+from dockmesh.core.errors import InvalidInput, NotFound
 from dockmesh.fleet import commands, sql
 from dockmesh.fleet.agents import Agent, lock_agent, lock_agents
 from dockmesh.fleet.histograms import RTT_BUCKETS, observe
 from dockmesh.fleet.ingest import documents
 from dockmesh.fleet.ingest.budget import budget
-from dockmesh.fleet.ingest.documents import ContainerEntry, Heartbeat, Inventory
+from dockmesh.fleet.ingest.documents import ContainerEntry, Heartbeat, Inventory, Usage
 from dockmesh.fleet.ingest.images import write_images
 from dockmesh.fleet.ingest.inventory import Summary, apply_inventories, write_summaries
+from dockmesh.fleet.ingest.usage import Used, write_usage
 from dockmesh.fleet.models import HeartbeatState, Host
 from tokens import secret
 
@@ -100,6 +101,8 @@ class _Taken:
     """Whether any of `_KNOWN` may be."""
     is_rendered_anew: bool = False
     """Whether /metrics shows anything of what is new in the state."""
+    usage: Usage | None = None
+    """What is used; None where it does not say, or nobody knows by which names the containers go."""
 
 
 @transaction.atomic
@@ -139,11 +142,12 @@ def record_heartbeat(*, agent: Agent, heartbeat: Heartbeat, is_numbered: bool = 
     if state.facts_digest != facts:
         state, is_rendered_anew = _with_facts(state, heartbeat, facts)
     status, containers = _inventory(state, heartbeat, now)
+    usage = _usage(state, heartbeat, status, containers)
     if heartbeat.images is not UNSET:
         is_rendered_anew |= write_images(state.host_id, heartbeat.images)
     is_changed = state is not before or containers is not None or is_rendered_anew
     # Handlers of commands change the state too, so it is written before they are called.
-    _write([_Taken(state, heartbeat, containers, is_changed, is_rendered_anew)], now)
+    _write([_Taken(state, heartbeat, containers, is_changed, is_rendered_anew, usage)], now)
     work = _take_commands(state, heartbeat, now, is_numbered)
     if not work.is_any_open:
         return Answer(status, settings.DOCKMESH_HEARTBEAT_INTERVAL, now)
@@ -164,7 +168,11 @@ def _plain(agent: Agent, heartbeat: Heartbeat, now: datetime.datetime) -> _Taken
     status, containers = _inventory(agent, heartbeat, now)
     if status != ACCEPTED:
         return None
-    return _Taken(agent, heartbeat, containers, is_changed=containers is not None)
+    try:
+        usage = _usage(agent, heartbeat, status, containers)
+    except InvalidInput:
+        return None
+    return _Taken(agent, heartbeat, containers, is_changed=containers is not None, usage=usage)
 
 
 def _inventory(
@@ -183,6 +191,23 @@ def _inventory(
     if not budget.has_any(agent.token_id):
         return INVENTORY_WANTED, None
     return ACCEPTED, inventory.containers
+
+
+def _usage(
+    agent: Agent, heartbeat: Heartbeat, status: str, containers: Sequence[ContainerEntry] | None
+) -> Usage | None:
+    """What it says is used; raises `InvalidInput` if that is of more containers than there are."""
+    usage = heartbeat.usage
+    if (
+        not isinstance(usage, Usage)
+        or heartbeat.inventory is None
+        or not heartbeat.docker.reachable
+        or status != ACCEPTED
+    ):
+        return None
+    if containers is None:
+        documents.check_usage_count(usage, agent.container_count)
+    return usage
 
 
 def _is_known(agent: Agent, inventory: Inventory, now: datetime.datetime) -> bool:
@@ -204,13 +229,22 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
             written = summaries[each.state.host_id].written
             budget.charge(each.state.token_id, written=written, compared=len(each.containers))
     write_summaries(summaries)
+    versions = {each.state.host_id: _version(each, summaries.get(each.state.host_id)) for each in taken}
     _HEARD_STATES.update([_heard(each, now) for each in taken if not each.is_changed])
     _STATES.update(
         [
-            (*_heard(each, now), *_known(each, summaries.get(each.state.host_id), now))
+            (*_heard(each, now), *_known(each, now), versions[each.state.host_id])
             for each in taken
             if each.is_changed
         ]
+    )
+    write_usage(
+        [
+            Used(each.state.host_id, versions[each.state.host_id], each.usage)
+            for each in taken
+            if each.usage is not None
+        ],
+        now,
     )
 
 
@@ -223,15 +257,19 @@ def _heard(each: _Taken, now: datetime.datetime) -> sql.Row:
     return state.host_id, now, (heartbeat.sent_at - now).total_seconds(), heartbeat.sequence, counts, total
 
 
-def _known(each: _Taken, summary: Summary | None, now: datetime.datetime) -> sql.Row:
-    """The values of `_KNOWN`."""
+def _known(each: _Taken, now: datetime.datetime) -> sql.Row:
+    """The values of `_KNOWN` but for the version."""
     state, inventory = each.state, each.heartbeat.inventory
     digest, at = state.inventory_digest, state.inventory_at
-    if summary is not None and inventory is not None:
+    if each.containers is not None and inventory is not None:
         digest, at = inventory.digest, now
+    return state.boot_id, digest, at, state.facts_digest, state.is_degraded
+
+
+def _version(each: _Taken, summary: Summary | None) -> int:
+    """Of the host's text on /metrics, from now on."""
     is_rendered_anew = each.is_rendered_anew or (summary is not None and summary.written > 0)
-    version = state.version + is_rendered_anew
-    return state.boot_id, digest, at, state.facts_digest, state.is_degraded, version
+    return each.state.version + is_rendered_anew
 
 
 def _is_stale(agent: Agent, heartbeat: Heartbeat) -> bool:

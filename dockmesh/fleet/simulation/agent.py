@@ -165,6 +165,8 @@ class SimulatedAgent:
         self.interval_seconds = answer["heartbeat_interval_seconds"]
         if answer["status"] == "accepted" and not self.host.is_docker_down:
             self.known_digest = digest
+        if answer["status"] != "accepted":
+            self.host.disk_due = 0.0  # what was told of it was not taken
         for command in answer["commands"]:
             self._begin(command, now)
         for command_id in answer.get("asked", ()):
@@ -201,6 +203,8 @@ class SimulatedAgent:
         }
         if self.work:
             document["progress"] = [self._progress(key, work, now) for key, work in self.work.items()]
+        if not is_down:
+            document["usage"] = self.host.usage()
         return document
 
     def _progress(self, command_id: str, work: Work, now: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dockmesh.core.datetimes import utc_text
+from dockmesh.fleet.simulation.usage import Machine
 
 # (service, image, has a health check) of each stack.
 STACKS: dict[str, tuple[tuple[str, str, bool], ...]] = {
@@ -53,6 +54,7 @@ SICK_EVERY, SICK_FOR = 7200.0, (30.0, 120.0)
 STOP_EVERY, STOPPED_FOR = 14_400.0, (60.0, 600.0)
 SILENT_EVERY, SILENT_FOR = 2400.0, (90.0, 240.0)
 DOCKER_DOWN_EVERY, DOCKER_DOWN_FOR = 7200.0, (30.0, 90.0)
+DISK_EVERY = 300.0
 
 _SERVICES = re.compile(r"^services:[ \t]*\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 _SERVICE = re.compile(r"^ {2}([A-Za-z0-9._-]+):", re.MULTILINE)
@@ -156,6 +158,8 @@ class SimulatedHost:
     seconds: float = 0.0
     silent_until: float = 0.0
     docker_down_until: float = 0.0
+    disk_due: float = 0.0
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def is_silent(self) -> bool:
@@ -174,6 +178,18 @@ class SimulatedHost:
             self.docker_down_until = self.seconds + self.chance.uniform(*DOCKER_DOWN_FOR)
         for container in self.containers.values():
             self._advance_container(container, seconds)
+        running = [each for each in self.containers.values() if each.state in ("running", "paused")]
+        self.machine.advance(seconds, [(each.id, each.started_at) for each in running])
+
+    def usage(self) -> dict[str, Any]:
+        """As the heartbeat has it, the disk every few minutes."""
+        document = self.machine.document()
+        if self.seconds >= self.disk_due:
+            self.disk_due = self.seconds + DISK_EVERY
+            document["disk"] = self.machine.disk(
+                sorted({each.stack for each in self.containers.values() if each.stack})
+            )
+        return document
 
     def inventory(self) -> tuple[str, list[dict[str, Any]]]:
         """(digest, containers in the order of their ids)."""

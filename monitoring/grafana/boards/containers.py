@@ -1,7 +1,7 @@
 """Containers: each one by its name, with its state, health and how it ended; and the hosts and stacks it is part of."""
 
 from grafana_foundation_sdk.builders import dashboard as sdk
-from grafana_foundation_sdk.builders import stat
+from grafana_foundation_sdk.builders import prometheus, stat
 
 from monitoring.grafana.kit import (
     GREEN,
@@ -48,6 +48,96 @@ def _count(title: str, family: str, select: str, colour: str) -> stat.Panel:
     )
 
 
+def _top(*series: tuple[str, str]) -> list[prometheus.Dataquery]:
+    """Of each (expression, what it is) the ten containers with the most."""
+    return [
+        query(f"topk(10, {expr})", " ".join(["{{host}} {{container}}", what]).strip())
+        for expr, what in series
+    ]
+
+
+def _rate(family: str) -> str:
+    """A second, over all that is told apart beside the container."""
+    return f"sum by ({KEY}) (max without (instance) (rate({family}{{{OF_STACK}}}[$__rate_interval])))"
+
+
+def _usage(builder: sdk.Dashboard) -> sdk.Dashboard:
+    """What containers use: processor, memory, network, disk."""
+    memory, limit = (_each(f"dockmesh_container_memory_{what}_bytes") for what in ("working_set", "limit"))
+    errors = " + ".join(
+        _rate(f"dockmesh_container_network_{way}_errors_total") for way in ("receive", "transmit")
+    )
+    return (
+        builder.with_row(row("What they use"))
+        .with_panel(
+            graph(
+                "Processor by container",
+                *_top((_rate("dockmesh_container_cpu_usage_seconds_total"), "")),
+                description="Processor seconds a second: 1 is one core.",
+            )
+        )
+        .with_panel(
+            graph(
+                "Processor, user and system",
+                query(
+                    "sum by (mode) (max without (instance) (rate("
+                    f"dockmesh_container_cpu_usage_seconds_total{{{OF_STACK}}}[$__rate_interval])))",
+                    "{{mode}}",
+                ),
+                stacked=True,
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Kept from processors by their limit",
+                *_top((_rate("dockmesh_container_cpu_throttled_seconds_total"), "")),
+                unit="percentunit",
+                width=6,
+            )
+        )
+        .with_panel(graph("Memory by container", *_top((memory, "")), unit="bytes"))
+        .with_panel(
+            graph(
+                "Memory against its limit",
+                *_top((f"{memory} / {limit}", "")),
+                unit="percentunit",
+                limit=0.9,
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Processes and threads by container",
+                *_top((_each("dockmesh_container_pids"), "")),
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Network by container",
+                *_top(
+                    (_rate("dockmesh_container_network_receive_bytes_total"), "in"),
+                    (_rate("dockmesh_container_network_transmit_bytes_total"), "out"),
+                ),
+                unit="Bps",
+            )
+        )
+        .with_panel(graph("Network errors by container", *_top((errors, "")), unit="cps"))
+        .with_panel(
+            graph(
+                "Disk by container",
+                *_top(
+                    (_rate("dockmesh_container_block_read_bytes_total"), "read"),
+                    (_rate("dockmesh_container_block_written_bytes_total"), "written"),
+                ),
+                unit="Bps",
+                width=24,
+            )
+        )
+    )
+
+
 def dashboard() -> sdk.Dashboard:
     """The dashboard, as described at the top of this file."""
     running = f'max by ({KEY}) (dockmesh_container_state{{{OF_STACK}, state="running"}})'
@@ -55,6 +145,12 @@ def dashboard() -> sdk.Dashboard:
         "dockmesh-containers", "dockmesh / Containers", "Each container, stack and host by its name."
     )
     builder = with_annotations(with_variables(builder, host_variable(), stack_variable()))
+    builder = _states(builder, running)
+    return _named(_usage(builder))
+
+
+def _states(builder: sdk.Dashboard, running: str) -> sdk.Dashboard:
+    """How containers are."""
     return (
         builder.with_panel(
             number("Running", instant(f"count({running}) or vector(0)"), width=4),
@@ -189,7 +285,13 @@ def dashboard() -> sdk.Dashboard:
                 width=8,
             )
         )
-        .with_row(row("Stacks and hosts"))
+    )
+
+
+def _named(builder: sdk.Dashboard) -> sdk.Dashboard:
+    """The stacks and hosts that they are part of."""
+    return (
+        builder.with_row(row("Stacks and hosts"))
         .with_panel(
             listing(
                 "Stacks",

@@ -48,6 +48,78 @@ def dashboard() -> sdk.Dashboard:
         .keep_time(True)
         .icon("dashboard")
     )
+    return _exporters(_machine(_from_dockmesh(builder, rtt)))
+
+
+def _newest(family: str, *by: str) -> str:
+    return f"max by ({', '.join(('region', 'host', *by))}) ({family}{{{ON_HOST}}})"
+
+
+def _machine(builder: sdk.Dashboard) -> sdk.Dashboard:
+    """What the machine and Docker use, by what the agent tells."""
+    return (
+        builder.with_row(row("Machine"))
+        .with_panel(
+            graph(
+                "Processors that are busy",
+                query(
+                    "max by (region, host)"
+                    f" (rate(dockmesh_host_cpu_usage_seconds_total{{{ON_HOST}}}[$__rate_interval]))",
+                    "busy",
+                ),
+                query(_newest("dockmesh_host_cpus"), "there are"),
+                width=8,
+            )
+        )
+        .with_panel(graph("Load", query(_newest("dockmesh_host_load1"), "one minute"), width=8))
+        .with_panel(
+            graph(
+                "Memory of the machine",
+                query(
+                    f"{_newest('dockmesh_host_memory_bytes')} - {_newest('dockmesh_host_memory_available_bytes')}",
+                    "used",
+                ),
+                query(_newest("dockmesh_host_memory_available_bytes"), "available"),
+                unit="bytes",
+                stacked=True,
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Docker's file system",
+                query(
+                    f"1 - {_newest('dockmesh_host_docker_root_free_bytes')} / {_newest('dockmesh_host_docker_root_bytes')}",
+                    "used",
+                ),
+                unit="percentunit",
+                limit=0.9,
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "What Docker keeps on disk",
+                query(_newest("dockmesh_host_docker_disk_bytes", "kind"), "{{kind}}"),
+                query(_newest("dockmesh_host_docker_reclaimable_bytes", "kind"), "{{kind}}, unused"),
+                unit="bytes",
+                width=8,
+            )
+        )
+        .with_panel(
+            graph(
+                "Largest volumes",
+                query(f"topk(10, {_newest('dockmesh_volume_size_bytes', 'volume')})", "{{volume}}"),
+                unit="bytes",
+                description="Where the agent is told to measure them.",
+                width=8,
+            )
+        )
+    )
+
+
+def _from_dockmesh(builder: sdk.Dashboard, rtt: str) -> sdk.Dashboard:
+    """The host, its stacks and its agent."""
     return (
         builder.with_panel(
             number(
@@ -157,7 +229,13 @@ def dashboard() -> sdk.Dashboard:
                 ),
             )
         )
-        .with_row(row("Machine (node-exporter)"))
+    )
+
+
+def _exporters(builder: sdk.Dashboard) -> sdk.Dashboard:
+    """From node-exporter and cAdvisor, for who has them."""
+    return (
+        builder.with_row(row("Machine (node-exporter)"))
         .with_panel(
             graph(
                 "Processor",

@@ -1,0 +1,119 @@
+"""Taking what a host and its containers use: the latest of each host is one row, written with its heartbeat.
+
+The containers' lines for /metrics are made here, when the heartbeat comes, and kept compressed. At a scrape of 1,000 hosts
+with 100 containers each every one of 1,200,000 values is new: to write and compress their lines takes 0.35 and 0.2 ms for
+a host, half a second together at each scrape of each Prometheus, while to put together what lies ready takes some 20 ms. In a
+heartbeat the same half a millisecond comes once in 15 s for a host. It costs a row of 15 kB where packed numbers would
+have 5 kB. What there is but once for a host stays numbers: a thousand lines are soon written.
+
+How a line looks is not this room's to know: `metrics` registers what makes them.
+"""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import msgspec
+from django.db import connection
+from msgspec import Struct
+
+from dockmesh.fleet import sql
+from dockmesh.fleet.ingest.documents import ContainerUsage, DiskUsage, Usage
+from dockmesh.fleet.selectors import milliseconds
+
+
+class Named(Struct, frozen=True, array_like=True, gc=False):
+    """A container that runs, by its names; `stack` and `service` are empty where there is none."""
+
+    id: str
+    stack: str
+    service: str
+    name: str
+    created_milliseconds: int | None
+
+
+Render = Callable[[str, Sequence[Named], Mapping[str, ContainerUsage]], bytes]
+"""From a host's name, those of its containers that run, and what each uses by its id, to what `HostUsage` keeps."""
+
+_renders: list[Render] = []
+
+
+def register_render(render: Render) -> None:
+    """Have the containers' lines made by this one."""
+    _renders[:] = [render]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a host told, and the version of its heartbeat state from now on."""
+
+    host_id: int
+    version: int
+    usage: Usage
+
+
+_ROWS = sql.ManyRows(
+    "fleet_hostusage",
+    key={"host_id": "bigint"},
+    values={"measured_at": "timestamptz", "version": "bigint", "machine": "text", "containers": "bytea"},
+)
+_DISKS = sql.ManyRows(
+    "fleet_hostusage", key={"host_id": "bigint"}, values={"disk": "text", "disk_at": "timestamptz"}
+)
+
+_encode = msgspec.json.Encoder().encode
+_read_named = msgspec.json.Decoder(list[Named]).decode
+
+
+def write_usage(told: Sequence[Used], now: datetime.datetime) -> None:
+    """Write what these hosts use; the caller has locked them, and written their inventories.
+
+    Two statements, whatever the number of hosts, and one more where Docker's disk was measured anew.
+    """
+    if not told:
+        return
+    (render,) = _renders
+    names = {
+        host_id: (name, _read_named(containers))
+        for host_id, name, containers in sql.fetch_among(
+            _names(connection.vendor), [each.host_id for each in told]
+        )
+    }
+    _ROWS.upsert(
+        [
+            (
+                each.host_id,
+                now,
+                each.version,
+                _encode(each.usage.host).decode(),
+                render(*names[each.host_id], {used.id: used for used in each.usage.containers}),
+            )
+            for each in told
+        ]
+    )
+    _DISKS.update(
+        [
+            (each.host_id, _encode(each.usage.disk).decode(), now)
+            for each in told
+            if isinstance(each.usage.disk, DiskUsage)
+        ]
+    )
+
+
+@cache
+def _names(vendor: str) -> str:
+    """Read once the hosts are locked, since what a statement that waited for a lock has read beside it may be old."""
+    array, rows = {
+        "postgresql": ("json_build_array", "COALESCE(json_agg({})::text, '[]')"),
+        "sqlite": ("json_array", "json_group_array({})"),
+    }[vendor]
+    containers = rows.format(
+        f"{array}(c.container_id, COALESCE(s.name, ''), c.service, c.name, {milliseconds('c.created_at')})"
+    )
+    return (
+        f"SELECT h.id, h.name, (SELECT {containers} FROM fleet_container c"  # noqa: S608 (constants)
+        " LEFT JOIN fleet_stack s ON s.id = c.stack_id"
+        " WHERE c.host_id = h.id AND c.state IN ('running', 'paused'))"
+        " FROM fleet_host h WHERE h.id IN {keys}"
+    )
