@@ -63,7 +63,8 @@ def live(installed: Any) -> None:
     def operate() -> None:
         turn = 0
         while not stop.wait(5):
-            fleet.do_deploys_fail = turn % 5 == 2
+            fleet.do_deploys_fail = turn % 10 == 2
+            fleet.do_backups_leave_out = 3 * (turn == 20)
             installed.deploy(stacks[turn % len(stacks)])
             if turn % 4 == 0:
                 installed.back_up(jobs[turn // 4 % len(jobs)])
@@ -78,7 +79,11 @@ def live(installed: Any) -> None:
         (30, lambda: [one.end(1) for one in crashed]),
         (50, lambda: fleet.silent.add(names[-1])),
         (70, lambda: [one.start("2026-01-01T00:00:00Z") for one in crashed[:1]]),
+        (72, lambda: crashed[1].end(137, is_oom_killed=True)),
         (80, lambda: setattr(looping, "state", "restarting")),
+        (85, lambda: setattr(looping, "restart_count", 2)),
+        (95, lambda: setattr(looping, "restart_count", 3)),
+        (100, lambda: fleet.versions.update({names[2]: "0.0.9"})),
         (90, lambda: setattr(fleet.host(names[4]), "docker_down_until", float("inf"))),
         (110, lambda: fleet.silent.clear()),
         (130, lambda: setattr(fleet.host(names[4]), "docker_down_until", 0.0)),

@@ -92,8 +92,8 @@ def dashboard() -> sdk.Dashboard:
             listing(
                 "Alerts of Prometheus now",
                 rows(
-                    "max by (alertname, alertstate, severity, host, stack, exported_job) "
-                    '(ALERTS{alertname=~"Dockmesh.+"})'
+                    "max by (alertname, alertstate, severity, host, stack, container, backup_job) (label_join("
+                    'ALERTS{alertname=~"Dockmesh.+"}, "backup_job", "", "backup_job", "exported_job"))'
                 ),
                 columns={
                     "alertname": "Alert",
@@ -101,7 +101,8 @@ def dashboard() -> sdk.Dashboard:
                     "severity": "Severity",
                     "host": "Host",
                     "stack": "Stack",
-                    "exported_job": "Backup job",
+                    "container": "Container",
+                    "backup_job": "Backup job",
                 },
                 height=8,
             )

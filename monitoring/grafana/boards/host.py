@@ -195,8 +195,8 @@ def _from_dockmesh(builder: sdk.Dashboard, rtt: str) -> sdk.Dashboard:
                 rows(f"max by (stack, state) (dockmesh_stack_state{{{ON_HOST}}})"),
                 rows(f"count by (stack) (max without (instance) (dockmesh_container_state{{{ON_HOST}}}))"),
                 rows(
-                    "sum by (stack) (max without (instance) (increase("
-                    f'dockmesh_container_exits_total{{{ON_HOST}, result="error"}}[$__range])))'
+                    "round(sum by (stack) (max without (instance) (increase("
+                    f'dockmesh_container_exits_total{{{ON_HOST}, result="error"}}[$__range]))))'
                 ),
                 columns={
                     "stack": "Stack",

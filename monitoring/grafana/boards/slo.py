@@ -102,7 +102,7 @@ def _by_outcome(
             listing(
                 f"What spends the budget of {what.lower()}",
                 rows(f"{share('$__range', f' by (region, {label})')} > 0"),
-                rows(f"{count('$__range', BAD, f' by (region, {label})')} > 0"),
+                rows(f"round({count('$__range', BAD, f' by (region, {label})')}) > 0"),
                 columns={
                     "region": "Region",
                     label: heading,
