@@ -74,3 +74,10 @@ def test_counts_take_the_place_of_the_zeros(client):
     assert found[sample("GET", "unmatched", 404)] == "2"
     paths = [json.loads(f'"{line.split(chr(34))[3]}"') for line in found]
     assert paths == sorted(paths)
+
+
+def test_the_series_do_not_depend_on_what_was_asked_for_before(client):
+    before = routes.born.__wrapped__()
+    client.get("/api/v1/hosts/1")
+    client.head("/api/v1/hosts")
+    assert routes.born.__wrapped__() == before
