@@ -89,7 +89,7 @@ class NewTokenForm(forms.Form):
         help_text="What it may do. Give it no more than it needs: metrics.read is enough to scrape.",
     )
     role_name = forms.CharField(
-        label="Title",
+        label="Name of the role",
         max_length=200,
         required=False,
         widget=forms.TextInput(attrs=CODE),

@@ -50,7 +50,7 @@ class PasswordForm(forms.Form):
 
 
 class NewUserForm(PasswordForm, RoleForm):
-    """All of a new user."""
+    """All of a new user; no role is chosen beforehand."""
 
     field_order = ("username", "role", "password")
 
@@ -62,3 +62,7 @@ class NewUserForm(PasswordForm, RoleForm):
             attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
         ),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["role"].empty_label = "Choose a role"  # type: ignore[attr-defined]

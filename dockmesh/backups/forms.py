@@ -184,7 +184,7 @@ class NewJobForm(JobForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["host"].choices = selectors.host_choices()  # type: ignore[attr-defined]
+        self.fields["host"].choices = [("", "Choose a host"), *selectors.host_choices()]  # type: ignore[attr-defined]
 
 
 class RestoreForm(ConfirmForm):

@@ -31,6 +31,24 @@ def add_refusal(form: forms.BaseForm, error: DomainError) -> None:
         form.add_error(None, error.detail)
 
 
+def lead_to_fault(form: forms.BaseForm) -> None:
+    """Puts the focus on the first field that is wrong, and says of each password that it has to be typed again."""
+    typed_again = [
+        name
+        for name, field in form.fields.items()
+        if isinstance(field.widget, forms.PasswordInput) and not field.widget.render_value and form[name].data
+    ]
+    for name in typed_again:
+        again = f"Type it again: what was typed is not sent back. {form[name].help_text}"
+        form[name].help_text = again.strip()
+    wrong = [name for name in form.fields if name in form.errors] or typed_again
+    if not wrong:
+        return
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)
+    form.fields[wrong[0]].widget.attrs["autofocus"] = True
+
+
 class ChangeForm(forms.Form):
     """A form that changes something: `changes` is what the user changed of what they saw, and nothing else.
 

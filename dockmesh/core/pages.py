@@ -27,6 +27,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.module_loading import import_string
@@ -34,11 +35,15 @@ from django.views.generic import View
 
 from dockmesh.core import keptforms
 from dockmesh.core.errors import DomainError, NotFound
-from dockmesh.core.forms import ChangeForm, ConfirmForm, add_refusal
+from dockmesh.core.forms import ChangeForm, ConfirmForm, add_refusal, lead_to_fault
 from dockmesh.core.tables import Column, Filter, Table
 
 Parent = tuple[str, str]
 """A page that leads here: what it is called, and its route's name."""
+
+# Each answer's length is made random by Django, and a form's CSRF token is masked anew each time: so the length of what
+# is sent tells nothing of what is in it (BREACH).
+_GZIP = GZipMiddleware(lambda request: HttpResponse())
 
 
 class Page(View):
@@ -61,11 +66,13 @@ class Page(View):
         method = (request.method or "").lower()
         if method not in self.http_method_names or not hasattr(self, method):
             return self.http_method_not_allowed(request, *args, **kwargs)
-        return (
+        response = (
             self.authorise(self.required_permission)
             or self.elsewhere()
             or super().dispatch(request, *args, **kwargs)
         )
+        # A stream is sent as it comes: compressed, it would wait for more.
+        return _GZIP.process_response(request, response) if isinstance(response, HttpResponse) else response
 
     def authorise(self, permission: str) -> HttpResponseBase | None:
         """The way to sign in where nobody has; raises `PermissionDenied`, audited, where the visitor lacks the permission.
@@ -355,11 +362,13 @@ class FormPage(ServicePage):
         """Does it, or tells at the form why not."""
         form = self.form()
         if not form.is_valid():
+            lead_to_fault(form)
             return self.show(form=form, status=400)
         try:
             return self.save(form)
         except DomainError as error:
             add_refusal(form, error)
+            lead_to_fault(form)
             return self.show(form=form, status=error.status)
 
 

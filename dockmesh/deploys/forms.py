@@ -69,7 +69,7 @@ class NewStackForm(FilesForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["host"].choices = selectors.host_choices()  # type: ignore[attr-defined]
+        self.fields["host"].choices = [("", "Choose a host"), *selectors.host_choices()]  # type: ignore[attr-defined]
 
 
 def _directory(help_text: str) -> forms.CharField:
@@ -190,12 +190,11 @@ class ChangeStackForm(FilesForm):
 
 
 class RemoveStackForm(ConfirmForm):
-    """Asks for the name, and what becomes of the containers."""
+    """Asks for the name, and what becomes of the containers: neither way is chosen beforehand."""
 
     how = forms.ChoiceField(
         label="Its containers",
         widget=forms.RadioSelect,
-        initial="down",
         choices=[
             ("down", "Remove them from the host first; volumes stay"),
             ("forget", "Leave them alone: dockmesh only forgets the files"),

@@ -11,8 +11,6 @@ from django.http import Http404, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.decorators import method_decorator
-from django.views.decorators.gzip import gzip_page
 
 from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
@@ -29,8 +27,6 @@ from dockmesh.fleet.services.containers import ContainerAction
 from dockmesh.fleet.states import ContainerState
 from tokens.permissions import Permission
 
-compressed = method_decorator(gzip_page, name="dispatch")
-
 # The page without a script waits this long for a log, in a thread.
 LOG_SECONDS = 10.0
 ICONS = {"start": "play", "stop": "square", "restart": "rotate-ccw", "kill": "x"}
@@ -44,7 +40,6 @@ CONSEQUENCES = {
 }
 
 
-@compressed
 class ContainerList(ListPage):
     """All containers."""
 
@@ -105,7 +100,6 @@ class ContainerPage(ObjectPage):
     parents = (("Containers", "fleet:containers"),)
 
 
-@compressed
 class ContainerDetail(ContainerPage, DetailPage):
     """One container. To look at it asks its agent for more than the inventory has."""
 

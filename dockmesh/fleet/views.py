@@ -9,8 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.utils.decorators import method_decorator
-from django.views.decorators.gzip import gzip_page
 
 from dockmesh import __version__
 from dockmesh.core import clock, scrapeconfig
@@ -40,10 +38,7 @@ SHOWN_CONTAINERS = 100
 # A clock that is further off is worth a word.
 NOTABLE_SKEW_SECONDS = 5.0
 
-compressed = method_decorator(gzip_page, name="dispatch")
 
-
-@compressed
 class HostList(ListPage):
     """All hosts."""
 
@@ -96,7 +91,6 @@ class HostPage(ObjectPage):
     parents = (("Hosts", "fleet:hosts"),)
 
 
-@compressed
 class HostDetail(HostPage, DetailPage):
     """One host."""
 
@@ -245,7 +239,6 @@ class HostAgentUpdate(HostPage, Action):
     done = "The agent of {object} is asked to update itself; how far it is stands below."
 
 
-@compressed
 class AgentUpdateList(ListPage):
     """How agents were brought up to date."""
 

@@ -170,10 +170,16 @@ class Setup(VisitorFormPage):
     def elsewhere(self) -> HttpResponseBase | None:
         try:
             if not services.is_setup_code(self.kwargs["code"]):
-                raise Http404
+                return self.show_used()
         except services.Ended:
             return self.show("web/setup_ended.html", status=410)
         return None
+
+    def show_used(self) -> HttpResponse:
+        """404: whatever the code, once there is an administrator the links have done what they are for."""
+        if not has_administrator():
+            raise Http404
+        return self.show("web/setup_used.html", status=404)
 
     def save(self, form: SetupForm) -> HttpResponseBase:
         address, data = services.address_of(self.request), form.cleaned_data
@@ -185,7 +191,7 @@ class Setup(VisitorFormPage):
                 address=address,
             )
         except (NotFound, Conflict):
-            raise Http404 from None
+            return self.show_used()
         login(self.request, user, backend=BACKEND)
         services.record_sign_in(user=user, address=address)
         return redirect("web:overview")

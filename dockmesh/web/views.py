@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.utils.decorators import method_decorator
-from django.views.decorators.gzip import gzip_page
-
 from dockmesh.core import clock
 from dockmesh.core.pages import DetailPage
 from dockmesh.web import guide
@@ -15,7 +12,6 @@ from dockmesh.web import overview as overviews
 from tokens.permissions import Permission
 
 
-@method_decorator(gzip_page, name="dispatch")
 class Overview(DetailPage):
     """How the fleet is, what is wrong, what happened."""
 
