@@ -93,6 +93,10 @@ def take_result(command: Command, result: CommandResult) -> None:
     _finish(deploy, actor, is_success=result.is_success, error=error)
     if deploy.status == Deploy.Status.FAILURE:
         _roll_back(deploy)
+    elif deploy.operation == Deploy.Operation.UP and deploy.is_directory_decided:
+        # It runs from there now. Should somebody start it elsewhere later, that is to be decided anew.
+        decided = StackFiles.objects.filter(stack=deploy.stack_id, project_directory=deploy.project_directory)
+        decided.update(is_directory_decided=False)
 
 
 def _roll_back(failed: Deploy) -> None:

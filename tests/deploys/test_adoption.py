@@ -212,6 +212,27 @@ def test_changed_mounts_can_be_accepted(stack: Stack) -> None:
 
 
 @pytest.mark.django_db
+def test_a_decision_holds_until_the_stack_runs_from_there(stack: Stack) -> None:
+    surveyed(stack, found(**UNSEEN))
+    adopt(stack, compose_file=RELATIVE, project_directory="/opt/shop")
+
+    def deployed(result: str) -> bool:
+        services.request_deploy(actor=ANN, stack_id=stack.pk)
+        command = fetch(stack.host)[-1]
+        report(stack.host, command["id"], result=result)
+        return bool(command["payload"].get("is_directory_decided"))
+
+    # One that failed, and looks, decide nothing.
+    assert deployed("failure")
+    services.request_deploy(actor=ANN, stack_id=stack.pk, operation="preview")
+    report(stack.host, fetch(stack.host)[-1]["id"])
+    assert deployed("success")
+    assert not deployed("success")
+    services.change_stack(actor=ANN, stack_id=stack.pk, project_directory="/srv/shop")
+    assert deployed("failure")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "answer", [{"project_directory": 7}, {"config_files": [None]}, "text", [], {**found(), "mounts": 3}]
 )
