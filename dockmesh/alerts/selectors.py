@@ -1,6 +1,7 @@
 """Reading alerts."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db.models import Count, Q, QuerySet
@@ -19,6 +20,12 @@ class FiringAlert:
     subject: str
     cause: str
     fired_at: datetime.datetime | None
+    active_since: datetime.datetime
+    rule_id: int
+    key: str
+    host_id: int | None
+    host_name: str
+    stack_name: str
 
 
 @dataclass(frozen=True)
@@ -78,5 +85,27 @@ def firing_alerts(*, most: int = 20) -> list[FiringAlert]:
     rows = Alert.objects.filter(status=Alert.Status.FIRING).order_by("-fired_at", "-id")
     return [
         FiringAlert(*row)
-        for row in rows.values_list("id", "rule__name", "severity", "subject", "cause", "fired_at")[:most]
+        for row in rows.values_list(
+            "id",
+            "rule__name",
+            "severity",
+            "subject",
+            "cause",
+            "fired_at",
+            "active_since",
+            "rule_id",
+            "key",
+            "host_id",
+            "host_name",
+            "stack_name",
+        )[:most]
     ]
+
+
+def times_fired(alerts: Sequence[FiringAlert], *, since: datetime.datetime) -> dict[tuple[int, str], int]:
+    """By rule and key, how often each of these fired since then; one query."""
+    rules, keys = {alert.rule_id for alert in alerts}, {alert.key for alert in alerts}
+    rows = Alert.objects.filter(rule__in=rules, key__in=keys, fired_at__gte=since).order_by()
+    return {
+        (rule, key): count for rule, key, count in rows.values_list("rule_id", "key").annotate(Count("id"))
+    }

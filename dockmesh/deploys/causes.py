@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -14,9 +15,34 @@ from dockmesh.fleet.states import StackState
 
 if TYPE_CHECKING:
     from dockmesh.fleet.models import Stack
+    from dockmesh.fleet.selectors.subjects import ContainerFact
 
 # What the containers of a stack do so long after a deploy of it ended is taken for the deploy's doing.
 SETTLING = datetime.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class StackTrouble:
+    """Why a stack is in error: what failed of its last deploy, and its containers that aren't as they should be."""
+
+    failure: str
+    containers: tuple[ContainerFact, ...]
+
+    @property
+    def words(self) -> str:
+        """In a sentence or two."""
+        listed = causes.listed(self.containers) if self.containers else ""
+        return " ".join(filter(None, (self.failure, listed)))
+
+
+def troubles() -> dict[int, StackTrouble]:
+    """By id, of the stacks whose stored state is error; two queries."""
+    stacks = selectors.stacks().filter(state=StackState.ERROR)
+    failed, broken = _failures(stacks), causes.failing(stacks)
+    return {
+        stack_id: StackTrouble(failed.get(stack_id, ""), tuple(broken.get(stack_id, ())))
+        for stack_id in failed.keys() | broken.keys()
+    }
 
 
 def of_stacks_in_error() -> dict[int, str]:

@@ -63,6 +63,11 @@ def name_of(container: ContainerFact, host_name: str) -> str:
 
 def of_containers(stacks: QuerySet[Stack]) -> dict[int, str]:
     """By the stack's id, for those with containers in error: which and why; one query."""
+    return {stack_id: listed(containers) for stack_id, containers in failing(stacks).items()}
+
+
+def failing(stacks: QuerySet[Stack]) -> dict[int, list[ContainerFact]]:
+    """By the stack's id, the containers for which it is in error; one query."""
     rows = Container.objects.filter(stack__in=stacks, is_oneoff=False).exclude(
         ~Q(health="unhealthy"), state=ContainerState.RUNNING
     )
@@ -70,10 +75,10 @@ def of_containers(stacks: QuerySet[Stack]) -> dict[int, str]:
     for container in container_facts(rows.order_by("service", "name", "id")):
         if container.stack_id is not None and is_in_error(container):
             found.setdefault(container.stack_id, []).append(container)
-    return {stack_id: _listed(containers) for stack_id, containers in found.items()}
+    return found
 
 
-def _listed(containers: Sequence[ContainerFact]) -> str:
+def listed(containers: Sequence[ContainerFact]) -> str:
     """The first few with their causes, in one sentence."""
     named = [f"{each.service or each.name} {of_container(each)}" for each in containers[:MOST_NAMED]]
     rest = len(containers) - len(named)

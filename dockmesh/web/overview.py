@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from dataclasses import dataclass
 
 from django.urls import reverse
 
-from dockmesh.alerts import selectors as alerts
 from dockmesh.audit import selectors as audit
-from dockmesh.deploys import causes
 from dockmesh.fleet.selectors import summary
 from dockmesh.fleet.states import HostStatus
+from dockmesh.web import incidents
+from dockmesh.web.incidents import Incident
 from dockmesh.web.states import tone_of
 
-MOST_TROUBLES = 12
-MOST_READ = 200
+MOST_INCIDENTS = 20
 MOST_ACTIVITY = 9
 MOST_MARKS = 2000
 DENSE_FROM = 100
-
-AUDIT_SUBJECT = "The audit log"
-
-_SEVERITY_TONES = {"critical": "bad", "warning": "warning", "info": "info"}
-_TONE_ORDER = {"bad": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
@@ -43,17 +36,6 @@ class Total:
         return [
             (state, count, f"{self.path}?{self.filter_name}={state}") for state, count in self.parts if count
         ]
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Something that is wrong now. The worst come first, then the newest."""
-
-    tone: str
-    subject: str
-    words: str
-    path: str
-    since: datetime.datetime | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +58,8 @@ class Overview:
     totals: tuple[Total, ...]
     hosts: tuple[summary.HostMark, ...]
     hidden_hosts: int
-    troubles: tuple[Trouble, ...]
-    more_troubles: int
+    incidents: tuple[Incident, ...]
+    more_incidents: int
     activity: tuple[Activity, ...]
 
     @property
@@ -94,12 +76,9 @@ class Overview:
 def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
     """The overview at a moment: twelve queries at most, whatever the fleet's size."""
     fleet = summary.fleet_summary(now)
-    troubles = _troubles(fleet, now)
-    worst_first = sorted(
-        troubles, key=lambda each: (_TONE_ORDER[each.tone], -(each.since.timestamp() if each.since else 0.0))
-    )
+    found = incidents.read(fleet, now)
     hosts = sorted(fleet.hosts, key=lambda mark: mark.status is HostStatus.ONLINE)[:MOST_MARKS]
-    verdict, tone = _verdict(fleet, troubles)
+    verdict, tone = _verdict(fleet, found)
     return Overview(
         verdict=verdict,
         verdict_tone=tone,
@@ -122,74 +101,20 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
         ),
         hosts=tuple(hosts if len(fleet.hosts) > MOST_MARKS else fleet.hosts),
         hidden_hosts=max(0, len(fleet.hosts) - MOST_MARKS),
-        troubles=tuple(worst_first[:MOST_TROUBLES]),
-        more_troubles=max(0, len(troubles) - MOST_TROUBLES),
+        incidents=tuple(incidents.with_flaps(found[:MOST_INCIDENTS], now)),
+        more_incidents=max(0, len(found) - MOST_INCIDENTS),
         activity=tuple(_activity()) if may_see_audit else (),
     )
 
 
-def _troubles(fleet: summary.FleetSummary, now: datetime.datetime) -> list[Trouble]:
-    """Firing alerts, and what is wrong that no alert tells of already."""
-    told: dict[str, Trouble] = {}
-    for alert in alerts.firing_alerts(most=MOST_READ):
-        tone = _SEVERITY_TONES.get(alert.severity, "warning")
-        trouble = Trouble(
-            tone, alert.subject, alert.cause, reverse("alerts:alert", args=[alert.id]), alert.fired_at
-        )
-        before = told.get(alert.subject)
-        told[alert.subject] = _together(before, trouble) if before else trouble
-    found = list(told.values())
-    for host in fleet.hosts:
-        subject = f"Host {host.name}"
-        if subject in told or host.status is HostStatus.ONLINE:
-            continue
-        path = reverse("fleet:host", args=[host.id])
-        if host.status is HostStatus.OFFLINE:
-            words = "is offline." if host.last_seen_at else "is offline: its agent has not reported yet."
-            found.append(Trouble("bad", subject, words, path, host.last_seen_at))
-        else:
-            words = f"is degraded: {host.docker_error or 'Docker does not answer'}"
-            found.append(Trouble("warning", subject, words, path, None))
-    if AUDIT_SUBJECT not in told and (changed := audit.trouble()):
-        found.append(
-            Trouble(
-                "bad",
-                AUDIT_SUBJECT,
-                f"was changed behind the server's back: {changed}.",
-                reverse("audit:entries"),
-                None,
-            )
-        )
-    untold = [
-        stack
-        for stack in summary.stacks_in_error(now, most=MOST_READ)
-        if f"Stack {stack.name} on {stack.host_name}" not in told
-    ]
-    reasons = causes.of_stacks_in_error() if untold else {}
-    for stack in untold:
-        subject, path = f"Stack {stack.name} on {stack.host_name}", reverse("deploys:stack", args=[stack.id])
-        words = reasons.get(stack.id, "is in error.")
-        found.append(Trouble("bad", subject, words, path, stack.state_changed_at))
-    return found
-
-
-def _together(one: Trouble, other: Trouble) -> Trouble:
-    """Two alerts about one subject as one trouble: as bad as the worse, which it leads to; nothing is said twice."""
-    worse, milder = sorted((one, other), key=lambda each: _TONE_ORDER[each.tone])
-    longer, shorter = sorted((worse.words, milder.words), key=len, reverse=True)
-    if shorter.rstrip(".") in longer:
-        return dataclasses.replace(worse, words=longer)
-    return dataclasses.replace(worse, words=f"{worse.words.rstrip('.')}. {milder.words}")
-
-
-def _verdict(fleet: summary.FleetSummary, troubles: list[Trouble]) -> tuple[str, str]:
-    if not fleet.hosts and not troubles:
+def _verdict(fleet: summary.FleetSummary, found: list[Incident]) -> tuple[str, str]:
+    if not fleet.hosts and not found:
         return "No hosts yet", "unknown"
-    if not troubles:
+    if not found:
         only = len(fleet.hosts) == 1
         return ("Your host is well" if only else f"All {len(fleet.hosts)} hosts are well"), "well"
-    count = len(troubles)
-    tone = "bad" if any(each.tone == "bad" for each in troubles) else "warning"
+    count = len(found)
+    tone = "bad" if any(each.tone == "bad" for each in found) else "warning"
     return ("1 thing is wrong" if count == 1 else f"{count} things are wrong"), tone
 
 

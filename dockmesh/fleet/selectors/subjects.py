@@ -60,6 +60,7 @@ class ContainerFact:
     error: str
     finished_at: datetime.datetime | None
     changed_at: datetime.datetime
+    id: int = 0
 
 
 def host_facts(now: datetime.datetime) -> dict[int, HostFact]:
@@ -148,5 +149,6 @@ def container_facts(rows: QuerySet[Container]) -> list[ContainerFact]:
             "error",
             "finished_at",
             "changed_at",
+            "id",
         )
     ]

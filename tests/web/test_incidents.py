@@ -1,0 +1,177 @@
+"""What is wrong now, by its root: on fleets where many things are wrong at once."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from dockmesh.alerts import services as alerts
+from dockmesh.alerts.models import Alert, AlertRule
+from dockmesh.audit.services import SYSTEM
+from dockmesh.core import clock
+from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
+from dockmesh.fleet.selectors import summary
+from dockmesh.web import incidents
+from dockmesh.web.incidents import Incident
+from tokens.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+def make_hosts(count: int, *, age: float = 2, apart: float = 0) -> list[Host]:
+    """Hosts that were heard so many seconds ago, each a while before the next."""
+    now = clock.now()
+    first = Host.objects.count()
+    hosts = Host.objects.bulk_create(
+        Host(
+            name=f"host-{number:03d}",
+            agent_token_id=f"sim{number:09d}",
+            agent_digest="0" * 64,
+            agent_pepper=0,
+        )
+        for number in range(first, first + count)
+    )
+    HeartbeatState.objects.bulk_create(
+        HeartbeatState(
+            host=host, sequence=1, last_seen_at=now - datetime.timedelta(seconds=age - number * apart)
+        )
+        for number, host in enumerate(hosts)
+    )
+    return hosts
+
+
+def break_stack(host: Host, name: str, *, exit_code: int = 139, service: str = "worker") -> Stack:
+    """A stack of which one container has crashed."""
+    now = clock.now()
+    stack = Stack.objects.create(host=host, name=name, state="error", state_changed_at=now)
+    Container.objects.create(
+        host=host,
+        stack=stack,
+        container_id=f"{stack.pk:064x}",
+        name=f"{name}-{service}-1",
+        service=service,
+        state="exited",
+        exit_code=exit_code,
+        finished_at=now - datetime.timedelta(seconds=stack.pk),
+        changed_at=now,
+    )
+    return stack
+
+
+def read() -> list[Incident]:
+    now = clock.now()
+    return incidents.with_flaps(incidents.read(summary.fleet_summary(now), now), now)
+
+
+def test_hosts_that_went_silent_together_are_one_incident_and_come_before_stacks() -> None:
+    make_hosts(50, age=600, apart=1)
+    late = make_hosts(1, age=300)[0]
+    well = make_hosts(1)[0]
+    for number in range(12):
+        break_stack(well, f"stack-{number}", service=f"service-{number}")
+    found = read()
+    assert [each.subject for each in found[:2]] == ["50 hosts", f"Host {late.name}"]
+    assert found[0].words.startswith("are silent since ")
+    assert found[0].path == "/hosts/?status=offline"
+    assert len(found[0].hosts) == 50
+    assert len(found) == 14
+
+
+def test_a_silent_host_swallows_what_is_on_it() -> None:
+    host = make_hosts(1)[0]
+    break_stack(host, "shop")
+    alerts.create_recommended_rules(actor=SYSTEM)
+    AlertRule.objects.update(for_seconds=0)
+    alerts.evaluate()
+    HeartbeatState.objects.update(last_seen_at=clock.now() - datetime.timedelta(hours=1))
+    alerts.evaluate()
+    assert Alert.objects.filter(status="firing").count() >= 2
+    (incident,) = read()
+    assert incident.subject == f"Host {host.name}"
+    assert incident.swallowed == Alert.objects.filter(status="firing").count()
+
+
+def test_the_same_service_that_fails_on_many_hosts_is_one_incident() -> None:
+    for host in make_hosts(12):
+        break_stack(host, "shop")
+    other = make_hosts(1)[0]
+    break_stack(other, "shop", exit_code=1)
+    several, one = sorted(read(), key=lambda each: each.subject == f"Stack shop on {other.name}")
+    assert several.subject == "shop"
+    assert several.words == "fails on 12 hosts: worker exited with 139."
+    assert len(several.containers) == 12
+    assert several.restart_path.count("container=") == 12
+    assert "exited with 1," in one.words
+    assert one.logs_path == f"/containers/{one.containers[0]}/"
+
+
+def test_alerts_of_a_stack_and_its_containers_are_one_incident_with_it() -> None:
+    host = make_hosts(1)[0]
+    break_stack(host, "shop")
+    alerts.create_recommended_rules(actor=SYSTEM)
+    rule = AlertRule.objects.get(kind="container_state")
+    rule.parameters = {"states": ["exited"], "healths": []}
+    rule.save()
+    AlertRule.objects.update(for_seconds=0)
+    alerts.evaluate()
+    (incident,) = read()
+    assert incident.swallowed == 2
+    assert incident.words.count("worker exited with 139") == 1
+
+
+def test_ids_and_order_stay_while_others_come_and_go() -> None:
+    first, second, third = make_hosts(3)
+    shop, blog = break_stack(first, "shop"), break_stack(second, "blog", service="web")
+    before = {each.subject: each.id for each in read()}
+    break_stack(third, "wiki", service="php")
+    after = {each.subject: each.id for each in read()}
+    assert list(after)[:2] == list(before)
+    assert {name: after[name] for name in before} == before
+    shop.delete()
+    blog.containers.update(exit_code=3)
+    assert {each.subject: each.id for each in read()}[f"Stack blog on {second.name}"] == before[
+        f"Stack blog on {second.name}"
+    ]
+
+
+def test_hosts_whose_docker_fails_alike_are_one_incident() -> None:
+    hosts = make_hosts(3)
+    Host.objects.filter(pk__in=[host.pk for host in hosts[:2]]).update(docker_error="disk full")
+    Host.objects.filter(pk=hosts[2].pk).update(docker_error="connection refused")
+    HeartbeatState.objects.update(is_degraded=True)
+    assert {(each.subject, each.words) for each in read()} == {
+        ("2 hosts", "are degraded: disk full"),
+        (f"Host {hosts[2].name}", "is degraded: connection refused"),
+    }
+
+
+def test_how_often_it_came_within_a_day_is_told() -> None:
+    make_hosts(1)
+    alerts.create_recommended_rules(actor=SYSTEM)
+    AlertRule.objects.update(for_seconds=0)
+    for _ in range(3):
+        HeartbeatState.objects.update(last_seen_at=clock.now() - datetime.timedelta(hours=1))
+        alerts.evaluate()
+        (incident,) = read()
+        HeartbeatState.objects.update(last_seen_at=clock.now())
+        alerts.evaluate()
+    assert incident.flaps == 3
+    assert read() == []
+
+
+def test_a_bad_day_of_500_hosts_is_a_small_page_with_few_questions(
+    client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    client.force_login(User.objects.create(username="ada", is_superuser=True))
+    make_hosts(19, age=7200, apart=300)
+    for host in make_hosts(481):
+        break_stack(host, "shop")
+    with django_assert_max_num_queries(15):
+        answer = client.get("/")
+    assert len(answer.content) < 100_000
+    text = answer.content.decode()
+    assert "fails on 481 hosts" in text
+    assert text.index("Host host-000") < text.index("fails on 481 hosts")
