@@ -134,6 +134,8 @@ class Launcher:
 
     def _forget_next(self) -> None:
         (self._folder / NEXT).unlink(missing_ok=True)
+        if not self._current().exists():
+            return  # whatever has happened here: what else there is may be needed
         for file in self._folder.glob("agent-*.pyz"):
             if file.resolve() != self._current():
                 file.unlink()

@@ -312,6 +312,11 @@ class AgentUpdate(models.Model):
     def __str__(self) -> str:
         return f"update of the agent of host {self.host_id}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in (self.Status.WAITING, self.Status.RUNNING)
+
 
 class AgentCommand(models.Model):
     """Work for one agent: handed out in a heartbeat's answer, carried out at most once, reported once.

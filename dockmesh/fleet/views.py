@@ -125,7 +125,8 @@ class HostDetail(HostPage, DetailPage):
             "may_renew": not renewal.lacking(self.principal),
             "is_agent_behind": agent_updates.is_behind(host),
             "why_no_update": agent_updates.why_not_updated(host),
-            "agent_update": host.agent_updates.select_related("rollout").first(),
+            "agent_update": (update := host.agent_updates.select_related("rollout").first()),
+            "is_update_open": update is not None and update.is_open,
             "server_version": __version__,
         }
 

@@ -275,6 +275,7 @@ def test_the_pages_show_who_is_behind_and_what_became_of_it() -> None:
     asked = browser.post(f"/hosts/{agents[0].host.pk}/update-agent/", follow=True).content.decode()
     assert "is asked to update itself" in words(asked)
     assert "updating asked for" in words(asked)
+    assert f'action="/hosts/{agents[0].host.pk}/update-agent/"' not in asked
     form = text(browser, "/hosts/agents/update/")
     assert "checked" not in form
     assert "h01" in form
