@@ -27,43 +27,44 @@ def act(docker_host: str, action: str, container: str, *, seconds: float = 60.0)
 
 
 @pytest.mark.integration
-class TestOfARealEngine:
-    def test_each_action_does_what_it_says(self, docker_engine: DockerEngine) -> None:
-        container = docker_engine.run("sleep", "1000")
-        identity, host = str(container.id), docker_engine.host
+def test_each_action_does_what_it_says(docker_engine: DockerEngine) -> None:
+    container = docker_engine.run("sleep", "1000")
+    identity, host = str(container.id), docker_engine.host
 
-        def state() -> Any:
-            container.reload()
-            return container.attrs["State"]
+    def state() -> Any:
+        container.reload()
+        return container.attrs["State"]
 
-        assert act(host, "start", identity) == "already running"
-        assert act(host, "kill", identity) == "killed"
-        wait_for(lambda: state()["Status"] == "exited", seconds=20, what="its end")
-        assert state()["ExitCode"] == 137
-        with pytest.raises(CommandError, match=r"web can't be killed as it is: .*not running"):
-            act(host, "kill", identity)
-        assert act(host, "stop", identity) == "already stopped"
-        assert act(host, "start", identity) == "started"
-        began = state()["StartedAt"]
-        assert act(host, "restart", identity) == "restarted"
-        assert state()["Running"]
-        assert state()["StartedAt"] > began
-        container.remove(force=True)
-        with pytest.raises(CommandError, match="web is gone"):
-            act(host, "start", identity)
+    assert act(host, "start", identity) == "already running"
+    assert act(host, "kill", identity) == "killed"
+    wait_for(lambda: state()["Status"] == "exited", seconds=20, what="its end")
+    assert state()["ExitCode"] == 137
+    with pytest.raises(CommandError, match=r"web can't be killed as it is: .*not running"):
+        act(host, "kill", identity)
+    assert act(host, "stop", identity) == "already stopped"
+    assert act(host, "start", identity) == "started"
+    began = state()["StartedAt"]
+    assert act(host, "restart", identity) == "restarted"
+    assert state()["Running"]
+    assert state()["StartedAt"] > began
+    container.remove(force=True)
+    with pytest.raises(CommandError, match="web is gone"):
+        act(host, "start", identity)
 
-    def test_a_container_that_takes_longer_to_stop_than_there_is_time(
-        self, docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(actions, "MARGIN_SECONDS", 0.0)
-        with docker_engine.client() as client:
-            container = client.containers.create(
-                "busybox", ["sh", "-c", "trap '' TERM; sleep 1000"], stop_signal="SIGTERM"
-            )
-            container.start()
-        with pytest.raises(CommandError, match="has not said within 1 s that web is stopped; it may still"):
-            act(docker_engine.host, "stop", str(container.id), seconds=1.2)
-        container.remove(force=True)
+
+@pytest.mark.integration
+def test_a_container_that_takes_longer_to_stop_than_there_is_time(
+    docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MARGIN_SECONDS", 0.0)
+    with docker_engine.client() as client:
+        container = client.containers.create(
+            "busybox", ["sh", "-c", "trap '' TERM; sleep 1000"], stop_signal="SIGTERM"
+        )
+        container.start()
+    with pytest.raises(CommandError, match="has not said within 1 s that web is stopped; it may still"):
+        act(docker_engine.host, "stop", str(container.id), seconds=1.2)
+    container.remove(force=True)
 
 
 def test_an_engine_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -52,108 +52,120 @@ def run(container: str, *, seconds: float = 60.0, **payload: Any) -> Run:
     return made
 
 
+def finished(engine: DockerEngine, script: str, **options: Any) -> str:
+    container = engine.run("sh", "-c", script, **options)
+    container.wait(timeout=60)
+    return str(container.id)
+
+
 @pytest.mark.integration
-class TestOfARealEngine:
-    def finished(self, engine: DockerEngine, script: str, **options: Any) -> str:
-        container = engine.run("sh", "-c", script, **options)
-        container.wait(timeout=60)
-        return str(container.id)
+def test_the_last_lines_of_both_streams(docker_engine: DockerEngine) -> None:
+    identity = finished(docker_engine, "echo one; echo two; sleep 0.2; echo three >&2")
+    read = Collector()
+    assert Logs(docker_engine.host, read)(run(identity))["bytes"] == 14
+    assert read.text == "one\ntwo\nthree\n"
+    for options, text in (
+        ({"tail": 1}, "three\n"),
+        ({"stderr": False}, "one\ntwo\n"),
+        ({"stdout": False}, "three\n"),
+        ({"search": "TW"}, "two\n"),
+        ({"since": time.time() + 100}, ""),
+        ({"since": time.time() - 100, "tail": 2}, "two\nthree\n"),
+    ):
+        read = Collector()
+        Logs(docker_engine.host, read)(run(identity, **options))
+        assert read.text == text, options
+    read = Collector()
+    Logs(docker_engine.host, read)(run(identity, tail=1, timestamps=True))
+    assert read.text.startswith("20")
+    assert read.text.endswith("Z three\n")
 
-    def test_the_last_lines_of_both_streams(self, docker_engine: DockerEngine) -> None:
-        identity = self.finished(docker_engine, "echo one; echo two; sleep 0.2; echo three >&2")
-        read = Collector()
-        assert Logs(docker_engine.host, read)(run(identity))["bytes"] == 14
-        assert read.text == "one\ntwo\nthree\n"
-        for options, text in (
-            ({"tail": 1}, "three\n"),
-            ({"stderr": False}, "one\ntwo\n"),
-            ({"stdout": False}, "three\n"),
-            ({"search": "TW"}, "two\n"),
-            ({"since": time.time() + 100}, ""),
-            ({"since": time.time() - 100, "tail": 2}, "two\nthree\n"),
-        ):
-            read = Collector()
-            Logs(docker_engine.host, read)(run(identity, **options))
-            assert read.text == text, options
-        read = Collector()
-        Logs(docker_engine.host, read)(run(identity, tail=1, timestamps=True))
-        assert read.text.startswith("20")
-        assert read.text.endswith("Z three\n")
 
-    def test_a_terminals_log_and_its_colours(self, docker_engine: DockerEngine) -> None:
-        identity = self.finished(docker_engine, r"printf 'a \033[31mred\033[0m b\n'", tty=True)
-        read = Collector()
-        Logs(docker_engine.host, read)(run(identity))
-        assert read.text == "a red b\n"
-        read = Collector()
-        Logs(docker_engine.host, read)(run(identity, shows_ansi=True))
-        assert read.text == "a ␛[31mred␛[0m b\n"
+@pytest.mark.integration
+def test_a_terminals_log_and_its_colours(docker_engine: DockerEngine) -> None:
+    identity = finished(docker_engine, r"printf 'a \033[31mred\033[0m b\n'", tty=True)
+    read = Collector()
+    Logs(docker_engine.host, read)(run(identity))
+    assert read.text == "a red b\n"
+    read = Collector()
+    Logs(docker_engine.host, read)(run(identity, shows_ansi=True))
+    assert read.text == "a ␛[31mred␛[0m b\n"
 
-    def test_a_line_of_a_megabyte_and_binary(self, docker_engine: DockerEngine) -> None:
-        identity = self.finished(
-            docker_engine,
-            "head -c 1000000 /dev/zero | tr '\\0' x; echo; head -c 300 /dev/urandom | tr '\\n' 'z'; echo; echo end",
+
+@pytest.mark.integration
+def test_a_line_of_a_megabyte_and_binary(docker_engine: DockerEngine) -> None:
+    identity = finished(
+        docker_engine,
+        "head -c 1000000 /dev/zero | tr '\\0' x; echo; head -c 300 /dev/urandom | tr '\\n' 'z'; echo; echo end",
+    )
+    read = Collector()
+    Logs(docker_engine.host, read)(run(identity))
+    long, binary, end = read.text.splitlines()
+    assert long.startswith("x" * logs.LINE_BYTES)
+    assert long.endswith(" [the line has 1000000 bytes, and is cut here]")
+    assert re.fullmatch(r"\[\d+ bytes that are no text\]", binary)
+    assert end == "end"
+
+
+@pytest.mark.integration
+def test_following_goes_on_with_what_is_written_until_nobody_reads(docker_engine: DockerEngine) -> None:
+    container = docker_engine.run(
+        "sh", "-c", "echo first; while [ ! -e /go ]; do sleep 0.1; done; echo second; sleep 1000"
+    )
+    read = Collector()
+    following = run(str(container.id), is_following=True, seconds=120)
+    done: list[JSON] = []
+    thread = threading.Thread(target=lambda: done.append(Logs(docker_engine.host, read)(following)))
+    thread.start()
+    wait_for(lambda: read.text == "first\n", seconds=20, what="the first line")
+    read.most = len(read.pieces) + 1
+    container.exec_run(["touch", "/go"])
+    thread.join(60)
+    assert read.text == "first\nsecond\n"
+    assert done == [{"bytes": 13}]
+    container.remove(force=True)
+
+
+@pytest.mark.integration
+def test_a_million_lines_end_at_the_bound_with_a_word(docker_engine: DockerEngine) -> None:
+    container = docker_engine.run("sh", "-c", "yes 'a line that says nothing'")
+    read = Collector()
+    with pytest.raises(CommandError, match="1 MB are read, which is the most of one reading"):
+        Logs(docker_engine.host, read)(
+            run(str(container.id), is_following=True, tail=0, most_bytes=1024 * 1024)
         )
-        read = Collector()
+    container.kill()
+    assert 1024 * 1024 <= len(read.text) < 1024 * 1024 + 2 * logs.PIECE_BYTES
+
+
+@pytest.mark.integration
+def test_a_log_that_can_not_be_read(docker_engine: DockerEngine) -> None:
+    identity = finished(docker_engine, "echo lost", log_config={"Type": "none"})
+    with pytest.raises(CommandError, match="web has no log: its log driver is none"):
+        Logs(docker_engine.host, Collector())(run(identity))
+
+
+@pytest.mark.integration
+def test_a_container_that_is_gone(docker_engine: DockerEngine) -> None:
+    with pytest.raises(CommandError, match="web is gone"):
+        Logs(docker_engine.host, Collector())(run("a" * 64))
+
+
+@pytest.mark.integration
+def test_a_server_that_is_away_for_a_moment_loses_nothing(
+    docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = finished(docker_engine, "echo one")
+    read = Collector()
+    read.failures = [ServerError("away"), ServerError("busy", status=503)]
+    Logs(docker_engine.host, read)(run(identity))
+    assert read.text == "one\n"
+    read.failures = [ServerError("no such reading", status=404)]
+    Logs(docker_engine.host, read)(run(identity))
+    monkeypatch.setattr(logs, "PATIENCE_SECONDS", 0.0)
+    read.failures = [ServerError("away")] * 3
+    with pytest.raises(CommandError, match="the log can't be sent: away"):
         Logs(docker_engine.host, read)(run(identity))
-        long, binary, end = read.text.splitlines()
-        assert long.startswith("x" * logs.LINE_BYTES)
-        assert long.endswith(" [the line has 1000000 bytes, and is cut here]")
-        assert re.fullmatch(r"\[\d+ bytes that are no text\]", binary)
-        assert end == "end"
-
-    def test_following_goes_on_with_what_is_written_until_nobody_reads(
-        self, docker_engine: DockerEngine
-    ) -> None:
-        container = docker_engine.run(
-            "sh", "-c", "echo first; while [ ! -e /go ]; do sleep 0.1; done; echo second; sleep 1000"
-        )
-        read = Collector()
-        following = run(str(container.id), is_following=True, seconds=120)
-        done: list[JSON] = []
-        thread = threading.Thread(target=lambda: done.append(Logs(docker_engine.host, read)(following)))
-        thread.start()
-        wait_for(lambda: read.text == "first\n", seconds=20, what="the first line")
-        read.most = len(read.pieces) + 1
-        container.exec_run(["touch", "/go"])
-        thread.join(60)
-        assert read.text == "first\nsecond\n"
-        assert done == [{"bytes": 13}]
-        container.remove(force=True)
-
-    def test_a_million_lines_end_at_the_bound_with_a_word(self, docker_engine: DockerEngine) -> None:
-        container = docker_engine.run("sh", "-c", "yes 'a line that says nothing'")
-        read = Collector()
-        with pytest.raises(CommandError, match="1 MB are read, which is the most of one reading"):
-            Logs(docker_engine.host, read)(
-                run(str(container.id), is_following=True, tail=0, most_bytes=1024 * 1024)
-            )
-        container.kill()
-        assert 1024 * 1024 <= len(read.text) < 1024 * 1024 + 2 * logs.PIECE_BYTES
-
-    def test_a_log_that_can_not_be_read(self, docker_engine: DockerEngine) -> None:
-        identity = self.finished(docker_engine, "echo lost", log_config={"Type": "none"})
-        with pytest.raises(CommandError, match="web has no log: its log driver is none"):
-            Logs(docker_engine.host, Collector())(run(identity))
-
-    def test_a_container_that_is_gone(self, docker_engine: DockerEngine) -> None:
-        with pytest.raises(CommandError, match="web is gone"):
-            Logs(docker_engine.host, Collector())(run("a" * 64))
-
-    def test_a_server_that_is_away_for_a_moment_loses_nothing(
-        self, docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        identity = self.finished(docker_engine, "echo one")
-        read = Collector()
-        read.failures = [ServerError("away"), ServerError("busy", status=503)]
-        Logs(docker_engine.host, read)(run(identity))
-        assert read.text == "one\n"
-        read.failures = [ServerError("no such reading", status=404)]
-        Logs(docker_engine.host, read)(run(identity))
-        monkeypatch.setattr(logs, "PATIENCE_SECONDS", 0.0)
-        read.failures = [ServerError("away")] * 3
-        with pytest.raises(CommandError, match="the log can't be sent: away"):
-            Logs(docker_engine.host, read)(run(identity))
 
 
 def frame(stream: int, data: bytes) -> bytes:

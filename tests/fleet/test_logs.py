@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock
 from dockmesh.core.errors import NotFound, TooMany, Unanswered
 from dockmesh.fleet import commands
-from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, LogPiece, LogSession
+from dockmesh.fleet.models import AgentCommand, Container, HeartbeatState, Host, LogPiece, LogSession
 from dockmesh.fleet.services import logs
 from dockmesh.fleet.services.logs import LogOptions
 from tests.fleet.conftest import AgentClient
@@ -205,6 +206,43 @@ def test_an_agent_that_goes_away_in_mid_stream_is_told(
     # Should it come back, it is told that nobody reads any more.
     again = agent.post(f"logs/{sender.offer['payload']['session']}", {"number": 1, "text": "x"})
     assert again.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        (lambda: Host.objects.all().delete(), "[This reading of the log is over.]"),
+        (lambda: LogSession.objects.all().delete(), "[This reading of the log is over.]"),
+    ],
+    ids=["host", "session"],
+)
+def test_what_is_removed_in_mid_stream_ends_it_with_a_word(
+    api: Api, agent: AgentClient, web: Container, meanwhile: Callable[..., None], what: Step, word: str
+) -> None:
+    sender = Sender(agent)
+    meanwhile(sender.fetch, lambda: sender.send("one\n"), what)
+    assert body(api("GET", f"containers/{web.pk}/logs?follow=1")) == f"one\n{word}\n"
+
+
+def test_a_database_that_goes_away_in_mid_stream_is_told(
+    api: Api,
+    agent: AgentClient,
+    web: Container,
+    meanwhile: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sender = Sender(agent)
+
+    def away(**_: object) -> None:
+        raise OperationalError("away")
+
+    meanwhile(
+        sender.fetch,
+        lambda: sender.send("one\n"),
+        lambda: monkeypatch.setattr("dockmesh.fleet.services.logs.read_log", away),
+    )
+    answer = api("GET", f"containers/{web.pk}/logs?follow=1")
+    assert body(answer) == "one\n[The database does not answer: this is not all.]\n"
 
 
 def test_an_agent_that_never_answers_is_a_gateway_that_timed_out(

@@ -86,6 +86,19 @@ def test_other_tokens_are_refused_and_so_is_the_agent_of_a_removed_host(agent: A
     assert agent.post("wait", EMPTY, headers={"Authorization": ""}).status_code == 401
 
 
+def test_the_token_that_a_renewal_has_replaced_waits_no_more(agent: AgentClient) -> None:
+    _, text = services.create_enrollment_token(actor=SYSTEM, host_id=agent.host.pk)
+    token = services.authenticate_enrollment(f"Bearer {text}", address="")
+    _, renewed = services.enroll(token=token, hostname="web", labels={}, address="")
+    # One that is parked is answered by the endpoint, when there is something.
+    queue(agent)
+    assert waiting.admit([agent.posted(b"")]) == [None]
+    assert agent.post("wait", EMPTY).status_code == 401
+    now = AgentClient(agent.host, renewed)
+    assert waiting.admit([now.posted(b"")]) == [agent.host.pk]
+    assert len(waits(now)) == 1
+
+
 def test_with_the_database_away_the_endpoint_says_so(
     agent: AgentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,9 @@ encrypted, a few at a time, removed as they are read. The agent is told to end w
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import logging
 import re
 import threading
 import time
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import Q
 
 from dockmesh.audit import services as audit
@@ -24,12 +26,14 @@ from dockmesh.audit.actions import Action
 from dockmesh.audit.services import Actor
 from dockmesh.core import clock
 from dockmesh.core.encrypted import DecryptError, decrypt, encrypt
-from dockmesh.core.errors import Busy, Conflict, InvalidInput, NotFound, TooMany, Unanswered
+from dockmesh.core.errors import Busy, Conflict, DomainError, InvalidInput, NotFound, TooMany, Unanswered
 from dockmesh.core.strictjson import check_values
 from dockmesh.fleet import commands
 from dockmesh.fleet.commands import Command, CommandResult, lock_host
 from dockmesh.fleet.models import LogPiece, LogSession
 from dockmesh.fleet.services.containers import container_or_refuse, refuse_unable
+
+logger = logging.getLogger(__name__)
 
 KIND = "container-logs"
 ABILITY = "logs"
@@ -186,7 +190,7 @@ def read_log(*, actor: Actor, session_id: uuid.UUID, after: int) -> LogRead:
     Raises `NotFound` for another one's session, and for one that has ended and was read to its end.
     """
     session = (
-        LogSession.objects.select_for_update()
+        LogSession.objects.select_for_update(of=("self",))
         .select_related("host")
         .filter(uuid=session_id, opened_by=_reader(actor))
         .first()
@@ -254,8 +258,11 @@ class LogStream:
             return first
         try:
             return next(self._texts)
-        except (Conflict, Unanswered) as error:
+        except DomainError as error:
             return f"[{error.detail}]\n"
+        except Error:
+            logger.exception("A log could not be read on")
+            return "[The database does not answer: this is not all.]\n"
 
     def close(self) -> None:
         """Let the agent end."""
@@ -263,7 +270,9 @@ class LogStream:
             self._is_closed = True
             _readers.release()
             if self._session_id is not None:
-                close_log(session_id=self._session_id)
+                # Else the scheduler removes it.
+                with contextlib.suppress(Error):
+                    close_log(session_id=self._session_id)
 
     def _read(self) -> Iterator[str]:
         assert self._session_id is not None

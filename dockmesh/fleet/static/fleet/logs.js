@@ -95,7 +95,8 @@
     lines.removeAttribute("aria-busy");
     press(followButton, false);
     pauseButton.hidden = true;
-    say(opened.error || (lines.textContent ? "" : "It has written nothing that fits."));
+    const nothing = isFollowing ? "There is no more to follow: the container has ended." : "";
+    say(opened.error || nothing || (lines.textContent ? "" : "It has written nothing that fits."));
   };
 
   form.addEventListener("submit", (event) => {
