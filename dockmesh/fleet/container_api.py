@@ -184,7 +184,9 @@ def log_response(
     is_gone = request.META.get("dockmesh.has_hung_up", lambda: False)
     stream = logs.LogStream(actor=actor, container_id=container_id, options=options, is_gone=is_gone)
     response = StreamingHttpResponse(
-        stream, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"}
+        stream,
+        content_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
     if filename:
         response.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
