@@ -1,13 +1,13 @@
-"""REST: `alert-rules`, `alerts`, `alert-channels`."""
+"""REST: `alert-rules`, `alerts`, `alert-channels`, `silences`."""
 
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
-from dockmesh.alerts import deliveries, selectors, services
+from dockmesh.alerts import deliveries, selectors, services, silences
 from dockmesh.alerts.kinds import Match
-from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification, Silence
 from dockmesh.alerts.serializers import (
     AlertRuleChangeSerializer,
     AlertRuleCreateSerializer,
@@ -17,6 +17,8 @@ from dockmesh.alerts.serializers import (
     ChannelCreateSerializer,
     ChannelSerializer,
     MatchSerializer,
+    SilenceCreateSerializer,
+    SilenceSerializer,
 )
 from dockmesh.core.errors import DomainError
 from dockmesh.core.filters import FilterSet, TextFilter
@@ -130,3 +132,22 @@ class ChannelViewSet(ServiceViewSet[Channel]):
         if message.status != Notification.Status.SENT:
             raise NotDelivered(message.last_error)
         return None
+
+
+class SilenceViewSet(ServiceViewSet[Silence]):
+    """Silences, the newest first; those that are over stay to be read."""
+
+    noun = "silence"
+    queryset = Silence.objects.order_by("-id")
+    serializer_class = SilenceSerializer
+    read_permission = Permission.FLEET_READ
+
+    @operation(Permission.ALERTS_MANAGE, body=SilenceCreateSerializer)
+    def create(self, **values: Any) -> Silence:
+        """Make a silence, from now or from a time to come: a maintenance window."""
+        return silences.create_silence(actor=self.actor, **values)
+
+    @operation(Permission.ALERTS_MANAGE)
+    def end(self, id: int) -> Silence:
+        """End a silence now; 409 if it is over."""
+        return silences.end_silence(actor=self.actor, silence_id=id)

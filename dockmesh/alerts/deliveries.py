@@ -208,6 +208,7 @@ def alertmanager_documents(channel: Channel, now: datetime.datetime) -> list[dic
             severity__in=SEVERITIES[SEVERITIES.index(channel.minimum_severity) :],
         )
         .exclude(rule__muted_until__gt=now)
+        .exclude(is_untold=True)
         .select_related("rule")
         .order_by("id")
     )

@@ -1,5 +1,6 @@
 """The forms of the alert pages; the services check the values."""
 
+import datetime
 from typing import Any
 
 from django import forms
@@ -9,6 +10,7 @@ from dockmesh.alerts.models import AlertRule, Channel
 from dockmesh.core.errors import InvalidInput
 from dockmesh.core.forms import ChangeForm
 from dockmesh.fleet.states import ContainerState
+from tokens.forms import MomentField
 
 
 class RuleForm(ChangeForm):
@@ -165,6 +167,51 @@ class MuteForm(forms.Form):
         choices=[("0", "Not muted"), ("1", "1 hour"), ("8", "8 hours"), ("24", "1 day"), ("168", "7 days")],
         help_text="A muted rule still fires and counts, but tells nobody.",
     )
+
+
+class SilenceForm(forms.Form):
+    """Where nobody is told, from when and for how long."""
+
+    match_host = forms.CharField(
+        label="Hosts", required=False, max_length=200, help_text="A glob, like web-*; * is every host."
+    )
+    host_labels = forms.CharField(
+        label="Host labels",
+        required=False,
+        max_length=1000,
+        help_text="Only hosts with all of these, like env=prod, region=eu.",
+    )
+    match_stack = forms.CharField(
+        label="Stack", required=False, max_length=200, help_text="A glob. Empty: all that is on the hosts."
+    )
+    minutes = forms.ChoiceField(
+        label="For",
+        choices=[
+            ("60", "1 hour"),
+            ("15", "15 minutes"),
+            ("240", "4 hours"),
+            ("480", "8 hours"),
+            ("1440", "1 day"),
+            ("10080", "7 days"),
+        ],
+        help_text="What still fires when it is over is told then.",
+    )
+    starts_at = MomentField("From (UTC)", "The begin of a maintenance window to come. Empty: now.")
+    ends_at = MomentField("Until (UTC)", "Where it does not last one of the times above.")
+    comment = forms.CharField(
+        label="Why", required=False, max_length=500, help_text="For the others, like: kernel update."
+    )
+
+    def wish(self, now: datetime.datetime) -> dict[str, Any]:
+        """What the service takes; raises `InvalidInput` for labels that aren't `key=value`."""
+        data = dict(self.cleaned_data)
+        lasts = datetime.timedelta(minutes=int(data.pop("minutes")))
+        begins = data["starts_at"] or now
+        return {
+            **data,
+            "host_labels": _labels(data["host_labels"]),
+            "ends_at": data["ends_at"] or begins + lasts,
+        }
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -80,6 +80,8 @@ class Alert(models.Model):
     active_since = models.DateTimeField()
     fired_at = models.DateTimeField(null=True)
     resolved_at = models.DateTimeField(null=True)
+    # It fired in a silence, and nobody was told of it yet.
+    is_untold = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         ordering = ("-id",)
@@ -96,6 +98,39 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject} ({self.status})"
+
+
+class Silence(models.Model):
+    """For that time nobody is told of what fires there. What is over stays, to be read."""
+
+    # Globs; an empty one matches everything. One of the three at least is given.
+    match_host = models.CharField(max_length=200, blank=True)
+    match_stack = models.CharField(max_length=200, blank=True)
+    host_labels = models.JSONField(default=dict, blank=True)
+    comment = models.CharField(max_length=500, blank=True)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [models.Index("ends_at", name="silence_by_end")]
+
+    def __str__(self) -> str:
+        return self.subject
+
+    @property
+    def subject(self) -> str:
+        """What is silenced, in words."""
+        labels = ", ".join(f"{name}={value}" for name, value in self.host_labels.items())
+        hosts = f"hosts {self.match_host}" if self.match_host else "all hosts"
+        parts = [
+            f"stack {self.match_stack} on" if self.match_stack else "",
+            hosts,
+            f"with {labels}" if labels else "",
+        ]
+        return " ".join(filter(None, parts))
 
 
 class RestartMark(models.Model):

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from dockmesh.alerts.models import Alert, AlertRule, Channel
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Silence
 from dockmesh.core.api import Flag, StrictSerializer, Text, Whole
 
 
@@ -94,6 +94,36 @@ class AlertSerializer(serializers.ModelSerializer[Alert]):
             "active_since",
             "fired_at",
             "resolved_at",
+        )
+        read_only_fields = fields
+
+
+class SilenceCreateSerializer(StrictSerializer):
+    """A silence as it is sent; of hosts, stack and labels one at least."""
+
+    match_host = Text(default="", allow_blank=True, help_text="A glob, like web-*; * is every host.")
+    match_stack = Text(default="", allow_blank=True, help_text="A glob.")
+    host_labels = serializers.DictField(child=Text(allow_blank=True), default=dict)
+    comment = Text(default="", allow_blank=True, help_text="Why, for the others.")
+    starts_at = serializers.DateTimeField(default=None, allow_null=True, help_text="Without: now.")
+    ends_at = serializers.DateTimeField()
+
+
+class SilenceSerializer(serializers.ModelSerializer[Silence]):
+    """A silence."""
+
+    class Meta:
+        model = Silence
+        fields = (
+            "id",
+            "match_host",
+            "match_stack",
+            "host_labels",
+            "comment",
+            "starts_at",
+            "ends_at",
+            "created_by",
+            "created_at",
         )
         read_only_fields = fields
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from django.db import IntegrityError, models, transaction
 
-from dockmesh.alerts import kinds, messages, receivers, restarts
+from dockmesh.alerts import kinds, messages, receivers, restarts, silences
 from dockmesh.alerts.messages import SEVERITIES
 from dockmesh.alerts.models import Alert, AlertRule, Channel
 from dockmesh.alerts.receivers import URL_PURPOSE
@@ -155,6 +155,7 @@ def evaluate() -> None:
         evaluate_rule(rule, facts)
 
     schedule.one_by_one(AlertRule.objects.order_by("id"), evaluate_one, what="The alert rule")
+    silences.tell_untold({host.id: host.labels for host in facts.hosts.values()}, now)
 
 
 def watch_audit_log() -> None:
@@ -271,9 +272,13 @@ def _fire(rule: AlertRule, alert: Alert, match: kinds.Match, now: datetime.datet
     alert.fired_at = now
     alert.cause = _counted(rule, match, now)[:1000]
     alert.severity = rule.severity
+    labels = match.host.labels if match.host else {}
+    alert.is_untold = silences.is_silenced(silences.active(now), alert.host_name, labels, alert.stack_name)
     alert.save()
     AlertRule.objects.filter(pk=rule.pk).update(fired_count=models.F("fired_count") + 1)
-    if rule.muted_until is None or rule.muted_until <= now:
+    if alert.is_untold:
+        pass  # It is told when its silence is over.
+    elif rule.muted_until is None or rule.muted_until <= now:
         messages.tell_firing(rule, alert, now)
     _audit_alert(Action.ALERT_FIRED, rule, alert)
 
@@ -290,6 +295,7 @@ def _counted(rule: AlertRule, match: kinds.Match, now: datetime.datetime) -> str
 def _resolve(rule: AlertRule, alert: Alert, now: datetime.datetime) -> None:
     alert.status = Alert.Status.RESOLVED
     alert.resolved_at = now
+    alert.is_untold = False
     alert.save()
     messages.tell_resolved(rule, alert, now)
     _audit_alert(Action.ALERT_RESOLVED, rule, alert)

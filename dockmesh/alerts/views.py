@@ -10,9 +10,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
-from dockmesh.alerts import deliveries, selectors, services
-from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm
-from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification
+from dockmesh.alerts import deliveries, selectors, services, silences
+from dockmesh.alerts.forms import ChannelForm, MuteForm, RuleForm, SilenceForm
+from dockmesh.alerts.models import Alert, AlertRule, Channel, Notification, Silence
 from dockmesh.core import clock
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
 from dockmesh.core.tables import Column, words
@@ -295,3 +295,62 @@ class ChannelRemove(ChannelPage, ConfirmPage):
     service = services.remove_channel
     done = "The channel {object.name} is removed."
     next_route = "alerts:channels"
+
+
+class SilenceList(ListPage):
+    """All silences, those that are over too."""
+
+    required_permission = Permission.FLEET_READ
+    template = part = "alerts/silences.html"
+    parents = ALERTS
+    title = "Silences"
+    lead = "Where nobody is told for a while. What fires there shows and counts all the same."
+    search_hint = "Search hosts, stacks and comments"
+    queryset = Silence.objects.all()
+    columns = (
+        Column("host", "Of", ("match_host",)),
+        Column("state", "State"),
+        Column("starts", "From", ("starts_at",)),
+        Column("ends", "Until", ("ends_at",)),
+        Column("comment", "Why", ("comment",)),
+        Column("by", "By", ("created_by",)),
+        Column("actions", "Actions", is_hidden=True),
+    )
+    default_sort = "-ends"
+    search = ("match_host", "match_stack", "comment")
+
+    def context(self) -> Mapping[str, Any]:
+        return {"may_manage": self.may(Permission.ALERTS_MANAGE), "now": clock.now()}
+
+
+class SilenceAdd(FormPage):
+    """Makes a silence; the address may say of what: `?host=atlas&stack=shop`."""
+
+    required_permission = Permission.ALERTS_MANAGE
+    parents = (*ALERTS, ("Silences", "alerts:silences"))
+    title = "New silence"
+    action_label = "Silence"
+    form_class = SilenceForm
+    service = silences.create_silence
+    done = "Silenced: {result.subject}."
+    next_route = "alerts:silences"
+
+    def form_options(self) -> Mapping[str, Any]:
+        asked = self.request.GET
+        return {"initial": {"match_host": asked.get("host", ""), "match_stack": asked.get("stack", "")}}
+
+    def arguments(self, form: SilenceForm) -> Mapping[str, Any]:
+        return form.wish(clock.now())
+
+
+class SilenceEnd(ObjectPage, Action):
+    """Ends a silence."""
+
+    required_permission = Permission.ALERTS_MANAGE
+    object: Silence
+    queryset = Silence.objects.all()
+    kind = "silence"
+    parents = (*ALERTS, ("Silences", "alerts:silences"))
+    service = silences.end_silence
+    done = "The silence is over. What still fires is told within 15 seconds."
+    next_route = "alerts:silences"

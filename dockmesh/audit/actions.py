@@ -62,6 +62,8 @@ class Action(StrEnum):
     CHANNEL_CHANGED = "channel.changed"
     CHANNEL_REMOVED = "channel.removed"
     CHANNEL_TESTED = "channel.tested"
+    SILENCE_CREATED = "silence.created"
+    SILENCE_ENDED = "silence.ended"
     AUDIT_PRUNED = "audit.pruned"
     AUDIT_ACCEPTED = "audit.accepted"
 

@@ -6,13 +6,14 @@ import datetime
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from urllib.parse import urlencode
 
 from django.urls import reverse
 
 from dockmesh.alerts import selectors as alerts
+from dockmesh.alerts import silences
 from dockmesh.alerts.selectors import FiringAlert
 from dockmesh.audit import selectors as audit
 from dockmesh.deploys import causes
@@ -60,6 +61,15 @@ class Incident:
     stack_name: str = ""
     flaps: int = 0
     """How often its alert fired within a day, if more than once."""
+    is_silenced: bool = False
+    """Whether nobody is told of it now; it comes last then."""
+
+    @property
+    def silence_path(self) -> str:
+        """Where to silence it; empty for what can't be: it is on no host, or on several without a stack of one name."""
+        scope = {"host": self.host_name, "stack": self.stack_name}
+        asked = {name: value for name, value in scope.items() if value}
+        return f"{reverse('alerts:silence-add')}?{urlencode(asked)}" if asked else ""
 
     @property
     def shown_hosts(self) -> tuple[str, ...]:
@@ -121,7 +131,7 @@ class _Fault:
 def read(fleet: summary.FleetSummary, now: datetime.datetime) -> list[Incident]:
     """All of them: hosts first, then stacks and containers, then the rest; of each the worst, then the oldest.
 
-    Six queries at most, whatever the fleet's size.
+    Seven queries at most, whatever the fleet's size.
     """
     firing = alerts.firing_alerts(most=MOST_READ)
     away = {host.id: host for host in fleet.hosts if host.status is not HostStatus.ONLINE}
@@ -142,7 +152,20 @@ def read(fleet: summary.FleetSummary, now: datetime.datetime) -> list[Incident]:
         found.append(
             Incident("incident-audit", OTHERS, "bad", AUDIT_SUBJECT, words, reverse("audit:entries"), None)
         )
-    return sorted(found, key=_order)
+    return sorted(_muted(found, fleet.hosts, silences.active(now)), key=_order)
+
+
+def _muted(
+    found: Iterable[Incident], hosts: Iterable[HostMark], scopes: Sequence[silences.Scope]
+) -> Iterator[Incident]:
+    """The same; those that are silenced on all of their hosts say so."""
+    labels = {host.name: host.labels for host in hosts}
+    for each in found:
+        names = each.hosts or (each.host_name,)
+        is_silenced = bool(scopes) and all(
+            silences.is_silenced(scopes, name, labels.get(name, {}), each.stack_name) for name in names
+        )
+        yield replace(each, is_silenced=True) if is_silenced else each
 
 
 def with_flaps(incidents: Sequence[Incident], now: datetime.datetime) -> list[Incident]:
@@ -153,17 +176,13 @@ def with_flaps(incidents: Sequence[Incident], now: datetime.datetime) -> list[In
     for each in incidents:
         own = each.alerts[0] if each.alerts else None
         count = counts.get((own.rule_id, own.key), 0) if own else 0
-        flapped.append(_replace(each, flaps=count) if count > 1 else each)
+        flapped.append(replace(each, flaps=count) if count > 1 else each)
     return flapped
 
 
-def _replace(incident: Incident, *, flaps: int) -> Incident:
-    return Incident(**{**incident.__dict__, "flaps": flaps})
-
-
-def _order(incident: Incident) -> tuple[int, int, float, str]:
+def _order(incident: Incident) -> tuple[bool, int, int, float, str]:
     began = incident.since.timestamp() if incident.since else 0.0
-    return incident.rank, _TONE_ORDER[incident.tone], began, incident.id
+    return incident.is_silenced, incident.rank, _TONE_ORDER[incident.tone], began, incident.id
 
 
 def _silent(hosts: Iterable[HostMark], on_host: dict[int, list[FiringAlert]]) -> Iterator[Incident]:

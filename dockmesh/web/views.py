@@ -28,6 +28,7 @@ class Overview(DetailPage):
             "overview": read,
             "may_manage": may_manage,
             "may_see_audit": may_see_audit,
+            "may_silence": self.may(Permission.ALERTS_MANAGE),
             "may_operate": self.may(Permission.CONTAINERS_OPERATE),
             "may_read_logs": self.may(Permission.CONTAINERS_LOGS),
             "guide": guide.read(self.request, has_host=bool(read.hosts)) if may_manage else None,

@@ -60,6 +60,7 @@ def test_the_collections_are_those_of_the_contract() -> None:
             "enrollment-tokens",
             "hosts",
             "roles",
+            "silences",
             "stacks",
             "tokens",
         )
@@ -222,6 +223,10 @@ def test_what_was_made_is_where_the_answer_says_and_no_cache_keeps_it(headers: d
         ),
         ("enrollment-tokens", {}),
         ("roles", {"name": "a", "permissions": []}),
+        (
+            "silences",
+            {"match_host": "web-*", "ends_at": "2100-01-01T00:00:00Z", "starts_at": "2099-12-31T00:00:00Z"},
+        ),
         ("stacks", {"name": "a", "host": host.pk, "compose_file": "services: {a: {image: b}}"}),
         ("tokens", {"name": "a", "role": "viewer"}),
     ):

@@ -129,7 +129,7 @@ def test_the_overview_asks_the_database_a_fixed_number_of_questions(
     client: Client, ada: User, hosts: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     make_fleet(hosts)
-    with django_assert_num_queries(14):
+    with django_assert_num_queries(15):
         client.get("/")
 
 

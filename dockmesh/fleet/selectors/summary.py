@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dockmesh.core import clock
 from dockmesh.fleet.listening import offline_before
@@ -24,6 +25,9 @@ class HostMark:
     status: HostStatus
     last_seen_at: datetime.datetime | None
     docker_error: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    stacks_in_error: int = 0
+    """By what its last inventory had; 0 where that is not known to hold."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +62,20 @@ def fleet_summary(now: datetime.datetime) -> FleetSummary:
         "host__docker_error",
         "host__stack_counts",
         "host__container_counts",
+        "host__labels",
     )
     before = offline_before(now)
     marks = []
     stacks = dict.fromkeys(StackState, 0)
     containers = dict.fromkeys(ContainerState, 0)
-    for host_id, name, seen_at, sequence, is_degraded, docker_error, stack_text, container_text in rows:
+    for host_id, name, seen_at, sequence, is_degraded, error, stack_text, container_text, labels in rows:
         status = status_of(seen_at, is_degraded, before)
-        marks.append(HostMark(host_id, name, status, seen_at if sequence >= 0 else None, docker_error))
         offline = status is HostStatus.OFFLINE
-        for state, count in counts_by_state(stack_text, StackState, is_unknown=offline).items():
+        own_stacks = counts_by_state(stack_text, StackState, is_unknown=offline)
+        heard_at = seen_at if sequence >= 0 else None
+        broken = own_stacks.get(StackState.ERROR, 0)
+        marks.append(HostMark(host_id, name, status, heard_at, error, labels, broken))
+        for state, count in own_stacks.items():
             stacks[StackState(state)] += count
         for state, count in counts_by_state(container_text, ContainerState, is_unknown=offline).items():
             containers[ContainerState(state)] += count
