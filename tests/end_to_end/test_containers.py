@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from tests.end_to_end.conftest import read_metrics
 from tests.end_to_end.hand_agent import HandAgent, call, container
@@ -24,10 +25,18 @@ from tests.integration.dockerd import DockerEngine
 from tests.integration.postgres import PostgresServer
 from tests.integration.prometheus import wait_for
 from tests.integration.server import DockmeshServer
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.integration
 
-RARE = {"DOCKMESH_HEARTBEAT_INTERVAL": "300", "DOCKMESH_HOST_OFFLINE_AFTER": "900"}
+SOON = PATIENCE * 10_000  # milliseconds
+USER, PASSWORD = "ada", "a-long-password-of-ada"
+RARE = {
+    "DOCKMESH_HEARTBEAT_INTERVAL": "300",
+    "DOCKMESH_HOST_OFFLINE_AFTER": "900",
+    "DOCKMESH_ADMIN_USER": USER,
+    "DOCKMESH_ADMIN_PASSWORD": PASSWORD,
+}
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -138,6 +147,42 @@ def test_logs_are_read_and_followed_and_end_when_nobody_reads(
         read(dockmesh, operator, f"containers/{pk}/logs")
     assert refused.value.code in (404, 409)
     assert b"gone" in (told := refused.value.read()) or b"no such container" in told.lower()
+
+
+@pytest.mark.browser
+def test_in_a_browser_a_log_is_followed_while_the_container_writes_and_a_restart_is_told(
+    dockmesh: DockmeshServer, docker_engine: DockerEngine, find: Find, chromium: Browser
+) -> None:
+    made = docker_engine.run(
+        "sh",
+        "-c",
+        "echo begun; n=0; while true; do n=$((n+1)); echo line $n; sleep 0.2; done",
+        name="writes",
+        stop_signal="SIGKILL",
+    )
+    pk = find("writes")
+    context = chromium.new_context(base_url=dockmesh.url)
+    page = context.new_page()
+    page.set_default_timeout(SOON)
+    page.goto(f"/containers/{pk}/")
+    page.get_by_label("Name").fill(USER)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    lines = page.locator("[data-log-lines]")
+    expect(lines).to_contain_text("begun", timeout=SOON)
+    expect(page.get_by_role("heading", name="Last exits")).to_be_visible(timeout=SOON)
+    page.get_by_role("button", name="Follow").click()
+    expect(page.locator("[data-log-state]")).to_have_text("Following", timeout=SOON)
+    expect(lines).to_contain_text("line 1\n", timeout=SOON)
+    seen = lines.inner_text().count("\n")
+    wait_for(lambda: lines.inner_text().count("\n") > seen + 5, seconds=20, what="more lines")
+    page.get_by_role("button", name="Restart").click()
+    page.get_by_role("button", name="Restart writes").click()
+    expect(page.get_by_text("Restart: restarted")).to_be_visible(timeout=SOON)
+    # One exit more, which the agent saw.
+    expect(page.get_by_text("Exited with 137 (SIGKILL)").first).to_be_visible(timeout=SOON)
+    context.close()
+    made.remove(force=True)
 
 
 def test_followers_are_few_and_nobody_else_waits_for_them(
