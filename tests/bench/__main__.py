@@ -33,6 +33,9 @@ def main() -> None:
         action="store_true",
         help="with each host, stack and container by its name; beside pushgateway",
     )
+    parser.add_argument(
+        "--usage", action="store_true", help="what each container uses, and that alone; beside pushgateway"
+    )
     parser.add_argument("--ingest", action="store_true", help="heartbeats instead of scrapes, at L")
     parser.add_argument("--replicas", type=int, default=1, help="with --ingest, on PostgreSQL")
     parser.add_argument("--minutes", type=float, default=1.0, help="of heartbeats and scrapes together")
@@ -50,6 +53,7 @@ def main() -> None:
             command += ["--history"] if options.history and name == "L" else []
             command += ["--no-ordinary"] if options.no_ordinary else []
             command += ["--objects"] if options.objects else []
+            command += ["--usage"] if options.usage else []
             command += ["--ingest"] if options.ingest else []
             command += ["--replicas", str(options.replicas), "--minutes", str(options.minutes)]
             subprocess.run(command, check=True)
@@ -87,7 +91,7 @@ def _one(options: argparse.Namespace) -> None:
             size,
             folder,
             url,
-            is_with_objects=options.objects,
+            subject="usage" if options.usage else "objects" if options.objects else "fleet",
             log=lambda line: print(line, file=sys.stderr, flush=True),
         )
         django.setup()
@@ -97,9 +101,10 @@ def _one(options: argparse.Namespace) -> None:
             options.json.write_text(json.dumps({"series": bench.series(), "figures": bench.figures.values}))
             return
         rounds = options.rounds
-        peers = ["pushgateway"] if options.no_ordinary or options.objects else ["pushgateway", "ordinary"]
+        is_fleet = bench.subject == "fleet"
+        peers = ["pushgateway", "ordinary"] if is_fleet and not options.no_ordinary else ["pushgateway"]
         bench.compare(rounds, peers=peers)
-        if size.name in ("tiny", "L") and not options.objects:
+        if size.name in ("tiny", "L") and is_fleet:
             bench.together(rounds)
         if options.history:
             bench.with_history(rounds, audit_entries=5_000_000, deploys=1_000_000)

@@ -28,7 +28,7 @@ class Member:
     containers: list[dict[str, Any]]
 
 
-def build(size: Size, *, seed: int = 1) -> list[Member]:
+def build(size: Size, *, seed: int = 1, do_all_run: bool = False) -> list[Member]:
     """Enrol and fill every host by a heartbeat with its whole inventory; give each stack a few deploys."""
     from django.db import transaction
 
@@ -44,6 +44,8 @@ def build(size: Size, *, seed: int = 1) -> list[Member]:
                 member.containers = _containers(
                     dice, number, [_stack_name(size, number, at) for at in range(stacks_of_a_host)], size
                 )
+                for container in member.containers if do_all_run else ():
+                    container["state"] = "running"
                 send(member, is_whole=True, rtts=[dice.expovariate(40) for _ in range(5)])
                 members.append(member)
     for start in range(0, size.stack_names, BATCH):
@@ -70,7 +72,59 @@ def send(member: Member, *, is_whole: bool, rtts: Sequence[float]) -> None:
     assert answer.status == "accepted", answer
 
 
-def document(member: Member, *, is_whole: bool, rtts: Sequence[float]) -> bytes:
+def usage(member: Member, dice: random.Random) -> dict[str, Any]:
+    """What its containers use, each value another one than before."""
+    return {
+        "host": {
+            "cpu_seconds": round(dice.uniform(1e5, 1e7), 2),
+            "memory_available_bytes": dice.randrange(2**34),
+            "load1": round(dice.uniform(0, 8), 2),
+            "docker_root_bytes": 500_000_000_000,
+            "docker_root_free_bytes": dice.randrange(400_000_000_000),
+        },
+        "containers": [
+            [
+                container["id"],
+                round(dice.uniform(0, 1e5), 6),
+                round(dice.uniform(0, 1e4), 6),
+                round(dice.uniform(0, 100), 6),
+                dice.randrange(2**30),
+                2**30,
+                dice.randrange(2**36),
+                dice.randrange(2**36),
+                dice.randrange(100),
+                dice.randrange(100),
+                dice.randrange(2**34),
+                dice.randrange(2**34),
+                dice.randrange(1, 200),
+            ]
+            for container in member.containers
+        ],
+    }
+
+
+def use(members: Sequence[Member], dice: random.Random) -> None:
+    """A heartbeat's usage of every host, written as the endpoint writes it."""
+    from django.db import transaction
+
+    from dockmesh.core import clock
+    from dockmesh.fleet.ingest.documents import Usage
+    from dockmesh.fleet.ingest.usage import Used, write_usage
+    from dockmesh.fleet.models import HeartbeatState
+
+    versions = dict(HeartbeatState.objects.values_list("host_id", "version"))
+    for start in range(0, len(members), BATCH):
+        told = [
+            Used(member.host_id, versions[member.host_id], msgspec.convert(usage(member, dice), Usage))
+            for member in members[start : start + BATCH]
+        ]
+        with transaction.atomic():
+            write_usage(told, clock.now())
+
+
+def document(
+    member: Member, *, is_whole: bool, rtts: Sequence[float], used: dict[str, Any] | None = None
+) -> bytes:
     """The next heartbeat's bytes."""
     from dockmesh.core import clock
 
@@ -95,6 +149,7 @@ def document(member: Member, *, is_whole: bool, rtts: Sequence[float]) -> bytes:
                 "memory_bytes": 2**35,
             },
             "inventory": inventory,
+            **({} if used is None else {"usage": used}),
         }
     )
 

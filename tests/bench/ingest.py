@@ -38,6 +38,14 @@ def unchanged(members: Sequence[fleet.Member], url: str, count: int) -> list[byt
     return [_request(url, m, fleet.document(m, is_whole=False, rtts=[0.012])) for m in _turns(members, count)]
 
 
+def with_usage(members: Sequence[fleet.Member], url: str, count: int, dice: random.Random) -> list[bytes]:
+    """Requests of heartbeats with the digest alone and what every container uses, hosts taking turns."""
+    return [
+        _request(url, m, fleet.document(m, is_whole=False, rtts=[0.012], used=fleet.usage(m, dice)))
+        for m in _turns(members, count)
+    ]
+
+
 def changed(members: Sequence[fleet.Member], url: str, count: int, dice: random.Random) -> list[bytes]:
     """Requests of whole inventories in each of which a tenth of the containers is new in state."""
     requests = []

@@ -30,8 +30,16 @@ SHARED = (
 )
 # With each thing by its name.
 OBJECTS = (*SHARED, "dockmesh_host_", "dockmesh_stack_", "dockmesh_container_")
+# What each container and host uses, alone.
+USAGE = ("dockmesh_host_", "dockmesh_container_")
+# What is compared: what is asked for, and which families the peers hold.
+SUBJECTS = {
+    "fleet": ("/metrics?collect[]=fleet", SHARED),
+    "objects": ("/metrics", OBJECTS),
+    "usage": ("/metrics?collect[]=usage", USAGE),
+}
 SCRAPERS = 20
-# Some 140 MB uncompressed at L.
+# Some 180 MB uncompressed at L.
 BUFFER_BYTES = 1 << 28
 
 
@@ -58,12 +66,12 @@ class Bench:
         folder: Path,
         database_url: str,
         *,
-        is_with_objects: bool,
+        subject: str,
         log: Callable[[str], None],
     ) -> None:
         self.size = size
-        self.is_with_objects = is_with_objects
-        self.families = OBJECTS if is_with_objects else SHARED
+        self.subject = subject
+        self.path, self.families = SUBJECTS[subject]
         self.log = log
         self.figures = Figures()
         self.dice = random.Random(7)
@@ -78,7 +86,7 @@ class Bench:
     def build(self) -> None:
         """Fill the database; this process must be set up for it."""
         start = time.monotonic()
-        self.members = fleet.build(self.size)
+        self.members = fleet.build(self.size, do_all_run=self.subject == "usage")
         self.token = _scrape_token()
         self.log(f"{self.size.name}: built in {time.monotonic() - start:.0f} s, {self.series()} series")
 
@@ -89,7 +97,10 @@ class Bench:
     def series(self) -> int:
         """How many there are now of the families that are compared, but for those of no host."""
         size = self.size
-        if not self.is_with_objects:
+        if self.subject == "usage":
+            # Twelve of each container, five of each host.
+            return size.hosts * 5 + size.containers * 12
+        if self.subject == "fleet":
             return size.series
         ended = sum(item["state"] == "exited" for member in self.members for item in member.containers)
         # Up, status, labels, processors, memory and clock skew; info and state; info, state, start, restarts, two
@@ -99,7 +110,7 @@ class Bench:
     def client(self, url: str, headers: Mapping[str, str]) -> Client:
         """One that asks for the families that are compared, and gives up later than Prometheus would."""
         patient = {**headers, "X-Prometheus-Scrape-Timeout-Seconds": "60"}
-        path = "/metrics" if self.is_with_objects or url != self.server.url else "/metrics?collect[]=fleet"
+        path = self.path if url == self.server.url else "/metrics"
         return Client(url, {**patient, **self.headers}, path=path, buffer_bytes=BUFFER_BYTES)
 
     def web_pid(self) -> int:
@@ -162,11 +173,15 @@ class Bench:
         lines = samples_of(answer.text(), self.families).splitlines()
         count = sum(1 for line in lines if not line.startswith("#"))
         # Hosts by status are three more; pushgateway adds nothing to the shared names.
-        wanted = (self.held if who == "pushgateway" else self.series()) + 3
+        wanted = (self.held if who == "pushgateway" else self.series()) + 3 * (self.subject != "usage")
         assert count == wanted, (who, count, wanted)
 
     def pass_time(self, share: float = 0.01) -> None:
-        fleet.pass_time(self.members, share=share, dice=self.dice)
+        if self.subject == "usage":
+            fleet.pass_time(self.members, share=0, dice=self.dice)
+            fleet.use(self.members, self.dice)
+        else:
+            fleet.pass_time(self.members, share=share, dice=self.dice)
 
     def together(self, rounds: int) -> None:
         """Processor time of one scraper, and of twenty that ask at the same moment."""
@@ -203,6 +218,7 @@ class Bench:
         for case, requests in [
             *[("unchanged heartbeats", lambda: ingest.unchanged(members, url, 4000))] * 3,
             *[("changed heartbeats", lambda: ingest.changed(members, url, 800, self.dice))] * 3,
+            *[("heartbeats with usage", lambda: ingest.with_usage(members, url, 2000, self.dice))] * 3,
         ]:
             ready = requests()
             before = sum(map(processor_seconds, pids))

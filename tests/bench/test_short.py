@@ -38,9 +38,21 @@ def test_the_benchmark_measures_each_thing_by_its_name(tmp_path):
 
 
 @pytest.mark.integration
+def test_the_benchmark_measures_what_each_container_uses(tmp_path):
+    require("prometheus-pushgateway")
+    figures, _ = measure(tmp_path / "bench.json", "--rounds", "1", "--usage")
+    assert set(figures["gzip"]) == {"dockmesh", "pushgateway"}
+
+
+@pytest.mark.integration
 def test_the_benchmark_measures_heartbeats(tmp_path):
     figures, _ = measure(tmp_path / "bench.json", "--ingest", "--minutes", "0.05")
-    assert {"unchanged heartbeats", "changed heartbeats", "rhythm: scrapes, ms"} <= set(figures)
+    assert {
+        "unchanged heartbeats",
+        "changed heartbeats",
+        "heartbeats with usage",
+        "rhythm: scrapes, ms",
+    } <= set(figures)
 
 
 @pytest.mark.integration

@@ -136,7 +136,7 @@ def test_what_inhibits_and_what_is_inhibited_exists() -> None:
 
 def test_no_alert_is_about_a_container_that_is_deployed_or_run_once() -> None:
     about = [rule for rule in files.alert_rules() if "dockmesh_container_" in rule["expr"]]
-    assert len(about) == 4
+    assert len(about) == 6
     for rule in about:
         assert "unless on (job, host, stack)\nstack:dockmesh_stack_settling:group10m" in rule["expr"]
         assert "last_over_time(dockmesh_container_oneoff[10m])" in rule["expr"]
