@@ -30,6 +30,7 @@ from dockmesh.agent.tally import Tally
 from dockmesh.agent.updates import KIND as UPDATE
 from dockmesh.agent.updates import Launched, Updates
 from dockmesh.agent.updates import build as own_build
+from dockmesh.agent.usage import Usage
 from dockmesh.agent.waiting import Waiting
 from dockmesh.agent.watcher import EngineWatcher
 
@@ -120,6 +121,12 @@ def _work(
         containers=lambda: watcher.snapshot.containers,
         on_change=stopping.wake,
     )
+    usage = Usage(
+        settings.docker_host,
+        snapshot=lambda: watcher.snapshot,
+        interval=lambda: heartbeats.interval_seconds,
+        measures_volumes=settings.measures_volumes,
+    )
     reporter = Reporter(client, journal, token=lambda: heartbeats.token)
     runner = CommandRunner(executors, journal, on_change=on_result)
     heartbeats = Heartbeats(
@@ -134,6 +141,7 @@ def _work(
         agent=agent,
         on_accepted=updates.accepted,
         images=lambda: image_updates.found if settings.looks_for_images else (),
+        usage=usage if settings.measures_usage else None,
     )
 
     def submit(command: object) -> None:
@@ -150,9 +158,12 @@ def _work(
         waiting.start()
     if settings.looks_for_images:
         image_updates.start()
+    if settings.measures_usage:
+        usage.start()
     heartbeats.run()
     log.info("Stopping")
     image_updates.stop()
+    usage.stop()
     waiting.stop()
     runner.stop(STOP_RUNNING_SECONDS)
     reporter.stop(STOP_REPORTING_SECONDS)

@@ -43,6 +43,9 @@ class BackupSettings:
     may_run_commands: bool = True
     # Whether registries are asked for newer images of what runs here.
     looks_for_images: bool = True
+    # Whether what containers, machine and disk use is told, and the size of each volume with it.
+    measures_usage: bool = True
+    measures_volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Settings:
     repositories: Mapping[str, Repository]
     may_run_commands: bool
     looks_for_images: bool
+    measures_usage: bool
+    measures_volumes: bool
     enrollment_token_text: str = field(repr=False)
     enrollment_token_file: Path | None
 
@@ -103,6 +108,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         repositories=backups.repositories,
         may_run_commands=backups.may_run_commands,
         looks_for_images=backups.looks_for_images,
+        measures_usage=backups.measures_usage,
+        measures_volumes=backups.measures_volumes,
         enrollment_token_text=given("enrollment_token").strip(),
         enrollment_token_file=Path(token_file) if token_file else None,
     )
@@ -136,20 +143,24 @@ def backup_settings(path: Path | None) -> BackupSettings:
         raise StartError(f"--config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"--config {path}: is not valid TOML: {error}") from None
-    _only(document, {"repositories", "commands", "image_updates"}, f"--config {path}")
+    known = {"repositories", "commands", "image_updates", "usage", "volume_sizes"}
+    _only(document, known, f"--config {path}")
     tables = document.get("repositories", {})
     if not isinstance(tables, dict):
         raise StartError(f"--config {path}: repositories must be a table")
-    may_run_commands = document.get("commands", True)
-    if not isinstance(may_run_commands, bool):
-        raise StartError(f"--config {path}: commands must be true or false")
-    looks_for_images = document.get("image_updates", True)
-    if not isinstance(looks_for_images, bool):
-        raise StartError(f"--config {path}: image_updates must be true or false")
+
+    def is_on(key: str, default: bool) -> bool:
+        value = document.get(key, default)
+        if not isinstance(value, bool):
+            raise StartError(f"--config {path}: {key} must be true or false")
+        return value
+
     return BackupSettings(
         {name: _repository(name, table, f"--config {path}") for name, table in tables.items()},
-        may_run_commands,
-        looks_for_images,
+        may_run_commands=is_on("commands", True),
+        looks_for_images=is_on("image_updates", True),
+        measures_usage=is_on("usage", True),
+        measures_volumes=is_on("volume_sizes", False),
     )
 
 

@@ -89,6 +89,8 @@ class HeartbeatState:
     known_digest: str = ""
     # What registries have of the images in use; None where there is nothing new to tell.
     images: Sequence[JSON] | None = None
+    # What containers, machine and disk use (`usage.py`); None where nothing was measured since.
+    usage: JSON | None = None
 
 
 def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
@@ -125,6 +127,8 @@ def heartbeat(snapshot: Snapshot, state: HeartbeatState) -> JSON:
         ]
     if state.images is not None:
         document["images"] = list(state.images)
+    if state.usage is not None:
+        document["usage"] = state.usage
     return document
 
 

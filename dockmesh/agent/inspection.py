@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Union
 from urllib.parse import quote
 
@@ -25,14 +27,47 @@ Outcome = Union[Mapping[str, Any], str, None]
 """The Engine's answer; GONE; None where it gave none."""
 
 
+def _inspected(engine: Engine, identity: str) -> Mapping[str, Any]:
+    path = f"/containers/{quote(identity, safe='')}/json"
+    answer = engine.get(path)
+    if not isinstance(answer, Mapping) or not isinstance(answer.get("State"), Mapping):
+        raise EngineError(path, 200, "the answer is not a container")
+    return answer
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each container, and what a failure is called in the log."""
+
+    ask: Callable[[Engine, str], Mapping[str, Any]]
+    path: str
+    failure: str
+    # More than so many containers in turn are not left to one thread.
+    most_for_a_thread: int = 1_000_000
+    # So long nothing may come back before the rest is gone on without.
+    patience_seconds: float = PATIENCE_SECONDS
+
+
+INSPECTION = Question(
+    _inspected, "/containers/{id}/json", "can't be inspected, and is reported as the list tells it"
+)
+
+
 class Inspector:
     """Asks for containers in threads of its own. What comes too late is kept, and `on_late` is called."""
 
-    def __init__(self, connect: Callable[[], Engine], on_late: Callable[[], None]) -> None:
-        # Why inspections are not allowed; empty while they are.
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        on_late: Callable[[], None] | None,
+        question: Question = INSPECTION,
+    ) -> None:
+        """Without `on_late` what comes too late is dropped."""
+        # Why it is not allowed; None while it is.
         self.refused: EngineError | None = None
         self._connect = connect
         self._on_late = on_late
+        self._question = question
         self._guard = threading.Condition()
         self._queue: deque[str] = deque()
         self._asked: set[str] = set()
@@ -57,7 +92,8 @@ class Inspector:
             self._queue.extend(new)
             self._asked.update(new)
             self._awaited = set(new)
-            self._hire(min(FEWEST_THREADS, len(self._asked)) - self._threads)
+            fewest = max(FEWEST_THREADS, math.ceil(len(self._asked) / self._question.most_for_a_thread))
+            self._hire(min(fewest, len(self._asked)) - self._threads)
             self._guard.notify_all()
             self._wait()
             self._awaited = set()
@@ -77,18 +113,18 @@ class Inspector:
             self._guard.notify_all()
 
     def _wait(self) -> None:
-        left = len(self._awaited)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        left, patience = len(self._awaited), self._question.patience_seconds
+        deadline = time.monotonic() + patience
         while self._awaited and not self._is_closed:
             self._guard.wait(max(deadline - time.monotonic(), 0.0))
             if len(self._awaited) < left:
-                left, deadline = len(self._awaited), time.monotonic() + PATIENCE_SECONDS
+                left, deadline = len(self._awaited), time.monotonic() + patience
             elif time.monotonic() >= deadline:
                 if not self._queue or self._threads >= MOST_THREADS:
                     return
                 # All threads hang, and others still wait for their turn.
                 self._hire(min(FEWEST_THREADS, len(self._queue)))
-                deadline = time.monotonic() + PATIENCE_SECONDS
+                deadline = time.monotonic() + patience
 
     def _hire(self, count: int) -> None:
         for _ in range(min(count, MOST_THREADS - self._threads)):
@@ -107,7 +143,7 @@ class Inspector:
             outcome: Outcome = None
             try:
                 engine = engine or self._connect()
-                outcome = _inspected(engine, identity)
+                outcome = self._question.ask(engine, identity)
             except EngineError as error:
                 if error.status == 404:
                     outcome = GONE
@@ -134,31 +170,20 @@ class Inspector:
             is_news = is_new
             if isinstance(error, EngineError) and error.status in (401, 403):
                 is_news = self.refused is None
-                self.refused = EngineError("/containers/{id}/json", error.status, "Forbidden")
+                self.refused = EngineError(self._question.path, error.status, "Forbidden")
         if is_news:
-            log.warning(
-                "Container %.12s can't be inspected, and is reported as the list tells it: %s",
-                identity,
-                error,
-            )
+            log.warning("Container %.12s %s: %s", identity, self._question.failure, error)
 
     def _finished(self, identity: str, outcome: Outcome) -> None:
         with self._guard:
             self._asked.discard(identity)
-            self._done[identity] = outcome
             is_late = identity not in self._awaited
+            if self._on_late is not None or not is_late:
+                self._done[identity] = outcome
             self._awaited.discard(identity)
             if isinstance(outcome, Mapping):
                 self._trouble.pop(identity, None)
                 self.refused = None
             self._guard.notify_all()
-        if is_late and outcome is not None:
+        if is_late and outcome is not None and self._on_late is not None:
             self._on_late()
-
-
-def _inspected(engine: Engine, identity: str) -> Mapping[str, Any]:
-    path = f"/containers/{quote(identity, safe='')}/json"
-    answer = engine.get(path)
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("State"), Mapping):
-        raise EngineError(path, 200, "the answer is not a container")
-    return answer

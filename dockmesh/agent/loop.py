@@ -21,6 +21,7 @@ from dockmesh.agent.errors import ServerError, StartError
 from dockmesh.agent.reporter import Reporter
 from dockmesh.agent.state import Credential, StateDir
 from dockmesh.agent.stopping import Stopping
+from dockmesh.agent.usage import Usage
 from dockmesh.agent.watcher import EngineWatcher
 
 log = logging.getLogger("dockmesh.agent")
@@ -34,6 +35,10 @@ SPACING_SECONDS = 1.0
 REFUSED_SECONDS = 60.0
 MAX_ROUND_TRIPS = 64
 MAX_STALE = 5
+# So long nothing is told of what is used, once the server has refused it.
+USAGE_REFUSED_SECONDS = 300.0
+# Both together would come near to what the server takes of one heartbeat.
+MOST_CONTAINERS_WITH_USAGE = 1000
 
 
 @dataclass
@@ -46,6 +51,7 @@ class _Sent:
     known_images: Sequence[JSON] | None = None
     refused_digest: str = ""
     refused_text: str = ""
+    no_usage_until: float = 0.0
     stale_in_a_row: int = 0
     is_failing: bool = False
     round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_ROUND_TRIPS))
@@ -68,6 +74,7 @@ class Heartbeats:
         agent: Callable[[], AgentInfo],
         on_accepted: Callable[[], None],
         images: Callable[[], Sequence[JSON] | None] = lambda: None,
+        usage: Usage | None = None,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -80,6 +87,7 @@ class Heartbeats:
         self._agent = agent
         self._on_accepted = on_accepted
         self._images = images
+        self._usage = usage
         self._sent = _Sent()
         self._backoff = Backoff()
         self._interval = DEFAULT_INTERVAL_SECONDS
@@ -89,6 +97,11 @@ class Heartbeats:
     @property
     def token(self) -> str:
         return self._credential.agent_token
+
+    @property
+    def interval_seconds(self) -> float:
+        """The server's; 1 while there are commands."""
+        return self._interval
 
     def run(self) -> None:
         is_wanted = True
@@ -113,6 +126,7 @@ class Heartbeats:
         self._sent.sequence += 1
         round_trips = tuple(self._sent.round_trips)
         images = self._images()
+        usage = self._used(snapshot)
         document = heartbeat(
             snapshot,
             HeartbeatState(
@@ -124,14 +138,25 @@ class Heartbeats:
                 progress=self._runner.progress(),
                 known_digest=self._sent.known_digest,
                 images=images if images != self._sent.known_images else None,
+                usage=usage,
             ),
         )
         try:
             answer = self._client.post("heartbeat", document, token=self.token)
         except ServerError as error:
-            self._failed(error, snapshot)
+            self._failed(error, snapshot, had_usage=usage is not None)
             return True
-        return self._answered(answer, snapshot, len(round_trips), images)
+        return self._answered(answer, snapshot, len(round_trips), images, had_usage=usage is not None)
+
+    def _used(self, snapshot: Snapshot) -> JSON | None:
+        if self._usage is None or time.monotonic() < self._sent.no_usage_until:
+            return None
+        if snapshot.containers is None:
+            return None  # the server takes nothing of it
+        is_whole = snapshot.digest != self._sent.known_digest
+        if is_whole and len(snapshot.containers) > MOST_CONTAINERS_WITH_USAGE:
+            return None
+        return self._usage.take(snapshot.containers)
 
     def _sendable(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, without an inventory that the server has refused: the host then shows why."""
@@ -140,7 +165,13 @@ class Heartbeats:
         return replace(snapshot, containers=None, error=self._sent.refused_text)
 
     def _answered(
-        self, answer: Answer, snapshot: Snapshot, sent_round_trips: int, images: Sequence[JSON] | None
+        self,
+        answer: Answer,
+        snapshot: Snapshot,
+        sent_round_trips: int,
+        images: Sequence[JSON] | None,
+        *,
+        had_usage: bool,
     ) -> bool:
         status = answer.body.get("status")
         log.debug("Heartbeat %d: %s in %.3f s", self._sent.sequence, status, answer.round_trip_seconds)
@@ -157,6 +188,8 @@ class Heartbeats:
             self._stale()
         if status == "accepted" and snapshot.containers is not None:
             self._sent.known_digest = snapshot.digest
+            if had_usage and self._usage is not None:
+                self._usage.accepted()
         elif status == "inventory_wanted":
             # A server that wants what it was just sent is not asked again before its time.
             if self._sent.known_digest:
@@ -188,13 +221,16 @@ class Heartbeats:
                 self._state.credential_path,
             )
 
-    def _failed(self, error: ServerError, snapshot: Snapshot) -> None:
+    def _failed(self, error: ServerError, snapshot: Snapshot, *, had_usage: bool) -> None:
         self._sent.is_failing = True
         had_inventory = snapshot.containers is not None and snapshot.digest != self._sent.known_digest
         if error.status == 401:
             wait = self._refused()
         else:
-            if error.status in (400, 413, 422) and had_inventory:
+            if error.status in (400, 413, 422) and had_usage:
+                # Without it first: what is used is worth less than the heartbeat.
+                self._sent.no_usage_until = time.monotonic() + USAGE_REFUSED_SECONDS
+            elif error.status in (400, 413, 422) and had_inventory:
                 self._sent.refused_digest = snapshot.digest
                 self._sent.refused_text = f"the server refused this host's inventory: {error}"
             wait = self._backoff.failed(retry_after=error.retry_after)

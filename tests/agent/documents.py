@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dockmesh.agent import document
+from dockmesh.agent.cgroups import Used
 
 BOOT_ID = "7d9f0a52-3c1e-4a57-9a0e-2b8f6c1d4e90"
 SENT_AT = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -79,6 +80,28 @@ FLEET = (
 )
 
 
+USAGE = {
+    "host": {
+        "cpu_seconds": 86400.25,
+        "memory_available_bytes": 6442450944,
+        "load1": 0.75,
+        "docker_root_bytes": 500000000000,
+        "docker_root_free_bytes": 123456789012,
+    },
+    "containers": [
+        [f"{1:064x}", *Used(12.5, 3.25, 0.0, 734003200, 2147483648, 5000000, 40000, 0, 0, 4096, 8192, 17)],
+        [f"{6:064x}", *Used(0.01, 0.0)],
+    ],
+    "disk": {
+        "images": [9000000000, 4000000000],
+        "containers": [1000000, 0],
+        "volumes": [70000000000, 0],
+        "build_cache": [0, 0],
+        "each_volume": {"shop_data": 65000000000},
+    },
+}
+
+
 def counted(container: document.JSON) -> document.JSON:
     """With what the agent has counted of its name: as much as Docker itself shows."""
     restarts, is_oom = container["restart_count"], container["oom_killed"]
@@ -125,6 +148,9 @@ def golden() -> dict[str, dict[str, Any]]:
             full, state(sequence=44, known_digest=full.digest, progress=(running,))
         ),
         "heartbeat-docker-down.json": document.heartbeat(down, state(sequence=45)),
+        "heartbeat-usage.json": document.heartbeat(
+            full, state(sequence=47, known_digest=full.digest, usage=USAGE)
+        ),
         "heartbeat-utf8.json": document.heartbeat(
             snapshot(inspected(1, name="/büro-日本-🐳", stack="größe", service="wéb")), state(sequence=46)
         ),

@@ -35,7 +35,14 @@ def status(answer: Any) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["heartbeat", "heartbeat-unchanged", "heartbeat-docker-down", "heartbeat-progress", "heartbeat-utf8"],
+    [
+        "heartbeat",
+        "heartbeat-unchanged",
+        "heartbeat-docker-down",
+        "heartbeat-progress",
+        "heartbeat-usage",
+        "heartbeat-utf8",
+    ],
 )
 def test_the_golden_documents_are_taken(agent: AgentClient, name: str) -> None:
     document = json.loads((GOLDEN / f"{name}.json").read_text())
