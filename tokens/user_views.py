@@ -52,6 +52,7 @@ class UserList(ListPage):
             lambda value: Q(is_active=value == "active"),
         ),
     )
+    ties = ("username",)
     search = ("username",)
 
 

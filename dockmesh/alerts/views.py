@@ -47,6 +47,7 @@ class AlertList(ListPage):
         words("status", "Status", {"firing": "bad", "pending": "working", "resolved": "well"}),
         SEVERITIES,
     )
+    ties = ("host_name", "subject")
     search = ("subject",)
 
     def context(self) -> Mapping[str, Any]:

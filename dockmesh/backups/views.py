@@ -49,6 +49,7 @@ class JobList(ListPage):
             lambda value: Q(last_status=value),
         ),
     )
+    ties = ("host__name", "name")
     search = ("name", "host__name")
 
     def context(self) -> Mapping[str, Any]:
@@ -274,6 +275,7 @@ class RunList(ListPage):
         ),
         words("kind", "Kind", BackupRun.Kind),
     )
+    ties = ("host_name", "job_name")
     search = ("job_name", "host_name")
 
 

@@ -190,6 +190,8 @@ class ListPage(LivePart):
     queryset: QuerySet[Any]
     columns: Sequence[Column] = ()
     default_sort: str = ""
+    ties: Sequence[str] = ()
+    """The fields by which rows stand that are alike in the sorted column."""
     filters: Sequence[Filter] = ()
     search: Sequence[str] = ()
     """The fields that the text of the search box is looked for in."""
@@ -216,6 +218,8 @@ class ListPage(LivePart):
             columns=self.shown_columns(),
             default_sort=self.default_sort,
             filters=self.filters,
+            ties=self.ties,
+            counted=self.rows(),
         )
         rows = table.narrowed(table.ordered(self.rows()))
         return table.show(rows.filter(self.matching(table.query)) if table.query else rows)

@@ -11,9 +11,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import Count, F, Model, Q, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import QueryDict
+
+from dockmesh.core.text import state_word
 
 M = TypeVar("M", bound=Model)
 
@@ -52,7 +54,11 @@ class Filter:
     choices: Sequence[Choice]
     where: Callable[[str], Q] | None = None
     counts: Callable[[], Mapping[str, int]] | None = None
-    """How many rows have each value, whatever else the list is narrowed by; shown beside it."""
+    """How many rows have each value, where that is known without counting them."""
+
+    def condition(self, value: str) -> Q:
+        """Which rows have this value."""
+        return self.where(value) if self.where else Q(**{self.key: value})
 
 
 def words(
@@ -62,12 +68,14 @@ def words(
     where: Callable[[str], Q] | None = None,
     *,
     counts: Callable[[], Mapping[str, int]] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Filter:
-    """A filter whose values are words that say themselves what they are; of a mapping, each with its tone."""
+    """A filter whose values are words that say themselves what they are; of a mapping, each with its tone. `labels` are
+    for those that don't."""
     tones = values if isinstance(values, Mapping) else dict.fromkeys(map(str, values), "")
-    return Filter(
-        key, label, [Choice(word, word.capitalize(), tone) for word, tone in tones.items()], where, counts
-    )
+    said = labels or {}
+    choices = [Choice(word, said.get(word) or state_word(word), tone) for word, tone in tones.items()]
+    return Filter(key, label, choices, where, counts)
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,19 @@ class Head:
 
 @dataclass(frozen=True)
 class FilterLink:
+    value: str
     label: str
     url: str
     tone: str
     is_chosen: bool
     count: int | None = None
+
+
+@dataclass(frozen=True)
+class PageLink:
+    label: str
+    url: str
+    is_current: bool
 
 
 @dataclass(frozen=True)
@@ -106,8 +122,14 @@ class Table:
         default_sort: str,
         filters: Sequence[Filter] = (),
         page_size: int = PAGE_SIZE,
+        ties: Sequence[str] = (),
+        counted: QuerySet[Any] | None = None,
     ) -> None:
+        """`ties`: the fields by which rows stand that are alike in the sorted column. `counted`: all rows, of which
+        the filters tell how many have each value, whatever else the list is narrowed by."""
         self.columns = tuple(columns)
+        self._ties = tuple(ties)
+        self._counted = counted
         self.filters = tuple(filters)
         self.page_size = page_size
         self._default_sort = default_sort
@@ -138,7 +160,10 @@ class Table:
         names = next(column.order_by for column in self.columns if column.key == key)
         if self.is_descending:
             names = tuple(name[1:] if name.startswith("-") else f"-{name}" for name in names)
-        return (*names, "-pk" if self.is_descending else "pk")
+        sorted_by = {name.removeprefix("-") for name in names}
+        # By what is unique already nothing else sorts.
+        ties = () if "pk" in sorted_by else tuple(name for name in self._ties if name not in sorted_by)
+        return (*names, *ties, "-pk" if self.is_descending else "pk")
 
     def ordered(self, rows: QuerySet[M]) -> QuerySet[M]:
         """The rows in this order. What has no value comes before all values, on SQLite as on PostgreSQL."""
@@ -151,7 +176,7 @@ class Table:
         """The rows that the chosen filters leave."""
         for each in self.filters:
             if value := self.filter_value(each.key):
-                rows = rows.filter(each.where(value) if each.where else Q(**{each.key: value}))
+                rows = rows.filter(each.condition(value))
         return rows
 
     @property
@@ -218,22 +243,48 @@ class Table:
         return found
 
     @property
+    def sorted_by(self) -> str:
+        """The label of the column by which the rows are sorted."""
+        return next(column.label for column in self.columns if column.key == self.sort.removeprefix("-"))
+
+    def _counts(self) -> dict[tuple[str, str], int]:
+        """How many rows have each value of the filters that don't know it themselves; one query. "" stands for all."""
+        wanted = {
+            (each.key, choice.value): each.condition(choice.value)
+            for each in self.filters
+            if each.counts is None
+            for choice in each.choices
+        }
+        if self._counted is None or not wanted:
+            return {}
+        found = self._counted.order_by().aggregate(
+            all=Count("pk"),
+            **{f"count_{index}": Count("pk", filter=where) for index, where in enumerate(wanted.values())},
+        )
+        counts = {place: found[f"count_{index}"] for index, place in enumerate(wanted)}
+        return {**counts, **{(key, ""): found["all"] for key, _ in wanted}}
+
+    @property
     def filter_links(self) -> list[FilterLinks]:
+        counted = self._counts()
         found = []
         for each in self.filters:
             value = self.filter_value(each.key)
-            counts = each.counts() if each.counts else None
-            total = sum(counts.values()) if counts is not None else None
-            links = [FilterLink("All", self.url(**{each.key: ""}), "", not value, total)]
-            links += [
+            if each.counts:
+                known = each.counts()
+                counted |= {(each.key, name): count for name, count in known.items()}
+                counted[each.key, ""] = sum(known.values())
+            choices = (Choice("", "All"), *each.choices)
+            links = [
                 FilterLink(
+                    c.value,
                     c.label,
                     self.url(**{each.key: c.value}),
                     c.tone,
                     c.value == value,
-                    counts.get(c.value, 0) if counts is not None else None,
+                    counted.get((each.key, c.value)),
                 )
-                for c in each.choices
+                for c in choices
             ]
             found.append(FilterLinks(each.label, tuple(links)))
         return found
@@ -245,6 +296,20 @@ class Table:
         if self.sort != self._default_sort:
             kept.append(("sort", self.sort))
         return kept
+
+    @property
+    def page_links(self) -> list[PageLink]:
+        """The first pages, those around this one and the last; an empty address is a gap, or this page itself."""
+        if self.page is None:
+            return []
+        here = self.page.number
+        shown = self.page.paginator.get_elided_page_range(here, on_each_side=1, on_ends=1)
+        return [
+            PageLink(str(each), "" if each == here else self.url(page=each), each == here)
+            if isinstance(each, int)
+            else PageLink("…", "", False)
+            for each in shown
+        ]
 
     @property
     def clear_url(self) -> str:

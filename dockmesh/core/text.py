@@ -17,6 +17,7 @@ MAX_LABELS = 64
 # C0, DEL, C1 and surrogates; LINE_CONTROLS leaves tab, line feed and carriage return alone.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 LINE_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+STATE_WORDS = {"failure": "Failed"}
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.\-/]{0,62}\Z")
 
 
@@ -32,6 +33,11 @@ def clean_name(field: str, value: object, *, most: int = MAX_NAME) -> str:
     if CONTROLS.search(name):
         raise InvalidInput(field, "must not contain control characters.")
     return name
+
+
+def state_word(word: str) -> str:
+    """A state as people read it, the same everywhere: `Failed` for `failure`, `Up to date` for `up_to_date`."""
+    return STATE_WORDS.get(word) or word.replace("_", " ").capitalize()
 
 
 def in_one_line(error: BaseException, *, most: int | None = None) -> str:

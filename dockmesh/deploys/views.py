@@ -26,6 +26,7 @@ from dockmesh.deploys.selectors import StackView
 from dockmesh.fleet import selectors as fleet
 from dockmesh.fleet.selectors import in_shown_state
 from dockmesh.fleet.selectors.images import newer_images
+from dockmesh.fleet.selectors.summary import stack_counts
 from dockmesh.fleet.states import StackState
 from tokens.permissions import Permission
 
@@ -55,11 +56,12 @@ class StackList(ListPage):
     )
     default_sort = "name"
     filters = (
-        words("state", "State", StackState, in_shown_state),
+        words("state", "State", StackState, in_shown_state, counts=stack_counts),
         words(
             "kind", "Kind", {"managed": "", "discovered": ""}, lambda value: Q(is_managed=value == "managed")
         ),
     )
+    ties = ("host__name", "name")
     search = ("name", "host__name")
 
     def rows(self) -> QuerySet[Stack]:
@@ -368,8 +370,9 @@ class DeployList(ListPage):
             "Status",
             {"queued": "working", "running": "working", "success": "well", "failure": "bad", "cancelled": ""},
         ),
-        words("operation", "Operation", Deploy.Operation),
+        words("operation", "Operation", Deploy.Operation, labels={"up": "Deploy"}),
     )
+    ties = ("host_name", "stack_name")
     search = ("stack_name", "host_name")
 
     def rows(self) -> QuerySet[Deploy]:

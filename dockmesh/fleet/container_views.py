@@ -66,6 +66,7 @@ class ContainerList(ListPage):
         words("state", "State", ContainerState, selectors.in_shown_state, counts=summary.container_counts),
         words("image", "Image", {"newer": "newer available"}, lambda _: Q(has_newer_image=True)),
     )
+    ties = ("host__name", "name")
     search = ("name", "image", "host__name", "stack__name")
 
     def shown_columns(self) -> Sequence[Column]:

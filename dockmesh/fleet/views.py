@@ -28,7 +28,7 @@ from dockmesh.fleet import (
 from dockmesh.fleet.forms import AddHostForm, HostForm, UpdateAgentsForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import AgentUpdate, Container, EnrollmentToken, Host
-from dockmesh.fleet.selectors import subjects
+from dockmesh.fleet.selectors import subjects, summary
 from dockmesh.fleet.services import agent_updates
 from dockmesh.fleet.states import HostStatus
 from tokens.permissions import Permission
@@ -65,8 +65,10 @@ class HostList(ListPage):
             "Status",
             {"online": "well", "degraded": "warning", "offline": "bad"},
             lambda value: selectors.hosts_in_status(HostStatus(value)),
+            counts=summary.host_counts,
         ),
     )
+    ties = ("name",)
     search = ("name",)
 
     def matching(self, text: str) -> Q:

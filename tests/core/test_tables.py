@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -68,6 +70,60 @@ def test_what_was_chosen_stays_in_every_link() -> None:
 
 def test_the_sorted_column_says_so() -> None:
     assert [head.aria_sort for head in table("sort=-seen").heads] == ["none", "descending", ""]
+
+
+@pytest.mark.parametrize(
+    ("page", "labels"),
+    [("1", "[1] 2 … 30"), ("2", "1 [2] 3 … 30"), ("15", "1 … 14 [15] 16 … 30"), ("30", "1 … 29 [30]")],
+)
+def test_the_first_pages_those_nearby_and_the_last_are_linked(page: str, labels: str) -> None:
+    links = table(f"status=on&page={page}", rows=300).page_links
+    assert " ".join(f"[{link.label}]" if link.is_current else link.label for link in links) == labels
+    assert all(bool(link.url) == (not link.is_current and link.label != "…") for link in links)
+    assert {link.url for link in links if link.label == "1" and link.url} <= {"?status=on"}
+
+
+def test_what_is_alike_stands_by_the_ties_whichever_way_it_is_sorted() -> None:
+    for sort, order in (
+        ("name", ("name", "host", "pk")),
+        ("-name", ("-name", "host", "-pk")),
+        ("host", ("host", "name", "pk")),
+        ("number", ("pk", "pk")),
+    ):
+        made = Table(
+            QueryDict(f"sort={sort}"),
+            columns=[
+                Column(key, key, (field,)) for key, field in (("name",) * 2, ("host",) * 2, ("number", "pk"))
+            ],
+            default_sort="name",
+            ties=("host", "name"),
+        )
+        assert made.order_by == order
+
+
+@pytest.mark.django_db
+def test_each_choice_has_its_count_whatever_else_is_chosen_in_one_query(
+    django_assert_num_queries: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    from dockmesh.fleet.models import Host
+    from tests.fleet.factories import make_host
+
+    for name in ("a", "b", "c"):
+        make_host(name)
+    by_name = Filter("name", "Name", (Choice("a", "A"), Choice("z", "Z")))
+    made = Table(
+        QueryDict("name=z&q=nothing"),
+        columns=COLUMNS,
+        default_sort="name",
+        filters=(by_name,),
+        counted=Host.objects.all(),
+    )
+    with django_assert_num_queries(1):
+        assert [(link.label, link.count) for link in made.filter_links[0].links] == [
+            ("All", 3),
+            ("A", 1),
+            ("Z", 0),
+        ]
 
 
 def test_an_unknown_filter_value_counts_as_none() -> None:

@@ -88,6 +88,16 @@ def fleet_summary(now: datetime.datetime) -> FleetSummary:
     )
 
 
+def host_counts() -> dict[str, int]:
+    """The fleet's hosts by status."""
+    return dict(fleet_summary(clock.now()).host_counts)
+
+
+def stack_counts() -> dict[str, int]:
+    """The fleet's stacks by the state that they are shown in."""
+    return dict(fleet_summary(clock.now()).stack_counts)
+
+
 def container_counts() -> dict[str, int]:
     """The fleet's containers by the state that they are shown in."""
     return dict(fleet_summary(clock.now()).container_counts)

@@ -17,8 +17,10 @@ from django.utils.safestring import SafeString
 
 from dockmesh.core import clock
 from dockmesh.core.forms import SEEN, ChangeForm
+from dockmesh.core.tables import FilterLink
+from dockmesh.core.text import state_word
 from dockmesh.web import charts, navigation, text
-from dockmesh.web.states import TONES, tone_of
+from dockmesh.web.states import TONE_OF, TONES, tone_of
 from dockmesh.web.theme import theme_of
 from tokens.principals import principal_of
 
@@ -45,11 +47,24 @@ def shape(tone: str) -> SafeString:
 
 
 @register.simple_tag
+def choice_shape(link: FilterLink) -> SafeString:
+    """The shape beside a filter's word, where that is a state."""
+    tone = link.tone or TONE_OF.get(link.value, "")
+    return shape(tone) if tone else SafeString()
+
+
+@register.filter
+def number(count: int | None) -> str:
+    """A whole number with its thousands apart: `15,000`."""
+    return f"{count or 0:,}"
+
+
+@register.simple_tag
 def pill(status: Any, tone: str = "", label: str = "") -> SafeString:
     """A state as a word with a shape. `tone` where the word alone doesn't tell (a running deploy works)."""
     word = str(status)
     tone = tone or tone_of(word)
-    label = label or word.replace("_", " ").capitalize()
+    label = label or state_word(word)
     return _kept("pill", tone=tone, name=f"s-{tone}", css="shape", label=label)
 
 
