@@ -40,6 +40,8 @@ def pages_by_links(user: User, *, most: int = 150) -> tuple[list[str], list[str]
         if route in found:
             continue
         answer = client.get(path)
+        if answer.status_code == 302:  # such as the way to sign in, of who has
+            continue
         if answer.status_code != 200:
             dead.append(f"{path}: answers {answer.status_code}")
             continue
@@ -50,7 +52,8 @@ def pages_by_links(user: User, *, most: int = 150) -> tuple[list[str], list[str]
                 continue
             if not target.path.startswith(NOT_OURS) and target.path not in seen:
                 seen.add(target.path)
-                waiting.append(target.path)
+                # With what it asks for: some pages are about that alone.
+                waiting.append(f"{target.path}?{target.query}" if target.query else target.path)
     return sorted(found.values()), dead
 
 
