@@ -156,7 +156,8 @@ class Heartbeats:
         is_whole = snapshot.digest != self._sent.known_digest
         if is_whole and len(snapshot.containers) > MOST_CONTAINERS_WITH_USAGE:
             return None
-        return self._usage.take(snapshot.containers)
+        # With a new inventory the server shows what was told before no more: names in it may be others.
+        return self._usage.take(snapshot.containers, is_told_again=is_whole)
 
     def _sendable(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, without an inventory that the server has refused: the host then shows why."""

@@ -94,11 +94,14 @@ class Usage:
         self._disk.stop()
         self._inspector.close()
 
-    def take(self, containers: Sequence[JSON] | None) -> JSON | None:
-        """The protocol's `usage` for a heartbeat with these containers; None where nothing new was measured lately."""
+    def take(self, containers: Sequence[JSON] | None, *, is_told_again: bool = False) -> JSON | None:
+        """The protocol's `usage` for a heartbeat with these containers; None where nothing new was measured lately.
+
+        `is_told_again`: also what the server has already.
+        """
         sample, disk = self._sample, self._disk.latest
         oldest = time.monotonic() - OLDEST_INTERVALS * self._interval
-        if sample is None or sample is self._told[0] or sample.at < oldest:
+        if sample is None or sample.at < oldest or (sample is self._told[0] and not is_told_again):
             return None
         self._taken = (sample, disk)
         self._was_taken.set()

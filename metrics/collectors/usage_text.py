@@ -107,5 +107,5 @@ def _add_disk(lines: Mapping[Family, list[str]], stem: str, disk: DiskUsage) -> 
         size, reclaimable = getattr(disk, kind)
         _add(lines, f.HOST_DOCKER_DISK, f'{stem},kind="{kind}"', size)
         _add(lines, f.HOST_DOCKER_RECLAIMABLE, f'{stem},kind="{kind}"', reclaimable)
-    for volume, size in sorted(disk.each_volume.items()):
+    for volume, size in sorted(disk.each_volume.items()) if disk.each_volume else ():
         _add(lines, f.VOLUME_SIZE, f'{stem},volume="{escape(volume)}"', size)

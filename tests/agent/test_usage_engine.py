@@ -121,6 +121,9 @@ def test_what_is_measured_is_told_once_and_not_when_it_is_old(
     assert usage.take(containers) == said
     usage.accepted()
     assert usage.take(containers) is None
+    # The server shows it no more, once there is a new inventory.
+    again = usage.take(containers, is_told_again=True)
+    assert again == {key: said[key] for key in ("host", "containers")}
     usage.measure()
     said = usage.take(containers)
     assert said is not None

@@ -120,6 +120,8 @@ def test_it_has_the_quick_form_and_stays_in_the_batch() -> None:
     assert documents.read_plain_heartbeat(encoded(body)) is not None
     body["usage"]["containers"][0][1] = 12  # a whole number of seconds
     assert documents.read_plain_heartbeat(encoded(body)) is not None
+    del body["usage"]["disk"]["each_volume"]
+    assert documents.read_plain_heartbeat(encoded(body)) is not None
 
 
 def test_many_hosts_usage_costs_three_statements_whatever_their_number(
@@ -221,8 +223,10 @@ def test_what_came_last_is_shown_while_a_heartbeat_says_nothing_of_it(agent: Age
     accepted(agent, heartbeat(4, usage=usage()))
     assert pids() == {}
     assert shown()["volume_size_bytes", "data"] == 65
-    accepted(agent, heartbeat(5, usage=usage(disk={**DISK, "each_volume": {}})))
+    without = {key: value for key, value in DISK.items() if key != "each_volume"}
+    accepted(agent, heartbeat(5, usage=usage(disk=without)))
     assert ("volume_size_bytes", "data") not in shown()
+    assert shown()["host_docker_disk_bytes", "images"] == 900
 
 
 def test_a_renamed_container_has_no_line_until_it_is_told_of_again(agent: AgentClient) -> None:
@@ -234,6 +238,8 @@ def test_a_renamed_container_has_no_line_until_it_is_told_of_again(agent: AgentC
     accepted(agent, heartbeat(4, digest="2", usage=usage([A, *NUMBERS])))
     assert pids() == {"new": 7}
     accepted(agent, heartbeat(5, digest="3", containers=[named(A, "newest")], usage=usage([A, *NUMBERS])))
+    assert pids() == {"newest": 7}
+    accepted(agent, heartbeat(6, digest="3", containers=[named(A, "newest")]))
     assert pids() == {"newest": 7}
 
 

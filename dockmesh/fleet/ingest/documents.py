@@ -180,7 +180,7 @@ class DiskUsage(Struct, frozen=True, kw_only=True):
     containers: tuple[Amount, Amount] = (None, None)
     volumes: tuple[Amount, Amount] = (None, None)
     build_cache: tuple[Amount, Amount] = (None, None)
-    each_volume: Annotated[dict[Text, Amount], Meta(max_length=MAX_VOLUMES)] = {}
+    each_volume: Annotated[dict[Text, Amount], Meta(max_length=MAX_VOLUMES)] | UnsetType = UNSET
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -419,7 +419,7 @@ def _check_usage(heartbeat: Heartbeat) -> None:
             seen.add(each.id)
     if inventory is not None and inventory.containers is not UNSET:
         check_usage_count(usage, len(inventory.containers))
-    if isinstance(usage.disk, DiskUsage):
+    if isinstance(usage.disk, DiskUsage) and usage.disk.each_volume is not UNSET:
         for name in usage.disk.each_volume:
             if not name.isascii() and len(name.encode()) > MAX_TEXT_BYTES:
                 raise InvalidInput("usage.disk.each_volume", "must have names of at most 1 KiB.")
