@@ -29,7 +29,7 @@ log = logging.getLogger("dockmesh.agent")
 # So long before the heartbeat is due it is measured: time enough for Engines that take a second for an answer.
 LEAD_SECONDS = 2.0
 # No more often, though a heartbeat comes every second while there are commands.
-SHORTEST_INTERVAL_SECONDS = 5.0
+SHORTEST_INTERVAL_SECONDS = 2.0
 # What is older than so many intervals is not sent.
 OLDEST_INTERVALS = 2
 ANSWER_SECONDS = 5.0
@@ -129,7 +129,8 @@ class Usage:
             except Exception:
                 log.exception("Measuring what is used failed in an unexpected way")
             if self._was_taken.wait(self._interval):
-                self._stopping.wait(self._interval - LEAD_SECONDS)
+                interval = self._interval
+                self._stopping.wait(interval - min(LEAD_SECONDS, interval / 2))
 
     def measure(self) -> None:
         """Measure everything once."""

@@ -146,7 +146,7 @@ def test_an_engine_that_does_not_answer_in_time_is_not_asked_for_ever(
 ) -> None:
     engine.hanging = ["/system/df"]
     watcher = DiskWatcher(
-        engine.host, measures_volumes=False, every_seconds=0.01, first_within_seconds=0, answer_seconds=0.2
+        engine.host, measures_volumes=False, every_seconds=0.01, first_within_seconds=0, answer_seconds=0.02
     )
     watcher.start()
     watcher._thread.join(PATIENCE * 10)
@@ -242,3 +242,17 @@ def test_a_server_that_refuses_what_is_used_gets_heartbeats_without_it(
     taken = server.wait_for(lambda request: request.path == "heartbeat", after=refused.at)
     assert "usage" not in taken.body
     assert taken.body["inventory"] is not None
+
+
+def test_heartbeats_come_while_statistics_and_disk_hang(
+    engine: StandIn, server: StubServer, start_agent: Callable[..., AgentProcess]
+) -> None:
+    engine.add(1, "web")
+    engine.hanging = [r"/containers/\w+/stats", "/system/df"]
+    server.interval = 1.0
+    start_agent(f"--docker-host={engine.host}")
+    server.wait_for(lambda request: request.path == "heartbeat" and request.body["sequence"] >= 5)
+    assert engine.count(r"/containers/\w+/stats") == 1
+    told = server.wait_for(lambda request: "usage" in request.body)
+    assert told.body["usage"]["containers"] == []
+    assert told.body["usage"]["host"]["cpu_seconds"] > 0

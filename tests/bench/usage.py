@@ -10,7 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dockmesh.agent import stats
+from dockmesh.agent.cgroups import Cgroups
 from dockmesh.agent.client import encoded
+from dockmesh.agent.document import Snapshot
+from dockmesh.agent.engine import Engine, local_system
+from dockmesh.agent.usage import Usage
 from tests.bench.client import processor_seconds, resident_bytes
 from tests.integration.agent_process import AgentProcess
 from tests.integration.dockerd import DockerEngine
@@ -33,6 +38,8 @@ def main() -> None:
         for _ in range(options.containers):
             engine.run("sh", "-c", "while :; do sleep 1; done")
         report: dict[str, Any] = {"containers": options.containers, "seconds": options.seconds}
+        report["milliseconds for a container"] = _ways(engine)
+        report["by the Engine"] = _by_the_engine(engine)
         report["nothing"] = _cost(engine, options.seconds, {})
         with tempfile.TemporaryDirectory(prefix="dockmesh-bench-") as folder:
             report["agent, usage"] = _agent(engine, Path(folder), options.seconds, "")
@@ -41,6 +48,63 @@ def main() -> None:
         print(json.dumps(report, indent=1))
     finally:
         engine.close()
+
+
+def _ways(engine: DockerEngine, rounds: int = 5) -> dict[str, float]:
+    """Of a processor, for one container read once: by the kernel's files, and by the Engine's one-shot statistics."""
+    assert engine._process is not None
+    dockerd = engine._process.pid
+    with Engine.open(engine.host) as client:
+        ids = [str(each["Id"]) for each in client.get("/containers/json")]
+        cgroups = Cgroups()
+        cgroups.look_for(ids)
+        began = time.process_time()
+        for identity in ids * rounds:
+            assert cgroups.read(identity, has_own_network=True) is not None
+        files = time.process_time() - began
+        few = ids[:20]  # each takes a second where the Engine is old
+        began, before, clock = time.process_time(), processor_seconds(dockerd), time.monotonic()
+        for identity in few:
+            stats.ask(client, identity)
+        asked, answered = time.process_time() - began, processor_seconds(dockerd) - before
+        took = time.monotonic() - clock
+    return {
+        "files": round(1000 * files / (len(ids) * rounds), 3),
+        "the Engine's statistics, asked": round(1000 * asked / len(few), 3),
+        "the Engine's statistics, in dockerd": round(1000 * answered / len(few), 3),
+        "the Engine's statistics, until they are there": round(1000 * took / len(few)),
+    }
+
+
+def _by_the_engine(engine: DockerEngine, rounds: int = 3) -> dict[str, float]:
+    """One measurement of all containers by an agent that sees no cgroup, as in a container."""
+    assert engine._process is not None
+    with Engine.open(engine.host) as client:
+        containers = [{"id": each["Id"], "state": "running"} for each in client.get("/containers/json")]
+    snapshot = Snapshot(True, "", "", local_system(), tuple(containers))
+    usage = Usage(
+        engine.host,
+        snapshot=lambda: snapshot,
+        interval=lambda: INTERVAL_SECONDS,
+        measures_volumes=False,
+        cgroups=Cgroups("/nowhere"),
+    )
+    usage.measure()
+    began, before, clock = time.process_time(), processor_seconds(engine._process.pid), time.monotonic()
+    for _ in range(rounds):
+        usage.measure()
+        said = usage.take(containers)
+        assert said is not None
+        assert len(said["containers"]) == len(containers)
+    spent, took = time.process_time() - began, time.monotonic() - clock
+    usage.stop()
+    return {
+        "agent, percent at 15 s": round(100 * spent / rounds / INTERVAL_SECONDS, 2),
+        "dockerd, percent at 15 s": round(
+            100 * (processor_seconds(engine._process.pid) - before) / rounds / INTERVAL_SECONDS, 2
+        ),
+        "seconds until all are there": round(took / rounds, 1),
+    }
 
 
 def _agent(engine: DockerEngine, folder: Path, seconds: float, text: str) -> dict[str, Any]:
