@@ -291,36 +291,46 @@ def _faults(
             is_seen=True,
             containers=tuple(each.id for each in trouble.containers) if trouble else (),
         )
-    others = []
+    others: dict[str, list[FiringAlert]] = {}
     for alert in firing:
         host = hosts.get(alert.host_id or 0)
-        own_path = reverse("alerts:alert", args=[alert.id])
         if host is None or not alert.key.startswith(("stack:", "container:")):
-            others.append(
-                Incident(
-                    id=f"incident-alert-{alert.id}",
-                    rank=OTHERS,
-                    tone=_TONES.get(alert.severity, "warning"),
-                    subject=alert.subject,
-                    words=alert.cause,
-                    path=own_path,
-                    since=alert.active_since,
-                    alerts=(alert,),
-                    swallowed=1,
-                    host_name=alert.host_name,
-                )
-            )
+            others.setdefault(alert.subject, []).append(alert)
             continue
         thing = alert.subject.removesuffix(f" on {alert.host_name}")
         key = (host.id, alert.stack_name or thing)
         fault = faults.get(key)
         if fault is None:
+            own_path = reverse("alerts:alert", args=[alert.id])
             fault = faults[key] = _Fault(
                 thing, host, own_path, alert.cause, _TONES.get(alert.severity, "warning")
             )
             fault.stack_name = alert.stack_name
         fault.add(alert)
-    return list(faults.values()), others
+    return list(faults.values()), [_other(subject, same) for subject, same in others.items()]
+
+
+def _other(subject: str, same: Sequence[FiringAlert]) -> Incident:
+    """What no stack or container is, and all alerts about it: as bad as the worst, which it leads to."""
+    worst, *milder = sorted(
+        same, key=lambda alert: (_TONE_ORDER[_TONES.get(alert.severity, "warning")], alert.id)
+    )
+    words = worst.cause
+    for alert in milder:
+        if alert.cause.rstrip(".") not in words:
+            words = f"{words.rstrip('.')}. {alert.cause}"
+    return Incident(
+        id=f"incident-{_mark(subject)}",
+        rank=OTHERS,
+        tone=_TONES.get(worst.severity, "warning"),
+        subject=subject,
+        words=words,
+        path=reverse("alerts:alert", args=[worst.id]),
+        since=min(alert.active_since for alert in same),
+        alerts=(worst, *milder),
+        swallowed=len(same),
+        host_name=worst.host_name,
+    )
 
 
 def _together(faults: Iterable[_Fault]) -> Iterator[Incident]:

@@ -10,14 +10,14 @@ from django.urls import reverse
 from dockmesh.audit import selectors as audit
 from dockmesh.fleet.selectors import summary
 from dockmesh.fleet.states import HostStatus
-from dockmesh.web import incidents
+from dockmesh.web import incidents, strip
 from dockmesh.web.incidents import Incident
 from dockmesh.web.states import tone_of
+from dockmesh.web.strip import Group
 
 MOST_INCIDENTS = 20
 MOST_ACTIVITY = 9
 MOST_MARKS = 2000
-DENSE_FROM = 100
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,23 @@ class Overview:
     totals: tuple[Total, ...]
     hosts: tuple[summary.HostMark, ...]
     hidden_hosts: int
+    strip: tuple[Group, ...]
+    grouped_by: str
+    labels: tuple[str, ...]
+    """By which the strip can be grouped."""
     incidents: tuple[Incident, ...]
     more_incidents: int
     activity: tuple[Activity, ...]
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether the strip's marks must be small; too small, and too many, to be links each."""
-        return len(self.hosts) >= DENSE_FROM
 
-    @property
-    def strip_words(self) -> str:
-        """The strip for who can't see it."""
-        return "Every host: " + ", ".join(f"{count} {status}" for status, count in self.totals[0].parts)
-
-
-def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
+def read(now: datetime.datetime, *, may_see_audit: bool, by: str = "") -> Overview:
     """The overview at a moment: twelve queries at most, whatever the fleet's size."""
     fleet = summary.fleet_summary(now)
     found = incidents.read(fleet, now)
     hosts = sorted(fleet.hosts, key=lambda mark: mark.status is HostStatus.ONLINE)[:MOST_MARKS]
+    shown = tuple(hosts if len(fleet.hosts) > MOST_MARKS else fleet.hosts)
+    labels = strip.label_names(fleet.hosts)
+    grouped_by = by if by in labels else ""
     verdict, tone = _verdict(fleet, found)
     return Overview(
         verdict=verdict,
@@ -99,7 +96,10 @@ def read(now: datetime.datetime, *, may_see_audit: bool) -> Overview:
                 fleet.container_counts,
             ),
         ),
-        hosts=tuple(hosts if len(fleet.hosts) > MOST_MARKS else fleet.hosts),
+        hosts=shown,
+        strip=tuple(strip.groups(shown, now, by=grouped_by)),
+        grouped_by=grouped_by,
+        labels=tuple(labels),
         hidden_hosts=max(0, len(fleet.hosts) - MOST_MARKS),
         incidents=tuple(incidents.with_flaps(found[:MOST_INCIDENTS], now)),
         more_incidents=max(0, len(found) - MOST_INCIDENTS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from dockmesh.core import clock
 from dockmesh.core.pages import DetailPage
@@ -22,10 +23,13 @@ class Overview(DetailPage):
     def context(self) -> Mapping[str, Any]:
         now = clock.now()
         may_manage, may_see_audit = self.may(Permission.FLEET_MANAGE), self.may(Permission.AUDIT_READ)
-        read = overviews.read(now, may_see_audit=may_see_audit)
+        read = overviews.read(now, may_see_audit=may_see_audit, by=self.request.GET.get("by", ""))
         return {
             "now": now,
             "overview": read,
+            "live_query": urlencode(
+                {"part": "live", "by": read.grouped_by} if read.grouped_by else {"part": "live"}
+            ),
             "may_manage": may_manage,
             "may_see_audit": may_see_audit,
             "may_silence": self.may(Permission.ALERTS_MANAGE),

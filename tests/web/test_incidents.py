@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import pytest
 from django.test import Client
@@ -14,6 +15,7 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from dockmesh.fleet.selectors import summary
+from dockmesh.fleet.states import ContainerState, StackState
 from dockmesh.web import incidents
 from dockmesh.web.incidents import Incident
 from tokens.models import User
@@ -175,3 +177,83 @@ def test_a_bad_day_of_500_hosts_is_a_small_page_with_few_questions(
     text = answer.content.decode()
     assert "fails on 481 hosts" in text
     assert text.index("Host host-000") < text.index("fails on 481 hosts")
+
+
+# The strip of hosts.
+
+
+def strip_of(client: Client, path: str = "/") -> dict[str, tuple[str, str]]:
+    """By the host's name: the look of its cell, and what it says."""
+    text = client.get(path).content.decode()
+    cells = re.findall(r'class="strip-(\w+)"\s+href="/hosts/\d+/" title="([^:"]+): ([^"]+)"', text)
+    return {name: (look, words) for look, name, words in cells}
+
+
+def test_a_cell_looks_like_the_worst_that_is_on_its_host(client: Client) -> None:
+    client.force_login(User.objects.create(username="ada", is_superuser=True))
+    _, stack, container, docker, away, new = hosts = make_hosts(6)
+    states = {state: index for index, state in enumerate(StackState)}
+    counts = ["0"] * len(states)
+    counts[states[StackState.ERROR]] = "2"
+    Host.objects.filter(pk__in=[stack.pk, away.pk]).update(stack_counts=",".join(counts))
+    failing = ["1" if state == "restarting" else "0" for state in ContainerState]
+    Host.objects.filter(pk=container.pk).update(container_counts=",".join(failing))
+    HeartbeatState.objects.filter(pk=docker.pk).update(is_degraded=True)
+    long_ago = clock.now() - datetime.timedelta(hours=1)
+    HeartbeatState.objects.filter(pk=away.pk).update(last_seen_at=long_ago)
+    HeartbeatState.objects.filter(pk=new.pk).update(last_seen_at=long_ago, sequence=-1)
+    shown = strip_of(client)
+    assert [shown[host.name][0] for host in hosts] == [
+        "well",
+        "error",
+        "failing",
+        "degraded",
+        "offline",
+        "unknown",
+    ]
+    assert shown[stack.name][1].startswith("online, last seen ")
+    assert shown[stack.name][1].endswith(", 2 stacks in error")
+    assert shown[container.name][1].endswith(", 1 container failing")
+
+
+def test_the_strip_is_grouped_by_a_label_of_the_address(client: Client) -> None:
+    client.force_login(User.objects.create(username="ada", is_superuser=True))
+    hosts = make_hosts(5)
+    for host, labels in zip(hosts, [{"env": "prod"}, {"env": "dev"}, {"env": "prod"}, {}], strict=False):
+        Host.objects.filter(pk=host.pk).update(labels=labels)
+    text = client.get("/?by=env").content.decode()
+    names = re.findall(r'<h3 class="strip-name break">([^<]+) <span class="muted">(\d+)', text)
+    assert names == [("env=dev", "1"), ("env=prod", "2"), ("without env", "2")]
+    assert len(strip_of(client, "/?by=env")) == 5
+    assert "part=live&amp;by=env" in text
+    assert "strip-name" not in client.get("/?by=nothing-of-that-name").content.decode()
+
+
+def test_500_cells_fit_on_a_small_page(client: Client) -> None:
+    client.force_login(User.objects.create(username="ada", is_superuser=True))
+    make_hosts(500)
+    text = client.get("/").content
+    assert text.count(b'<a id="cell-') == 500
+    assert len(text) < 100_000
+
+
+def test_two_alerts_about_one_thing_are_one_incident_that_leads_to_the_worse() -> None:
+    rules = [
+        AlertRule.objects.create(name=name, kind="token_expiring", severity=severity)
+        for name, severity in (("mild", "info"), ("grave", "critical"))
+    ]
+    now = clock.now()
+    for rule in rules:
+        Alert.objects.create(
+            rule=rule,
+            key="token:ci",
+            subject="API token ci",
+            cause=f"By {rule.name}.",
+            severity=rule.severity,
+            status="firing",
+            active_since=now,
+            fired_at=now,
+        )
+    (incident,) = read()
+    assert incident.path == f"/alerts/{Alert.objects.get(rule=rules[1]).pk}/"
+    assert (incident.words, incident.tone) == ("By grave. By mild.", "bad")

@@ -229,3 +229,72 @@ def test_the_guide_turns_green_after_its_configuration_was_copied(opened: Open) 
     )
     HeartbeatState.objects.create(host=host, last_seen_at=now + datetime.timedelta(seconds=60), sequence=1)
     expect(page.locator(".steps li.is-done").first).to_be_visible(timeout=2 * SOON)
+
+
+def test_a_new_incident_waits_until_the_reader_asks(opened: Open) -> None:
+    make_fleet(6, offline=1, degraded=0, broken=0)
+    page = opened("/")
+    expect(page.locator(".incident:visible")).to_have_count(1)
+    link = page.locator(".incident a").first
+    link.focus()
+    target = link.get_attribute("href")
+    first = HeartbeatState.objects.order_by("-last_seen_at").first()
+    assert first is not None
+    HeartbeatState.objects.filter(pk=first.pk).update(
+        last_seen_at=clock.now() - datetime.timedelta(minutes=90)
+    )
+    chip = page.get_by_role("button", name="1 new")
+    expect(chip).to_be_visible(timeout=SOON)
+    expect(page.locator(".incident:visible")).to_have_count(1)
+    expect(page.locator(".incident:visible a").first).to_be_focused()
+    assert page.locator(".incident:visible a").first.get_attribute("href") == target
+    chip.click()
+    expect(page.locator(".incident:visible")).to_have_count(2)
+    expect(chip).to_be_hidden()
+
+
+def test_the_strip_is_one_tab_stop_with_arrow_keys_and_a_card(opened: Open) -> None:
+    make_fleet(120, offline=1, degraded=1, broken=2)
+    page = opened("/?by=env")
+    assert page.locator(".strip a[tabindex='0']").count() == 1
+    cells = page.locator(".strip a")
+    page.locator(".strip a[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    expect(cells.nth(1)).to_be_focused()
+    expect(page.locator("#strip-card")).to_contain_text("last seen")
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate("document.activeElement.getBoundingClientRect().top")
+    assert below > cells.nth(1).evaluate("each => each.getBoundingClientRect().top")
+    page.keyboard.press("ArrowUp")
+    expect(cells.nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(cells.last).to_be_focused()
+    with page.expect_response(lambda answer: "part=live" in answer.url, timeout=SOON):
+        pass
+    expect(cells.last).to_be_focused()
+    expect(page.locator(".strip a[tabindex='0']")).to_have_count(1)
+    assert accessibility_faults(page) == []
+    page.keyboard.press("Escape")
+    expect(page.locator("#strip-card")).to_be_hidden()
+    cells.first.hover()
+    expect(page.locator("#strip-card")).to_be_visible()
+    target = cells.first.get_attribute("href")
+    cells.first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{target}")
+
+
+def test_a_tap_shows_the_card_and_the_next_leads_on(chromium: Browser, site: Site, user: User) -> None:
+    make_fleet(30, offline=0, degraded=0, broken=0)
+    context = chromium.new_context(base_url=site.url, has_touch=True, viewport={"width": 390, "height": 844})
+    cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session_cookie(user), "url": site.url}
+    context.add_cookies([cookie])  # type: ignore[list-item]
+    page = context.new_page()
+    page.goto("/")
+    cell = page.locator(".strip a").nth(3)
+    cell.tap()
+    expect(page.locator("#strip-card")).to_contain_text("online, last seen")
+    assert page.url == f"{site.url}/"
+    cell.tap()
+    page.wait_for_url("**/hosts/*/")
+    context.close()

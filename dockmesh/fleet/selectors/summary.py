@@ -15,6 +15,8 @@ from dockmesh.fleet.states import ContainerState, HostStatus, StackState
 
 Counts = tuple[tuple[str, int], ...]
 
+FAILING = (ContainerState.RESTARTING, ContainerState.DEAD)
+
 
 @dataclass(frozen=True)
 class HostMark:
@@ -27,7 +29,8 @@ class HostMark:
     docker_error: str
     labels: Mapping[str, str] = field(default_factory=dict)
     stacks_in_error: int = 0
-    """By what its last inventory had; 0 where that is not known to hold."""
+    containers_failing: int = 0
+    """Restarting or dead. Both by what its last inventory had; 0 where that is not known to hold."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ def fleet_summary(now: datetime.datetime) -> FleetSummary:
         own_stacks = counts_by_state(stack_text, StackState, is_unknown=offline)
         heard_at = seen_at if sequence >= 0 else None
         broken = own_stacks.get(StackState.ERROR, 0)
-        marks.append(HostMark(host_id, name, status, heard_at, error, labels, broken))
+        own_containers = counts_by_state(container_text, ContainerState, is_unknown=offline)
+        failing = sum(own_containers.get(state, 0) for state in FAILING)
+        marks.append(HostMark(host_id, name, status, heard_at, error, labels, broken, failing))
         for state, count in own_stacks.items():
             stacks[StackState(state)] += count
-        for state, count in counts_by_state(container_text, ContainerState, is_unknown=offline).items():
+        for state, count in own_containers.items():
             containers[ContainerState(state)] += count
     by_status = Counter(mark.status for mark in marks)
     return FleetSummary(

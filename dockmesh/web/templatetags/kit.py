@@ -21,6 +21,7 @@ from dockmesh.core.tables import FilterLink
 from dockmesh.core.text import state_word
 from dockmesh.web import charts, navigation, text
 from dockmesh.web.states import TONE_OF, TONES, tone_of
+from dockmesh.web.strip import Group
 from dockmesh.web.theme import theme_of
 from tokens.principals import principal_of
 
@@ -192,17 +193,9 @@ def histogram(bounds: Sequence[float], cumulative: Sequence[int], label: str) ->
 
 
 @register.inclusion_tag("web/kit/host_strip.html")
-def host_strip(hosts: Sequence[Any], label: str, is_dense: bool = False) -> dict[str, Any]:
-    """A mark for each host, which has id, name, status and last_seen_at; too small to be links where it is dense."""
-    now = clock.now()
-    marks = []
-    for host in hosts:
-        seen = f"last seen {text.ago(host.last_seen_at, now)}" if host.last_seen_at else "never reported"
-        mark = {"tone": tone_of(host.status), "words": f"{host.name}: {host.status}, {seen}"}
-        marks.append(
-            mark if is_dense else {**mark, "id": host.id, "url": reverse("fleet:host", args=[host.id])}
-        )
-    return {"marks": marks, "label": label, "is_dense": is_dense}
+def host_strip(groups: Sequence[Group]) -> dict[str, Any]:
+    """A cell for each host, a link; with the script one tab stop, arrow keys, and a small card."""
+    return {"groups": groups}
 
 
 # ---- the frame ----

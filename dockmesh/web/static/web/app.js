@@ -99,8 +99,11 @@
     else text = `${Math.floor(s / 86400)} d`;
     return past ? `${text} ago` : `in ${text}`;
   };
-  // `2026-11-27 20:08:11 UTC`, of today without its day.
-  const moment = (exact, now) => exact.replace(`${new Date(now).toISOString().slice(0, 10)} `, "");
+  // The exact time, of today without its day.
+  const moment = (element, now) => {
+    const isToday = new Date(now).toISOString().slice(0, 10) === element.dateTime.slice(0, 10);
+    return isToday ? element.title.replace(/^.*, /, "") : element.title;
+  };
 
   // The server's clock counts, not the visitor's.
   const skew = Date.now() - Date.parse(document.body.dataset.now || new Date().toISOString());
@@ -110,7 +113,7 @@
     for (const element of document.querySelectorAll("time[data-ago]")) {
       // Of what nobody vouches for any more the time itself is all that is sure.
       const isKnown = !element.closest("[data-stale]");
-      const text = isKnown ? ago((now - Date.parse(element.dateTime)) / 1000) : moment(element.title, now);
+      const text = isKnown ? ago((now - Date.parse(element.dateTime)) / 1000) : moment(element, now);
       if (element.textContent !== text) element.textContent = text;
     }
   };
