@@ -123,3 +123,30 @@ def test_agent_and_server_survive_each_others_restart(
     page = scrape()
     assert page['dockmesh_agent_rtt_seconds_count{host="node-1"}'] >= before, "no histogram falls"
     assert page['dockmesh_hosts_total{status="online"}'] == 1, "the restarted agent is the same host"
+
+
+def test_what_a_container_uses_is_told_begins_anew_with_its_restart_and_ends_with_it(
+    docker_engine: DockerEngine, agent: AgentProcess, scrape: Scrape
+) -> None:
+    docker_engine.run("sh", "-c", "while :; do :; done", name="burner", stop_signal="SIGKILL")
+    names = 'host="node-1",stack="",service="",container="burner"'
+    user = f'dockmesh_container_cpu_usage_seconds_total{{{names},mode="user"}}'
+
+    def burnt(*, most: float = 1e9, least: float = 0.0) -> bool:
+        return least < scrape().get(user, -1.0) < most
+
+    wait_for(lambda: burnt(least=2.0), seconds=60, what="two seconds of a processor")
+    page = scrape()
+    assert page[f"dockmesh_container_memory_working_set_bytes{{{names}}}"] > 0
+    assert page['dockmesh_host_cpu_usage_seconds_total{host="node-1"}'] > 2
+    assert page['dockmesh_host_docker_root_bytes{host="node-1"}'] > 0
+    with docker_engine.client() as client:
+        before = page[user]
+        client.containers.get("burner").restart(timeout=0)
+        wait_for(lambda: burnt(most=before), seconds=30, what="the counter from its beginning")
+        client.containers.get("burner").stop(timeout=0)
+        wait_for(lambda: user not in scrape(), seconds=30, what="no series of a container that stopped")
+    of_host = 'dockmesh_host_cpu_usage_seconds_total{host="node-1"}'
+    wait_for(lambda: of_host in scrape(), seconds=30, what="what the host uses")
+    assert agent.stop() == 0
+    wait_for(lambda: of_host not in scrape(), seconds=20, what="no usage of a silent host")

@@ -17,6 +17,7 @@ from metrics.collectors.usage_text import FAMILIES, render, usage_fragments
 from metrics.exposition import FragmentFormat, Page, Section
 from tests.metrics import fleets, twin
 from tests.metrics.test_exposition import names, packed, plain
+from tests.support import calls_of
 
 AMOUNT = st.none() | st.integers(0, 2**63 - 1)
 SPENT = st.none() | st.floats(0, 2.0**63)
@@ -161,3 +162,21 @@ def test_more_hosts_cost_no_more_queries(settings, monkeypatch, django_assert_nu
         add(number)
     with django_assert_num_queries(2):
         assert page().content.count(b"dockmesh_container_pids{") == 9
+
+
+def test_a_scrape_makes_and_compresses_no_line_of_a_container(db, settings, monkeypatch):
+    """They were made with the heartbeats: more containers cost a scrape no more calls."""
+    settings.DOCKMESH_METRICS_AUTH = False
+    monkeypatch.setattr("dockmesh.core.clock.now", lambda: fleets.NOW)
+    host = fleets.host("one")
+    page = partial(Client().get, "/metrics?collect[]=usage", headers={"accept-encoding": "gzip"})
+    numbers = (1.5, 2.5, 0.0, *range(9))
+    few = [(fleets.container(host, f"c{number}"), numbers) for number in range(3)]
+    many = few + [(fleets.container(host, f"d{number}"), numbers) for number in range(300)]
+    calls = []
+    for containers in (few, few, many):
+        fleets.usage(host, containers=containers)
+        calls.append(calls_of(page))
+        text = gzip.decompress(page().content)
+        assert text.count(b"dockmesh_container_pids{") == len(containers)
+    assert calls[2] <= calls[1] + 20
