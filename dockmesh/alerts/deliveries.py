@@ -33,6 +33,11 @@ GIVE_UP = datetime.timedelta(hours=24)
 # Longer than any attempt: a claim whose process died ends by then.
 CLAIM = datetime.timedelta(seconds=90)
 AT_ONCE = 20
+# So many of one rule that are due at the same time are one message; and what comes within that time after so many, too.
+LEAST_TOGETHER = 5
+MOST_TOGETHER = 500
+DIGEST = datetime.timedelta(seconds=60)
+LOOKED_BACK = 5000
 
 # Channels that are told at the same time; of those that failed last, so many: they may take their whole time again.
 MOST_CHANNELS = 12
@@ -99,7 +104,10 @@ def alertmanagers() -> list[tuple[int, bool]]:
 
 
 def deliver(channel_id: int) -> None:
-    """Send a channel's messages that are due; after one that failed the others wait for the next time."""
+    """Send a channel's messages that are due; after one that failed the others wait for the next time.
+
+    Many of one rule are told as one. Of each subject one message waits at most, so that this changes no subject's order.
+    """
     if not _claim(channel_id):
         return
     try:
@@ -112,10 +120,15 @@ def deliver(channel_id: int) -> None:
                 .order_by("id")
                 .first()
             )
-            if message is None or not _begin(message, now):
+            if message is None:
                 return
-            error = _attempt(message)
-            _end(message, error)
+            if _hold_back(message, now):
+                continue
+            group = _begin(_same(message, now), now)
+            if not group:
+                return
+            error = _attempt(group)
+            _end(group, error)
             if error:
                 return
     finally:
@@ -137,47 +150,79 @@ def _claim(channel_id: int) -> bool:
     return bool(Channel.objects.filter(is_free, pk=channel_id).update(claimed_until=now + CLAIM))
 
 
-def _begin(message: Notification, now: datetime.datetime) -> bool:
-    """Count the attempt before it is made: from here on the message may have been heard."""
-    message.attempts += 1
-    Channel.objects.filter(pk=message.channel_id).update(claimed_until=now + CLAIM)
-    waiting = Notification.objects.filter(pk=message.pk, status=Status.QUEUED)
-    return bool(waiting.update(attempts=message.attempts, next_attempt_at=now + CLAIM))
+def _of_its_kind(message: Notification) -> QuerySet[Notification]:
+    """What its channel is told of the same rule and the same event."""
+    rule_id = message.alert.rule_id if message.alert is not None else None
+    return Notification.objects.filter(
+        channel_id=message.channel_id, event=message.event, alert__rule_id=rule_id
+    )
 
 
-def _attempt(message: Notification) -> str:
-    """Send it; what went wrong."""
+def _same(message: Notification, now: datetime.datetime) -> list[Notification]:
+    """The message, and where they are many those of its kind that are due as well."""
+    if message.alert is None:
+        return [message]
+    due = _due(now).filter(pk__in=_of_its_kind(message)).select_related("channel", "alert__rule")
+    found = list(due.order_by("id")[:MOST_TOGETHER])
+    return found if len(found) >= LEAST_TOGETHER else [message]
+
+
+def _hold_back(message: Notification, now: datetime.datetime) -> bool:
+    """Whether its kind waits, to be told together: the channel was told of many just now."""
+    if message.alert is None or message.attempts:
+        return False
+    kind = _of_its_kind(message)
+    told = kind.filter(status=Status.SENT, pk__gt=message.pk - LOOKED_BACK).order_by("-sent_at")
+    times = [moment for moment in told.values_list("sent_at", flat=True)[:LEAST_TOGETHER] if moment]
+    if len(times) < LEAST_TOGETHER or times[-1] <= now - DIGEST:
+        return False
+    waiting = Notification.objects.filter(pk__in=kind, status=Status.QUEUED, attempts=0)
+    waiting.update(next_attempt_at=times[0] + DIGEST)
+    return True
+
+
+def _begin(group: list[Notification], now: datetime.datetime) -> list[Notification]:
+    """Count the attempt before it is made: from here on they may have been heard. Those that hold still."""
+    Channel.objects.filter(pk=group[0].channel_id).update(claimed_until=now + CLAIM)
+    waiting = Notification.objects.filter(pk__in=[message.pk for message in group], status=Status.QUEUED)
+    waiting.update(attempts=F("attempts") + 1, next_attempt_at=now + CLAIM)
+    return list(waiting.select_related("channel", "alert__rule").order_by("id"))
+
+
+def _attempt(group: list[Notification]) -> str:
+    """Send them, as one message; what went wrong."""
+    message = group[0]
     try:
         if message.channel.kind == Channel.Kind.ALERTMANAGER:
             receivers.post(message.channel, [_test_document(clock.now())])
         else:
-            messages.give_words(message)
-            receivers.send(message.channel, message)
+            for each in group:
+                messages.give_words(each)
+            receivers.send(message.channel, messages.as_one(group))
     except NotSent as failure:
         return str(failure)
     return ""
 
 
 @transaction.atomic
-def _end(message: Notification, error: str) -> None:
+def _end(group: list[Notification], error: str) -> None:
     """Write down how the attempt went; a message that was dropped meanwhile stays dropped, unless it was sent."""
     now = clock.now()
-    own = Notification.objects.filter(pk=message.pk)
+    channel = group[0].channel
     if not error:
+        own = Notification.objects.filter(pk__in=[message.pk for message in group])
         own.update(status=Status.SENT, sent_at=now, last_error="")
         # Who takes this one takes what waits for its next attempt as well.
-        Notification.objects.filter(channel_id=message.channel_id, status=Status.QUEUED).update(
-            next_attempt_at=now
-        )
-    else:
+        Notification.objects.filter(channel_id=channel.pk, status=Status.QUEUED).update(next_attempt_at=now)
+    for message in group if error else ():
         pause = min(FIRST_RETRY_SECONDS * 2 ** min(message.attempts - 1, 16), LONGEST_RETRY_SECONDS)
         is_over = message.event == Event.TEST or now - message.created_at > GIVE_UP
-        own.filter(status=Status.QUEUED).update(
+        Notification.objects.filter(pk=message.pk, status=Status.QUEUED).update(
             status=Status.FAILED if is_over else Status.QUEUED,
             next_attempt_at=now + datetime.timedelta(seconds=pause),
             last_error=error[:500],
         )
-    _note(message.channel, error)
+    _note(channel, error)
 
 
 def push(channel_id: int) -> None:

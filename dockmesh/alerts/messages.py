@@ -5,6 +5,7 @@ dropped, and an end is told only where the beginning may have been heard.
 """
 
 import datetime
+from collections.abc import Sequence
 
 from django.conf import settings
 from django.db.models import F, QuerySet
@@ -16,6 +17,10 @@ SEVERITIES = [severity.value for severity in AlertRule.Severity]
 
 Event = Notification.Event
 Status = Notification.Status
+
+# Of many that are told as one.
+MOST_LINES = 30
+MOST_OF_A_LINE = 300
 
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 
@@ -60,6 +65,26 @@ def give_words(message: Notification) -> None:
     message.title, message.body = _words(message.alert.rule, message.alert, Event(message.event))
     message.type = _type(message.alert, Event(message.event))
     message.save(update_fields=["title", "body", "type"])
+
+
+def as_one(group: Sequence[Notification]) -> Notification:
+    """The message that tells of all of these, which are of one rule and one event; not stored. Of one, that itself."""
+    first = group[0]
+    worst = max(group, key=lambda each: SEVERITIES.index(each.alert.severity) if each.alert else -1)
+    if len(group) == 1 or worst.alert is None:
+        return first
+    told = [": ".join(each.body.splitlines()[:2])[:MOST_OF_A_LINE] for each in group[:MOST_LINES]]
+    if len(group) > MOST_LINES:
+        told.append(f"and {len(group) - MOST_LINES} more.")
+    if settings.DOCKMESH_BASE_URL:
+        told.append(settings.DOCKMESH_BASE_URL + page_path("alerts:alerts"))
+    return Notification(
+        channel=first.channel,
+        event=first.event,
+        title=f"{worst.title[:290]} ({len(group)})",
+        body="\n".join(told),
+        type=worst.type,
+    )
 
 
 def _drop(messages: QuerySet[Notification]) -> None:
