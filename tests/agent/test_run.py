@@ -466,8 +466,13 @@ def test_repositories_are_named_to_the_server_and_nothing_else_of_them(
     [
         ("[repositories.a]\n", "[repositories.a]: repository is needed"),
         ("[repositories.a]\nrepository = 5\n", "[repositories.a]: repository is needed, as a text"),
-        ("[repos.a]\n", "unknown key 'repos'; known are commands, image_updates, repositories"),
+        (
+            "[repos.a]\n",
+            "unknown key 'repos'; known are commands, image_updates, repositories, usage, volume_sizes",
+        ),
         ("x = [", "is not valid TOML"),
+        ("usage = 1\n", "usage must be true or false"),
+        ('volume_sizes = "yes"\n', "volume_sizes must be true or false"),
         (
             '[repositories.a]\nrepository = "r"\npassword_file = "/no/such"\n',
             "password_file /no/such: No such",

@@ -109,7 +109,7 @@ def test_processor_time_is_that_of_the_containers_processes_and_begins_anew_with
 ) -> None:
     burner = measured.engine.run("sh", "-c", "while :; do :; done", stop_signal="SIGKILL")
     assert burner.id
-    wait_until(lambda: processor_seconds(measured.engine, burner.id) >= 2)
+    wait_until(lambda: processor_seconds(measured.engine, burner.id) >= 3)
     with measured.engine.client() as client:
         client.containers.get(burner.id).pause()
     used = measured.of(burner.id)
@@ -273,7 +273,7 @@ def test_the_machine_is_told_as_its_own_files_tell_it(measured: Measured) -> Non
     assert available
     assert host["cpu_seconds"] == pytest.approx(busy, rel=0.05)
     assert host["memory_available_bytes"] == pytest.approx(int(available[1]) * 1024, rel=0.1)
-    assert host["load1"] == pytest.approx(os.getloadavg()[0], abs=2)
+    assert host["load1"] == pytest.approx(os.getloadavg()[0], abs=5)
     disk = shutil.disk_usage(measured.engine.root)
     assert host["docker_root_bytes"] == disk.total
     assert host["docker_root_free_bytes"] == pytest.approx(disk.free, rel=0.05)
