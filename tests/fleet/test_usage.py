@@ -16,8 +16,11 @@ from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
 from dockmesh.fleet import services
 from dockmesh.fleet.ingest import batch, documents
+from dockmesh.fleet.ingest import budget as budgets
+from dockmesh.fleet.ingest.usage import register_render
 from dockmesh.fleet.models import HeartbeatState, Host, HostUsage
 from metrics import rendering
+from metrics.collectors import usage_text
 from tests.fleet.conftest import AgentClient, both_ways, statements
 from tests.fleet.factories import container, heartbeat, make_host
 
@@ -57,7 +60,8 @@ def named(identity: str, name: str, **changes: Any) -> dict[str, Any]:
 
 def shown(prefix: str = "dockmesh_") -> dict[tuple[str, ...], float]:
     """(family, values of the labels but the host's) → value, of the group `usage`."""
-    text = Client().get("/metrics?collect[]=usage").content.decode()
+    answer = Client().get("/metrics?collect[]=usage")
+    text = b"".join(answer).decode()
     return {
         (sample.name.removeprefix("dockmesh_"), *(v for k, v in sample.labels.items() if k != "host")): (
             sample.value
@@ -302,3 +306,41 @@ def test_it_goes_with_the_host(agent: AgentClient) -> None:
     services.remove_host(actor=SYSTEM, host_id=agent.host.pk)
     assert not HostUsage.objects.exists()
     assert not Host.objects.exists()
+
+
+def test_long_lines_are_made_within_the_agents_budget_only(
+    agent: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(budgets.budget, "_clock", lambda: now[0])
+    monkeypatch.setattr(budgets.budget, "_used", {})
+    made = []
+    render = usage_text.render
+    register_render(lambda *told: made.append(1) or render(*told))  # type: ignore[func-returns-value]
+    try:
+        long = [named(f"{n:064}", f"{n:01000}") for n in range(1500)]
+        accepted(agent, heartbeat(1, containers=long))
+        told = usage(*([each["id"], *NUMBERS] for each in long))
+        for sequence in range(2, 20):
+            accepted(agent, heartbeat(sequence, usage=told))
+        before = len(made)
+        assert 1 <= before <= 15
+        now[0] += 60
+        accepted(agent, heartbeat(20, usage=told))
+        assert len(made) == before + 1
+        assert len(pids()) == 1500
+    finally:
+        register_render(render)
+
+
+def test_an_ordinary_agent_tells_all_within_its_budget(
+    agent: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets.budget, "_clock", lambda: 0.0)
+    monkeypatch.setattr(budgets.budget, "_used", {})
+    containers = [named(f"{n:064}", f"shop-web-{n}") for n in range(100)]
+    accepted(agent, heartbeat(1, containers=containers))
+    for sequence in range(2, 22):  # more than in a minute
+        entries = ([each["id"], *NUMBERS[:11], sequence] for each in containers)
+        accepted(agent, heartbeat(sequence, usage=usage(*entries)))
+    assert pids()["shop-web-7"] == 21

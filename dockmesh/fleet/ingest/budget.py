@@ -1,7 +1,7 @@
 """What one agent may make the server write: a budget for each, so that none of them hurts anybody but its own host.
 
 A host whose budget is used up is heard as ever; its inventory is taken again as soon as the budget has grown, and the
-server's answer `inventory_wanted` makes the agent send it. The budget is kept by each process for itself.
+server's answer `inventory_wanted` makes the agent send it; what it tells of usage meanwhile is left out. The budget is kept by each process for itself.
 """
 
 import threading
@@ -24,7 +24,7 @@ class Budget:
         self._used: dict[str, tuple[float, float]] = {}
 
     def has_any(self, token_id: str) -> bool:
-        """Whether the agent may send a whole inventory now."""
+        """Whether the agent may send a whole inventory, or usage, now."""
         with self._lock:
             return self._left(token_id) > 0
 

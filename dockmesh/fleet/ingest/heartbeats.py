@@ -196,7 +196,7 @@ def _inventory(
 def _usage(
     agent: Agent, heartbeat: Heartbeat, status: str, containers: Sequence[ContainerEntry] | None
 ) -> Usage | None:
-    """What it says is used; raises `InvalidInput` if that is of more containers than there are."""
+    """What it says is used, while the agent's budget lasts; raises `InvalidInput` if that is of more containers than there are."""
     usage = heartbeat.usage
     if (
         not isinstance(usage, Usage)
@@ -204,6 +204,8 @@ def _usage(
         or not heartbeat.docker.reachable
         or status != ACCEPTED
     ):
+        return None
+    if not budget.has_any(agent.token_id):
         return None
     if containers is None:
         documents.check_usage_count(usage, agent.container_count)
@@ -238,7 +240,7 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
             if each.is_changed
         ]
     )
-    write_usage(
+    costs = write_usage(
         [
             Used(each.state.host_id, versions[each.state.host_id], each.usage)
             for each in taken
@@ -246,6 +248,9 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
         ],
         now,
     )
+    for each in taken:
+        if each.state.host_id in costs:
+            budget.charge(each.state.token_id, written=costs[each.state.host_id], compared=0)
 
 
 def _heard(each: _Taken, now: datetime.datetime) -> sql.Row:
