@@ -16,6 +16,8 @@ from dockmesh.fleet.selectors import milliseconds
 
 # Docker's disk is measured every few minutes. What was not for so long is not known any more.
 DISK_KEPT = datetime.timedelta(hours=1)
+# Agents measure no more often than every five seconds, however often they are heard.
+LEAST_KEPT_SECONDS = 20
 
 _read_machine = msgspec.json.Decoder(MachineUsage).decode
 _read_disk = msgspec.json.Decoder(DiskUsage).decode
@@ -37,8 +39,8 @@ def host_usage(now: datetime.datetime) -> Iterator[UsageOfHost]:
 
     Time in which nobody listened makes no host offline, but what it used before that is no longer what it uses.
     """
-    newest = now - datetime.timedelta(seconds=settings.DOCKMESH_HOST_OFFLINE_AFTER)
-    moments = (now - DISK_KEPT, newest, offline_before(now))
+    kept_seconds = max(settings.DOCKMESH_HOST_OFFLINE_AFTER, LEAST_KEPT_SECONDS)
+    moments = (now - DISK_KEPT, now - datetime.timedelta(seconds=kept_seconds), offline_before(now))
     rows = sql.fetch(_statement(connection.vendor), [int(each.timestamp() * 1000) for each in moments])
     for name, machine, containers, disk in rows:
         yield UsageOfHost(
