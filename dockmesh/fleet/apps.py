@@ -8,6 +8,7 @@ from dockmesh.core import encrypted, lifecycle, schedule
 EXPIRE_EVERY_SECONDS = 10.0
 FORGET_LOGS_EVERY_SECONDS = 15.0
 TIDY_EVERY_SECONDS = 3600.0
+NOTE_HOURS_EVERY_SECONDS = 60
 ADVANCE_EVERY_SECONDS = 2.0
 
 
@@ -19,7 +20,7 @@ class FleetConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the scheduler's jobs, and the note of every web process that it listens."""
-        from dockmesh.fleet import commands, listening, services
+        from dockmesh.fleet import commands, hours, listening, services
         from dockmesh.fleet.ingest import counts
         from dockmesh.fleet.services import agent_updates, containers, details, logs
 
@@ -51,6 +52,7 @@ class FleetConfig(AppConfig):
         schedule.register(
             name="fleet.agent_updates", every_seconds=ADVANCE_EVERY_SECONDS, run=agent_updates.advance
         )
+        schedule.register(name="fleet.hours", every_seconds=NOTE_HOURS_EVERY_SECONDS, run=hours.note)
         lifecycle.register_start(listening.start)
         lifecycle.register_stop(listening.stop)
         for name, run in (

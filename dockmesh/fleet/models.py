@@ -81,6 +81,20 @@ class HeartbeatState(models.Model):
         return self.last_seen_at if self.sequence >= 0 else None
 
 
+class HostHour(models.Model):
+    """The worst that was seen of a host within an hour; see `dockmesh.fleet.hours`."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="hours")
+    hour = models.DateTimeField(db_index=True)
+    worst = models.CharField(max_length=16)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "hour"], name="host_hour_is_one")]
+
+    def __str__(self) -> str:
+        return f"{self.worst} from {self.hour}"
+
+
 class HostUsage(models.Model):
     """What a host and its containers used by its last heartbeat that told of it; see `ingest.usage`.
 

@@ -23,6 +23,16 @@ def host_status(*, is_offline: bool, is_degraded: bool) -> HostStatus:
     return HostStatus.DEGRADED if is_degraded else HostStatus.ONLINE
 
 
+class HostWorst(StrEnum):
+    """The worst that is on a host, the mildest first: its own status, or what of its stacks and containers is wrong."""
+
+    WELL = "well"
+    FAILING = "failing"
+    ERROR = "error"
+    DEGRADED = "degraded"
+    OFFLINE = "offline"
+
+
 class StackState(StrEnum):
     """What a stack is in, judged from its containers and its last deploy."""
 

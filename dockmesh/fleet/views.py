@@ -18,6 +18,7 @@ from dockmesh.core.tables import Column, words
 from dockmesh.fleet import (
     agent_files,
     causes,
+    hours,
     installing,
     progress,
     renewal,
@@ -112,6 +113,7 @@ class HostDetail(HostPage, DetailPage):
         row = rows.host_rows([host], before)[0]
         return {
             "row": row,
+            "hours": hours.of_host(host.pk, clock.now()),
             "cause": causes.of_host(subjects.host_fact(host, row.status)),
             "no_stacks": "No stacks" if row.status is HostStatus.ONLINE else "Not known",
             "labels": sorted(host.labels.items()),

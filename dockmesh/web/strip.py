@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from django.urls import reverse
 
 from dockmesh.fleet.selectors.summary import HostMark
-from dockmesh.fleet.states import HostStatus
 from dockmesh.web import text
 
 # Labels that are offered, those first that most hosts have; and groups that are shown one by one.
@@ -72,16 +71,11 @@ def _looks(host: HostMark, now: datetime.datetime) -> tuple[str, str]:
     """The worst that is on it, and all of that in words."""
     seen = f"last seen {text.ago(host.last_seen_at, now)}" if host.last_seen_at else "never reported"
     words = [f"{host.name}: {host.status}", seen]
-    if host.status is HostStatus.OFFLINE:
-        return ("offline" if host.last_seen_at else "unknown"), ", ".join(words)
-    css = "degraded" if host.status is HostStatus.DEGRADED else "well"
     if host.containers_failing:
-        css = "failing" if css == "well" else css
         words.append(f"{_counted(host.containers_failing, 'container')} failing")
     if host.stacks_in_error:
-        css = "error"
         words.append(f"{_counted(host.stacks_in_error, 'stack')} in error")
-    return css, ", ".join(words)
+    return host.worst or "unknown", ", ".join(words)
 
 
 def _counted(count: int, what: str) -> str:

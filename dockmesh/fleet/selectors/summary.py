@@ -11,7 +11,7 @@ from dockmesh.core import clock
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import HeartbeatState, Stack
 from dockmesh.fleet.selectors import counts_by_state, status_of
-from dockmesh.fleet.states import ContainerState, HostStatus, StackState
+from dockmesh.fleet.states import ContainerState, HostStatus, HostWorst, StackState
 
 Counts = tuple[tuple[str, int], ...]
 
@@ -31,6 +31,17 @@ class HostMark:
     stacks_in_error: int = 0
     containers_failing: int = 0
     """Restarting or dead. Both by what its last inventory had; 0 where that is not known to hold."""
+
+    @property
+    def worst(self) -> HostWorst | None:
+        """The worst that is on it; None where nothing is known of it yet."""
+        if self.last_seen_at is None:
+            return None
+        if self.status is not HostStatus.ONLINE:
+            return HostWorst(self.status.value)
+        if self.stacks_in_error:
+            return HostWorst.ERROR
+        return HostWorst.FAILING if self.containers_failing else HostWorst.WELL
 
 
 @dataclass(frozen=True)
