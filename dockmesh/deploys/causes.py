@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Right
 
 from dockmesh.core import clock
 from dockmesh.deploys.models import LOOKS, Deploy
@@ -16,6 +18,10 @@ from dockmesh.fleet.states import StackState
 if TYPE_CHECKING:
     from dockmesh.fleet.models import Stack
     from dockmesh.fleet.selectors.subjects import ContainerFact
+
+# Of a failed deploy's output.
+MOST_LINES = 3
+_MOST_OUTPUT = 600
 
 # What the containers of a stack do so long after a deploy of it ended is taken for the deploy's doing.
 SETTLING = datetime.timedelta(minutes=10)
@@ -69,12 +75,31 @@ def _of(stacks: QuerySet[Stack]) -> dict[int, str]:
     }
 
 
-def _failures(stacks: QuerySet[Stack]) -> dict[int, str]:
+def last_lines(stack_ids: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """By id, of those of these stacks whose last deploy failed: the last lines of what it wrote. One query.
+
+    They may hold secrets: they are for whoever has `stacks.read`.
+    """
+    failed = _newest_failed(selectors.stacks().filter(pk__in=stack_ids))
+    rows = failed.values_list("stack_id", Right("output", _MOST_OUTPUT))
+    found = {}
+    for stack_id, output in rows:
+        lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+        if stack_id is not None and lines:
+            found[stack_id] = tuple(lines[-MOST_LINES:])
+    return found
+
+
+def _newest_failed(stacks: QuerySet[Stack]) -> QuerySet[Deploy]:
+    """Of those whose last deploy failed: that deploy."""
     ended = Deploy.objects.filter(stack=OuterRef("pk"), finished_at__isnull=False)
     newest = Subquery(ended.exclude(operation__in=LOOKS).order_by("-pk").values("pk")[:1])
     rows = stacks.filter(has_failed_deploy=True).annotate(failure=newest).order_by()
-    deploys = Deploy.objects.filter(pk__in=rows.values("failure"))
-    columns = deploys.values_list("stack_id", "pk", "status", "error", "finished_at")
+    return Deploy.objects.filter(pk__in=rows.values("failure"))
+
+
+def _failures(stacks: QuerySet[Stack]) -> dict[int, str]:
+    columns = _newest_failed(stacks).values_list("stack_id", "pk", "status", "error", "finished_at")
     return {
         stack_id: _failure(pk, status, error, finished_at)
         for stack_id, pk, status, error, finished_at in columns

@@ -63,13 +63,18 @@ class Incident:
     """How often its alert fired within a day, if more than once."""
     is_silenced: bool = False
     """Whether nobody is told of it now; it comes last then."""
+    stack_id: int = 0
+    """Of the stack, or of the first of several."""
+    last_lines: tuple[str, ...] = ()
+    """Of what the deploy wrote that failed."""
 
     @property
     def silence_path(self) -> str:
-        """Where to silence it; empty for what can't be: it is on no host, or on several without a stack of one name."""
+        """Where to silence it; empty for what can't be: it is on no host. Of several hosts the visitor says which."""
         scope = {"host": self.host_name, "stack": self.stack_name}
-        asked = {name: value for name, value in scope.items() if value}
-        return f"{reverse('alerts:silence-add')}?{urlencode(asked)}" if asked else ""
+        asked = urlencode({name: value for name, value in scope.items() if value})
+        is_on_hosts = asked or self.hosts
+        return f"{reverse('alerts:silence-add')}{'?' if asked else ''}{asked}" if is_on_hosts else ""
 
     @property
     def shown_hosts(self) -> tuple[str, ...]:
@@ -112,6 +117,7 @@ class _Fault:
     since: datetime.datetime | None = None
     stack_name: str = ""
     containers: tuple[int, ...] = ()
+    stack_id: int = 0
     is_seen: bool = False
     """Whether the cause is what is so now; else it is what its alerts said."""
     alerts: list[FiringAlert] = field(default_factory=list)
@@ -178,6 +184,16 @@ def with_flaps(incidents: Sequence[Incident], now: datetime.datetime) -> list[In
         count = counts.get((own.rule_id, own.key), 0) if own else 0
         flapped.append(replace(each, flaps=count) if count > 1 else each)
     return flapped
+
+
+def with_last_lines(incidents: Sequence[Incident]) -> list[Incident]:
+    """The same, each with the last lines of the deploy that failed, for whoever may read those; one query."""
+    stack_ids = [each.stack_id for each in incidents if each.stack_id]
+    lines = causes.last_lines(stack_ids) if stack_ids else {}
+    return [
+        replace(each, last_lines=lines[each.stack_id]) if each.stack_id in lines else each
+        for each in incidents
+    ]
 
 
 def _order(incident: Incident) -> tuple[bool, int, int, float, str]:
@@ -288,6 +304,7 @@ def _faults(
             cause=trouble.words if trouble else "The stack is in error.",
             since=stack.state_changed_at,
             stack_name=stack.name,
+            stack_id=stack.id,
             is_seen=True,
             containers=tuple(each.id for each in trouble.containers) if trouble else (),
         )
@@ -366,6 +383,7 @@ def _together(faults: Iterable[_Fault]) -> Iterator[Incident]:
             containers=tuple(pk for fault in same for pk in fault.containers),
             host_name=first.host.name if is_one else "",
             stack_name=first.stack_name,
+            stack_id=first.stack_id,
         )
 
 

@@ -67,14 +67,19 @@ class Overview:
     activity: tuple[Activity, ...]
 
 
-def read(now: datetime.datetime, *, may_see_audit: bool, by: str = "") -> Overview:
-    """The overview at a moment: twelve queries at most, whatever the fleet's size."""
+def read(
+    now: datetime.datetime, *, may_see_audit: bool, may_read_output: bool = False, by: str = ""
+) -> Overview:
+    """The overview at a moment: 13 queries at most, whatever the fleet's size."""
     fleet = summary.fleet_summary(now)
     found = incidents.read(fleet, now)
     hosts = sorted(fleet.hosts, key=lambda mark: mark.status is HostStatus.ONLINE)[:MOST_MARKS]
     shown = tuple(hosts if len(fleet.hosts) > MOST_MARKS else fleet.hosts)
     labels = strip.label_names(fleet.hosts)
     grouped_by = by if by in labels else ""
+    shown_incidents = incidents.with_flaps(found[:MOST_INCIDENTS], now)
+    if may_read_output:
+        shown_incidents = incidents.with_last_lines(shown_incidents)
     verdict, tone = _verdict(fleet, found)
     return Overview(
         verdict=verdict,
@@ -101,7 +106,7 @@ def read(now: datetime.datetime, *, may_see_audit: bool, by: str = "") -> Overvi
         grouped_by=grouped_by,
         labels=tuple(labels),
         hidden_hosts=max(0, len(fleet.hosts) - MOST_MARKS),
-        incidents=tuple(incidents.with_flaps(found[:MOST_INCIDENTS], now)),
+        incidents=tuple(shown_incidents),
         more_incidents=max(0, len(found) - MOST_INCIDENTS),
         activity=tuple(_activity()) if may_see_audit else (),
     )

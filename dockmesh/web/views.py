@@ -23,7 +23,12 @@ class Overview(DetailPage):
     def context(self) -> Mapping[str, Any]:
         now = clock.now()
         may_manage, may_see_audit = self.may(Permission.FLEET_MANAGE), self.may(Permission.AUDIT_READ)
-        read = overviews.read(now, may_see_audit=may_see_audit, by=self.request.GET.get("by", ""))
+        read = overviews.read(
+            now,
+            may_see_audit=may_see_audit,
+            may_read_output=self.may(Permission.STACKS_READ),
+            by=self.request.GET.get("by", ""),
+        )
         return {
             "now": now,
             "overview": read,

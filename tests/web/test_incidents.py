@@ -13,11 +13,13 @@ from dockmesh.alerts import services as alerts
 from dockmesh.alerts.models import Alert, AlertRule
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
+from dockmesh.deploys.models import Deploy
 from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
 from dockmesh.fleet.selectors import summary
 from dockmesh.fleet.states import ContainerState, StackState
 from dockmesh.web import incidents
 from dockmesh.web.incidents import Incident
+from tests.tokens.support import user_with
 from tokens.models import User
 
 pytestmark = pytest.mark.django_db
@@ -171,7 +173,7 @@ def test_a_bad_day_of_500_hosts_is_a_small_page_with_few_questions(
     make_hosts(19, age=7200, apart=300)
     for host in make_hosts(481):
         break_stack(host, "shop")
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         answer = client.get("/")
     assert len(answer.content) < 100_000
     text = answer.content.decode()
@@ -257,3 +259,29 @@ def test_two_alerts_about_one_thing_are_one_incident_that_leads_to_the_worse() -
     (incident,) = read()
     assert incident.path == f"/alerts/{Alert.objects.get(rule=rules[1]).pk}/"
     assert (incident.words, incident.tone) == ("By grave. By mild.", "bad")
+
+
+def test_whoever_may_read_it_sees_the_last_lines_of_the_deploy_that_failed(client: Client) -> None:
+    host = make_hosts(1)[0]
+    stack = break_stack(host, "shop")
+    Stack.objects.filter(pk=stack.pk).update(has_failed_deploy=True)
+    Deploy.objects.create(
+        stack=stack,
+        stack_name=stack.name,
+        host_name=host.name,
+        operation="up",
+        status="failure",
+        requested_by="ada",
+        requested_at=clock.now(),
+        error="exit code 1",
+        finished_at=clock.now(),
+        output="pulling\n" * 300 + "one\n\ntwo\nno such image: shop:9\n",
+    )
+    client.force_login(user_with("fleet.read", "stacks.read"))
+    assert "no such image: shop:9" in client.get("/").content.decode()
+    client.force_login(user_with("fleet.read", name="vi"))
+    text = client.get("/").content.decode()
+    assert "no such image" not in text
+    assert "exit code 1" in text
+    (incident,) = incidents.with_last_lines(read())
+    assert incident.last_lines == ("one", "two", "no such image: shop:9")
