@@ -411,6 +411,12 @@ class ConfirmPage(ObjectPage, FormPage):
         return {"object_kind": kind, "object_name": name, "consequences": self.told()}
 
 
+def page_of_button(request: HttpRequest) -> str:
+    """The path of the page on which a button was pressed; empty where that is none of ours."""
+    came_from = urlsplit(request.META.get("HTTP_REFERER", ""))
+    return came_from.path if came_from.netloc == request.get_host() else ""
+
+
 class Action(ServicePage):
     """What a button does that asks nothing: a POST, after which a page tells of it."""
 
@@ -419,11 +425,7 @@ class Action(ServicePage):
     def authorise(self, permission: str) -> HttpResponseBase | None:
         """By sign-in back to the page of the button; there is none at its own address."""
         refused = super().authorise(permission)
-        if refused is None:
-            return None
-        came_from = urlsplit(self.request.META.get("HTTP_REFERER", ""))
-        is_own = came_from.netloc == self.request.get_host()
-        return redirect_to_login(came_from.path if is_own else "")
+        return redirect_to_login(page_of_button(self.request)) if refused is not None else None
 
     def act(self) -> HttpResponseBase:
         """Has the service do it, and leads on; raises `DomainError` where it refuses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from django.contrib import messages
 from django.core.exceptions import DisallowedHost
 from django.db.utils import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +16,7 @@ from django.urls import Resolver404, resolve
 from dockmesh.audit.services import ChainChanged
 from dockmesh.core import busy, keptforms
 from dockmesh.core.hosts import ADVICE
-from dockmesh.core.pages import FormPage
+from dockmesh.core.pages import Action, FormPage, page_of_button
 from dockmesh.core.problems import problem_answer
 from dockmesh.web.account_views import VisitorFormPage, sign_in_keeping
 from tokens import refusals
@@ -81,13 +82,17 @@ def _note(request: HttpRequest, why: str) -> None:
 
 
 def _form_again(request: HttpRequest, reason: str) -> HttpResponse | None:
-    """The form with what was typed, where it is one of ours that was opened before somebody signed in anew."""
+    """The form with what was typed, or the page of the button, where they are ours and somebody signed in anew meanwhile."""
     page = getattr(request.resolver_match and request.resolver_match.func, "view_class", None)
     # Django looks at the origin first, where a browser names it.
     is_own = "HTTP_ORIGIN" in request.META and not reason.startswith(BAD_ORIGIN)
-    if not is_own or not isinstance(page, type) or not issubclass(page, FormPage):
+    if not is_own or not isinstance(page, type) or issubclass(page, VisitorFormPage):
         return None
-    if issubclass(page, VisitorFormPage):
+    if issubclass(page, Action):
+        goal = page_of_button(request) or "web:overview"
+        messages.warning(request, "You have signed in anew meanwhile. Nothing was done: press it again.")
+        return redirect(goal)
+    if not issubclass(page, FormPage):
         return None
     kept = page.kept_of(request)
     if principal_of(request) is None:
