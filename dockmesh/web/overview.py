@@ -118,8 +118,11 @@ def _verdict(fleet: summary.FleetSummary, found: list[Incident]) -> tuple[str, s
     if not found:
         only = len(fleet.hosts) == 1
         return ("Your host is well" if only else f"All {len(fleet.hosts)} hosts are well"), "well"
-    count = len(found)
-    tone = "bad" if any(each.tone == "bad" for each in found) else "warning"
+    loud = [each for each in found if not each.is_silenced]
+    if not loud:
+        return "What is wrong is silenced", "idle"
+    count = len(loud)
+    tone = "bad" if any(each.tone == "bad" for each in loud) else "warning"
     return ("1 thing is wrong" if count == 1 else f"{count} things are wrong"), tone
 
 

@@ -10,6 +10,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from dockmesh.alerts import services as alerts
+from dockmesh.alerts import silences
 from dockmesh.alerts.models import Alert, AlertRule
 from dockmesh.audit.services import SYSTEM
 from dockmesh.core import clock
@@ -285,3 +286,18 @@ def test_whoever_may_read_it_sees_the_last_lines_of_the_deploy_that_failed(clien
     assert "exit code 1" in text
     (incident,) = incidents.with_last_lines(read())
     assert incident.last_lines == ("one", "two", "no such image: shop:9")
+
+
+def test_what_is_silenced_comes_last_and_is_not_counted(client: Client) -> None:
+    client.force_login(User.objects.create(username="ada", is_superuser=True))
+    away = make_hosts(1, age=600)[0]
+    break_stack(make_hosts(1)[0], "shop")
+    ends_at = clock.now() + datetime.timedelta(hours=1)
+    silences.create_silence(actor=SYSTEM, match_host=away.name, ends_at=ends_at)
+    found = read()
+    assert [(each.host_name, each.is_silenced) for each in found][-1] == (away.name, True)
+    text = client.get("/").content.decode()
+    assert "1 thing is wrong" in text
+    assert "Silenced" in text
+    silences.create_silence(actor=SYSTEM, match_host="*", ends_at=ends_at)
+    assert "What is wrong is silenced" in client.get("/").content.decode()
