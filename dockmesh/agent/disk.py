@@ -24,7 +24,7 @@ log = logging.getLogger("dockmesh.agent")
 
 EVERY_SECONDS = 300.0
 # So that hosts that start together do not walk their disks together.
-FIRST_WITHIN_SECONDS = 30.0
+FIRST_WITHIN_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 # Where it takes long it is asked less often: for one part in so many of the time.
 SHARE = 50

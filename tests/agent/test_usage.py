@@ -127,6 +127,20 @@ def test_processor_time_is_that_of_the_containers_processes_and_begins_anew_with
     assert again.cpu_user_seconds < used.cpu_user_seconds
 
 
+def test_version_2_of_the_kernel_tells_the_same_processor_time(docker_engine: DockerEngine) -> None:
+    """Where the machine has both versions, the second has no controllers but accounts for processors."""
+    burner = docker_engine.run("sh", "-c", "while :; do :; done")
+    wait_until(lambda: processor_seconds(docker_engine, str(burner.id)) >= 2)
+    with docker_engine.client() as client:
+        client.containers.get(str(burner.id)).pause()
+    both = Path("/sys/fs/cgroup/unified")
+    cgroups = Cgroups(str(both) if both.exists() else "/sys/fs/cgroup")
+    cgroups.look_for([str(burner.id)])
+    used = cgroups.read(str(burner.id), has_own_network=True)
+    assert used is not None
+    assert used.cpu_user_seconds == pytest.approx(processor_seconds(docker_engine, str(burner.id)), rel=0.05)
+
+
 def test_a_container_that_is_held_back_tells_for_how_long(measured: Measured) -> None:
     slow = measured.engine.run("sh", "-c", "while :; do :; done", nano_cpus=200_000_000)
     wait_until(lambda: (measured.of(str(slow.id)).cpu_throttled_seconds or 0) > 0.2)
