@@ -170,6 +170,7 @@ COMPOSE = "services:\n  web:\n    image: nginx:1.27 # <b>&amp;\n"
 
 
 def typed_stack(page: Page) -> None:
+    page.locator("[name=host]").select_option(index=1)
     page.get_by_label("Name").fill("shop")
     page.locator("[name=compose_file]").fill(COMPOSE)
     page.locator("[name=env_file]").fill("PASSWORD=hunter2")
