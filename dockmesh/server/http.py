@@ -22,6 +22,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.task import Task as WaitressTask
 
+from dockmesh.core.addresses import TAKEN_OFF
 from dockmesh.core.ip import parse_address
 from dockmesh.server import accesslog, ledger
 from dockmesh.server.batch import BatchEndpoint
@@ -147,6 +148,7 @@ class Task(WSGITask):
         """Beside what WSGI asks for, when the request was there whole, before it waited for a thread; and how to ask
         whether somebody still waits for the answer."""
         environ: dict[str, Any] = super().get_environment()
+        environ[TAKEN_OFF] = self.request.taken_off
         environ["dockmesh.arrived"] = self.request.arrived
         environ["dockmesh.has_hung_up"] = self.channel.has_hung_up
         return environ

@@ -68,6 +68,7 @@ class StrictParser(HTTPRequestParser):
     command = ""
     path = ""  # without the base path, whether it came with it or not
     base_path = ""  # below which the server is reached, like /dockmesh
+    taken_off = ""  # the base path, if the request came with it
     empty = False
 
     def received(self, data: bytes) -> int:
@@ -124,7 +125,11 @@ class StrictParser(HTTPRequestParser):
         if any(lowered.count(name) > 1 for name in _SINGLE):
             raise ParsingError("A header that may occur once occurs twice")
         super().parse_header(header_plus)
-        self.path = without_base_path(self.path, self.base_path)
+        # One slash at its begin, as waitress hands it to the application: what is asked of a path here holds there.
+        path = f"/{self.path.lstrip('/')}"
+        rest = without_base_path(path, self.base_path)
+        self.taken_off = self.base_path if rest != path else ""
+        self.path = f"/{rest.lstrip('/')}"
         if self.version not in ("1.0", "1.1"):
             raise Refused(Refusal(400, "Only HTTP/1.1 and HTTP/1.0 are spoken here."))
         if self.version == "1.0" and coding is not None:

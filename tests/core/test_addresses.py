@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import get_script_prefix, set_script_prefix
 
-from dockmesh.core.addresses import page_path, without_base_path
+from dockmesh.core.addresses import TAKEN_OFF, page_path, without_base_path
 
 
 @pytest.fixture
@@ -35,6 +35,13 @@ def below(settings: Any) -> Iterator[None]:
 def test_the_base_path_is_taken_off_once(path: str, rest: str) -> None:
     assert without_base_path(path, "/a/b") == rest
     assert without_base_path(path, "") == path
+
+
+@pytest.mark.parametrize("path", ["/dockmesh/metrics", "/dockmesh/hosts/", "/dockmesh"])
+def test_what_the_server_has_taken_off_is_not_taken_off_again(below: None, db: None, path: str) -> None:
+    environ: dict[str, Any] = {TAKEN_OFF: "/dockmesh"}
+    assert Client().get(path, **environ).status_code == 404
+    assert Client().get("/metrics", **environ).status_code == 401
 
 
 def test_a_message_has_the_page_once_below_the_base_url_whichever_thread_writes_it(below: None) -> None:

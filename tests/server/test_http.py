@@ -380,14 +380,22 @@ def test_a_path_is_the_same_with_the_base_path_and_without() -> None:
         for path, seen in (
             ("/below/it/secret/abc", "/secret/abc"),
             ("/secret/abc", "/secret/abc"),
+            ("/below/it//secret/abc", "/secret/abc"),
+            ("//secret/abc", "/secret/abc"),
+            ("//below/it/a", "/a"),
             ("/below/it", "/below/it"),
             ("/below/its/a", "/below/its/a"),
             ("/below/it/below/it/a", "/below/it/a"),
         ):
             _, _, answer = split_answer(running.ask(f"GET {path} HTTP/1.1\r\n".encode() + CLOSE + b"\r\n"))
-            assert json.loads(answer)["environ"]["PATH_INFO"] == seen
+            environ = json.loads(answer)["environ"]
+            assert environ["PATH_INFO"] == seen
+            # So that nobody takes it off again.
+            assert environ["dockmesh.base_path_taken_off"] == ("/below/it" if "/below/it/" in path else "")
+        for path in ("/below/it//secret/abc", "//secret/abc"):
+            assert b" 400 " in running.ask(f"GET {path} HTTP/1.1\r\n\r\n".encode())[:20]
         assert running.batches == [1, 1]
-        wait_for(lambda: len(running.lines) == 7)
+        wait_for(lambda: len(running.lines) == 12)
         assert not any("abc" in line for line in running.lines)
     finally:
         running.server.stop()
