@@ -15,7 +15,9 @@ from django.urls import reverse
 from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
 from dockmesh.core.pages import DetailPage, ListPage, ObjectPage, Page
+from dockmesh.core.strictjson import MAX_INTEGER
 from dockmesh.core.tables import Column, words
+from dockmesh.env import digits
 from dockmesh.fleet import container_page, rows, selectors
 from dockmesh.fleet.container_api import log_response
 from dockmesh.fleet.listening import offline_before
@@ -153,9 +155,11 @@ class ContainersAct(Page):
     @cached_property
     def chosen(self) -> list[rows.ContainerRow]:
         """The containers, as far as they are there."""
-        ids = [int(each) for each in self._asked.getlist("container") if each.isascii() and each.isdigit()]
-        wanted = [each for each in ids if each < 2**63][: containers.MOST_AT_ONCE + 1]
-        found = Container.objects.select_related("host__heartbeat_state", "stack").filter(pk__in=wanted)
+        ids = [digits(each, most=MAX_INTEGER) for each in self._asked.getlist("container")]
+        wanted = [each for each in ids if each is not None]
+        found = Container.objects.select_related("host__heartbeat_state", "stack").filter(
+            pk__in=wanted[: containers.MOST_AT_ONCE + 1]
+        )
         return rows.container_rows(found.order_by("name", "host__name", "id"), offline_before(clock.now()))
 
     @property

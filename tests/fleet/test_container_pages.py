@@ -210,7 +210,16 @@ def test_many_are_chosen_in_the_list_and_named_before_anything_happens(
     assert "web-2: web-2 is being killed already" in told
 
 
-@pytest.mark.parametrize("query", ["action=stop", "action=stop&container=999999", "action=stop&container=x"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "action=stop",
+        "action=stop&container=999999",
+        "action=stop&container=x",
+        f"action=stop&container={2**63}",
+        f"action=stop&container={'9' * 5000}",
+    ],
+)
 def test_nothing_chosen_leads_back_with_a_word(operator: Client, web: Container, query: str) -> None:
     answer = operator.get(f"/containers/act/?{query}", follow=True)
     assert "Choose a container first." in answer.content.decode()

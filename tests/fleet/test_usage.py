@@ -333,6 +333,19 @@ def test_long_lines_are_made_within_the_agents_budget_only(
         register_render(render)
 
 
+def test_long_names_of_volumes_are_written_within_the_agents_budget_only(
+    agent: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets.budget, "_clock", lambda: 0.0)
+    monkeypatch.setattr(budgets.budget, "_used", {})
+    accepted(agent, heartbeat(1, containers=[]))
+    for sequence in range(2, 30):
+        disk = {"each_volume": {f"{n:01000}": sequence for n in range(1500)}}
+        accepted(agent, heartbeat(sequence, usage=usage(disk=disk)))
+    written = json.loads(HostUsage.objects.get().disk)["each_volume"]
+    assert 2 <= max(written.values()) <= 20
+
+
 def test_an_ordinary_agent_tells_all_within_its_budget(
     agent: AgentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,14 +92,16 @@ def write_usage(told: Sequence[Used], now: datetime.datetime) -> Mapping[int, in
             for each in told
         ]
     )
-    _DISKS.update(
-        [
-            (each.host_id, _encode(each.usage.disk).decode(), now)
-            for each in told
-            if isinstance(each.usage.disk, DiskUsage)
-        ]
-    )
-    return {host_id: 1 + len(containers) // _BYTES_OF_A_ROW for host_id, _, containers in read}
+    disks = {
+        each.host_id: _encode(each.usage.disk).decode()
+        for each in told
+        if isinstance(each.usage.disk, DiskUsage)
+    }
+    _DISKS.update([(host_id, disk, now) for host_id, disk in disks.items()])
+    return {
+        host_id: 1 + (len(containers) + len(disks.get(host_id, ""))) // _BYTES_OF_A_ROW
+        for host_id, _, containers in read
+    }
 
 
 @cache
