@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 
 from dockmesh.web import account_views
 
+admin.site.site_header, admin.site.site_title = "dockmesh", "dockmesh admin"
 # "View site": by itself it leads to the path below which the server is, without its last slash.
 admin.site.site_url = reverse_lazy("web:overview")  # type: ignore[assignment]  # (lazy: the routes are not there yet)
 

@@ -41,7 +41,7 @@ class UserList(ListPage):
         Column("role", "Role", ("role__name",)),
         Column("state", "State", ("-is_active",)),
         Column("signed_in", "Last signed in", ("last_login",)),
-        Column("made", "Made", ("date_joined",)),
+        Column("made", "Made", ("date_joined",), css="wide"),
     )
     default_sort = "name"
     filters = (

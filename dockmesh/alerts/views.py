@@ -40,7 +40,7 @@ class AlertList(ListPage):
         Column("severity", "Severity", ("severity",)),
         Column("status", "Status", ("status",)),
         Column("fired", "Fired", ("fired_at",)),
-        Column("resolved", "Resolved", ("resolved_at",)),
+        Column("resolved", "Resolved", ("resolved_at",), css="wide"),
     )
     default_sort = "-fired"
     filters = (
@@ -91,7 +91,7 @@ class RuleList(ListPage):
         Column("kind", "Looks at", ("kind",)),
         Column("severity", "Severity", ("severity",)),
         Column("firing", "Firing", ("firing",), css="num"),
-        Column("fired", "Fired ever", ("fired_count",), css="num"),
+        Column("fired", "Fired ever", ("fired_count",), css="num wide"),
         Column("state", "State", ("is_enabled",)),
     )
     default_sort = "name"
@@ -221,9 +221,9 @@ class ChannelList(ListPage):
     columns = (
         Column("name", "Name", ("name",)),
         Column("kind", "Kind", ("kind",)),
-        Column("severity", "From severity"),
+        Column("severity", "From severity", css="wide"),
         Column("state", "State", ("is_enabled",)),
-        Column("success", "Last success", ("last_success_at",)),
+        Column("success", "Last success", ("last_success_at",), css="wide"),
         Column("error", "Last error"),
         Column("actions", "Actions", is_hidden=True),
     )

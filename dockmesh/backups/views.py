@@ -37,7 +37,7 @@ class JobList(ListPage):
         Column("host", "Host", ("host__name",)),
         Column("status", "Last backup", ("last_status",)),
         Column("success", "Last success", ("last_success_at",)),
-        Column("took", "Took", ("last_duration_seconds",), css="num"),
+        Column("took", "Took", ("last_duration_seconds",), css="num wide"),
         Column("next", "Next", ("next_run_at",)),
     )
     default_sort = "name"
@@ -256,8 +256,8 @@ class RunList(ListPage):
         Column("kind", "Kind", ("kind",)),
         Column("status", "Status", ("status",)),
         Column("requested", "Asked for", ("requested_at",)),
-        Column("took", "Took", ("duration_seconds",), css="num"),
-        Column("added", "Added", ("bytes_added",), css="num"),
+        Column("took", "Took", ("duration_seconds",), css="num wide"),
+        Column("added", "Added", ("bytes_added",), css="num wide"),
     )
     default_sort = "-number"
     filters = (
@@ -270,7 +270,7 @@ class RunList(ListPage):
                 "success": "well",
                 "partial": "warning",
                 "failure": "bad",
-                "cancelled": "",
+                "cancelled": "idle",
             },
         ),
         words("kind", "Kind", BackupRun.Kind),

@@ -55,6 +55,8 @@ class Filter:
     where: Callable[[str], Q] | None = None
     counts: Callable[[], Mapping[str, int]] | None = None
     """How many rows have each value, where that is known without counting them."""
+    are_states: bool = False
+    """The values are words of the palette, each with its shape."""
 
     def condition(self, value: str) -> Q:
         """Which rows have this value."""
@@ -69,13 +71,14 @@ def words(
     *,
     counts: Callable[[], Mapping[str, int]] | None = None,
     labels: Mapping[str, str] | None = None,
+    are_states: bool = False,
 ) -> Filter:
     """A filter whose values are words that say themselves what they are; of a mapping, each with its tone. `labels` are
     for those that don't."""
     tones = values if isinstance(values, Mapping) else dict.fromkeys(map(str, values), "")
     said = labels or {}
     choices = [Choice(word, said.get(word) or state_word(word), tone) for word, tone in tones.items()]
-    return Filter(key, label, choices, where, counts)
+    return Filter(key, label, choices, where, counts, are_states)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class PageLink:
 @dataclass(frozen=True)
 class FilterLinks:
     label: str
+    are_states: bool
     links: tuple[FilterLink, ...]
 
 
@@ -286,7 +290,7 @@ class Table:
                 )
                 for c in choices
             ]
-            found.append(FilterLinks(each.label, tuple(links)))
+            found.append(FilterLinks(each.label, each.are_states, tuple(links)))
         return found
 
     @property

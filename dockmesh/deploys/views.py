@@ -50,13 +50,13 @@ class StackList(ListPage):
         Column("name", "Name", ("name",)),
         Column("host", "Host", ("host__name",)),
         Column("state", "State", ("state",)),
-        Column("changed", "Since", ("state_changed_at",)),
-        Column("kind", "Kind", ("is_managed",)),
+        Column("changed", "Since", ("state_changed_at",), css="wide"),
+        Column("kind", "Kind", ("is_managed",), css="wide"),
         Column("deploy", "Last deploy"),
     )
     default_sort = "name"
     filters = (
-        words("state", "State", StackState, in_shown_state, counts=stack_counts),
+        words("state", "State", StackState, in_shown_state, counts=stack_counts, are_states=True),
         words(
             "kind", "Kind", {"managed": "", "discovered": ""}, lambda value: Q(is_managed=value == "managed")
         ),
@@ -360,15 +360,21 @@ class DeployList(ListPage):
         Column("operation", "Operation", ("operation",)),
         Column("status", "Status", ("status",)),
         Column("requested", "Asked for", ("requested_at",)),
-        Column("took", "Took", ("duration_seconds",), css="num"),
-        Column("by", "By", ("requested_by",)),
+        Column("took", "Took", ("duration_seconds",), css="num wide"),
+        Column("by", "By", ("requested_by",), css="wide"),
     )
     default_sort = "-number"
     filters = (
         words(
             "status",
             "Status",
-            {"queued": "working", "running": "working", "success": "well", "failure": "bad", "cancelled": ""},
+            {
+                "queued": "working",
+                "running": "working",
+                "success": "well",
+                "failure": "bad",
+                "cancelled": "idle",
+            },
         ),
         words("operation", "Operation", Deploy.Operation, labels={"up": "Deploy"}),
     )

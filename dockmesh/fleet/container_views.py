@@ -58,15 +58,22 @@ class ContainerList(ListPage):
         Column("host", "Host", ("host__name",)),
         Column("stack", "Stack", ("stack__name",)),
         Column("state", "State", ("state",)),
-        Column("health", "Health", ("health",)),
-        Column("image", "Image", ("image",)),
+        Column("health", "Health", ("health",), css="wide"),
+        Column("image", "Image", ("image",), css="wide"),
         Column("restarts", "Restarts", ("restart_count",), css="num"),
-        Column("changed", "Changed", ("-changed_at",)),
+        Column("changed", "Changed", ("-changed_at",), css="wide"),
     )
     default_sort = "name"
     filters = (
-        words("state", "State", ContainerState, selectors.in_shown_state, counts=summary.container_counts),
-        words("image", "Image", {"newer": "newer available"}, lambda _: Q(has_newer_image=True)),
+        words(
+            "state",
+            "State",
+            ContainerState,
+            selectors.in_shown_state,
+            counts=summary.container_counts,
+            are_states=True,
+        ),
+        words("image", "Image", {"newer": "info"}, lambda _: Q(has_newer_image=True)),
     )
     ties = ("host__name", "name")
     search = ("name", "image", "host__name", "stack__name")

@@ -55,9 +55,9 @@ class HostList(ListPage):
         Column("containers", "Containers"),
         Column("stacks", "Stacks"),
         Column("seen", "Last seen", ("-heartbeat_state__last_seen_at",)),
-        Column("docker", "Docker", ("docker_version",)),
-        Column("agent", "Agent", ("agent_version",)),
-        Column("labels", "Labels"),
+        Column("docker", "Docker", ("docker_version",), css="wide"),
+        Column("agent", "Agent", ("agent_version",), css="wide"),
+        Column("labels", "Labels", css="wide"),
     )
     default_sort = "name"
     filters = (

@@ -205,7 +205,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def choose_theme(request: HttpRequest) -> HttpResponse:
-    """Remembers light or dark, for browsers without JavaScript."""
+    """Remembers light or dark, or forgets it for `system`, for browsers without JavaScript."""
     response = redirect(local_path(request.POST.get("next", "")))
     chosen = request.POST.get("theme", "")
     if chosen in theme.THEMES:
@@ -216,4 +216,6 @@ def choose_theme(request: HttpRequest) -> HttpResponse:
             path=settings.SESSION_COOKIE_PATH,
             samesite="Lax",
         )
+    elif chosen == theme.SYSTEM:
+        response.delete_cookie(theme.COOKIE, path=settings.SESSION_COOKIE_PATH, samesite="Lax")
     return response

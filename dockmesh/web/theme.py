@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 COOKIE = "dockmesh_theme"
 THEMES = ("light", "dark")
+SYSTEM = "system"
 YEAR_SECONDS = 365 * 24 * 3600
 
 

@@ -124,3 +124,5 @@ def test_the_theme_is_remembered_without_javascript(client: Client) -> None:
     assert '<html lang="en" data-theme="dark">' in client.get("/sign-in/").content.decode()
     client.post("/theme/", {"theme": "<script>", "next": "//evil"})
     assert '<html lang="en" data-theme="dark">' in client.get("/sign-in/").content.decode()
+    client.post("/theme/", {"theme": "system"})
+    assert '<html lang="en">' in client.get("/sign-in/").content.decode()

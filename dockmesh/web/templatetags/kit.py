@@ -20,7 +20,7 @@ from dockmesh.core.forms import SEEN, ChangeForm
 from dockmesh.core.tables import FilterLink
 from dockmesh.core.text import state_word
 from dockmesh.web import charts, navigation, text
-from dockmesh.web.states import TONE_OF, TONES, tone_of
+from dockmesh.web.states import TONES, tone_of
 from dockmesh.web.strip import Group
 from dockmesh.web.theme import theme_of
 from tokens.principals import principal_of
@@ -48,9 +48,9 @@ def shape(tone: str) -> SafeString:
 
 
 @register.simple_tag
-def choice_shape(link: FilterLink) -> SafeString:
+def choice_shape(link: FilterLink, is_state: bool) -> SafeString:
     """The shape beside a filter's word, where that is a state."""
-    tone = link.tone or TONE_OF.get(link.value, "")
+    tone = link.tone or (tone_of(link.value) if is_state and link.value else "")
     return shape(tone) if tone else SafeString()
 
 
@@ -226,6 +226,7 @@ def sidebar(context: Context) -> dict[str, Any]:
         "groups": navigation.shown(permissions, request.path),
         "here": request.get_full_path(),
         "other_theme": "light" if theme_of(request) == "dark" else "dark",
+        "is_theme_chosen": bool(theme_of(request)),
         "user_name": principal.name if principal else "",
         "csrf_token": context.get("csrf_token"),
     }

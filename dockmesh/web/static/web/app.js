@@ -19,6 +19,7 @@
       const label = form.querySelector("[data-theme-label]");
       if (label) label.textContent = next === "dark" ? "Dark theme" : "Light theme";
     }
+    for (const form of document.querySelectorAll("[data-theme-system]")) form.hidden = !root.dataset.theme;
   };
 
   document.addEventListener("submit", (event) => {
@@ -32,7 +33,25 @@
     nameThemeSwitch();
     announce(theme === "dark" ? "Dark theme" : "Light theme");
   });
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("[data-theme-system]");
+    if (!form) return;
+    event.preventDefault();
+    document.cookie = `dockmesh_theme=; Path=${document.body.dataset.path}; Max-Age=0; SameSite=Lax`;
+    delete root.dataset.theme;
+    nameThemeSwitch();
+    document.querySelector("[data-theme-form] button").focus();
+    announce("System theme");
+  });
   prefersDark.addEventListener("change", nameThemeSwitch);
+
+  // ---- Escape closes the phone's menu ----
+  document.addEventListener("keydown", (event) => {
+    const menu = document.getElementById("nav-toggle");
+    if (event.key !== "Escape" || !menu || !menu.checked) return;
+    menu.checked = false;
+    menu.focus();
+  });
 
   // ---- copy: with the clipboard where the browser allows it, else select and tell ----
   const copyBySelection = (source) => {
