@@ -360,7 +360,13 @@ def _read_env(path: Path) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+    """What `_env_text` has quoted, or somebody by hand; what is not quoted at its begin is as it is, blanks and all."""
+    if not value.startswith(("'", '"')):
+        return value
+    try:
+        return " ".join(shlex.split(value))
+    except ValueError:
+        return value
 
 
 def _env_text(values: Mapping[str, str]) -> str:

@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from dockmesh.audit.models import AuditEntry
 from dockmesh.core import clock
@@ -324,6 +326,12 @@ def test_a_full_page_of_containers_stays_small(browser: Client, agent: AgentClie
 def steps(page: str) -> dict[str, str]:
     found = re.findall(r'<li class="check check-(\w+)">(.*?)</li>', page, re.DOTALL)
     return {words(text).partition(" :")[0].partition(":")[0]: state for state, text in found}
+
+
+def test_to_fetch_the_agent_writes_nothing_for_an_id_that_is_no_tokens(db: None) -> None:
+    with CaptureQueriesContext(connection) as seen:
+        assert Client().get("/agent/dockmesh-agent.pyz?for=zzzzzzzzzzzz").status_code == 200
+    assert [query["sql"] for query in seen if not query["sql"].startswith("SELECT")] == []
 
 
 def test_the_list_ticks_step_by_step(browser: Client) -> None:
