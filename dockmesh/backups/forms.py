@@ -31,7 +31,7 @@ class JobForm(ChangeForm):
         label="Stack",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs=CODE),
+        widget=forms.TextInput(attrs={**CODE, "list": "stacks"}),
         help_text="The stack on this host whose volumes are backed up.",
     )
     volumes = forms.CharField(
@@ -115,7 +115,7 @@ class JobForm(ChangeForm):
         label="Time zone",
         max_length=64,
         initial="UTC",
-        widget=forms.TextInput(attrs=CODE),
+        widget=forms.TextInput(attrs={**CODE, "list": "time-zones"}),
         help_text="The one that the schedule is meant in, such as Europe/Berlin.",
     )
     keep_last = forms.IntegerField(

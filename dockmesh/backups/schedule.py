@@ -51,7 +51,7 @@ def clean_schedule(value: object, *, field: str = "schedule") -> str:
 
 def clean_time_zone(value: object, *, field: str = "time_zone") -> str:
     """A time zone of the IANA database."""
-    if not isinstance(value, str) or value not in _zones():
+    if not isinstance(value, str) or value not in time_zones():
         raise InvalidInput(field, "must be a time zone such as UTC or Europe/Berlin.")
     return value
 
@@ -104,5 +104,6 @@ def preview(
 
 
 @lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
+def time_zones() -> frozenset[str]:
+    """The names of the IANA database that this machine has."""
     return frozenset(available_timezones())

@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from dockmesh.backups import services
 from dockmesh.backups.forms import JobForm, NewJobForm, RestoreForm, UnlockForm
 from dockmesh.backups.models import BackupJob, BackupRun
-from dockmesh.backups.schedule import preview
+from dockmesh.backups.schedule import preview, time_zones
 from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
 from dockmesh.core.pages import Action, ConfirmPage, DetailPage, FormPage, ListPage, ObjectPage
@@ -103,7 +103,13 @@ class JobFormPage(FormPage):
     action_label = "Save job"
 
     def context(self) -> Mapping[str, Any]:
-        return {"repositories": fleet.repositories()[:200], "has_hosts": fleet.hosts().exists()}
+        stacks = fleet.stacks().order_by("name").values_list("name", flat=True).distinct()
+        return {
+            "repositories": fleet.repositories()[:200],
+            "stacks": stacks[:200],
+            "time_zones": sorted(time_zones()),
+            "has_hosts": fleet.hosts().exists(),
+        }
 
 
 class JobAdd(JobFormPage):

@@ -7,6 +7,7 @@ import re
 import pytest
 from django.test import Client
 
+from dockmesh.core import clock
 from tests.fleet.factories import make_host
 from tokens.models import Role, User
 
@@ -71,3 +72,14 @@ def test_pages_go_out_compressed(ada: Client) -> None:
         answer = ada.get(path, headers={"accept-encoding": "gzip"})
         assert answer.headers.get("Content-Encoding") == "gzip", path
         assert "Accept-Encoding" in answer.headers["Vary"], path
+
+
+def test_a_backup_job_offers_the_stacks_and_time_zones_that_are_known(ada: Client) -> None:
+    host, _ = make_host("fra-01")
+    host.stacks.create(name="shop", state_changed_at=clock.now())
+    page = ada.get("/backups/new/").content.decode()
+    assert re.search(r'<datalist id="stacks">\s*<option value="shop">', page)
+    assert '<option value="Europe/Berlin">' in page
+    assert 'list="time-zones"' in page
+    assert 'list="stacks"' in page
+    assert len(page) < 100_000
