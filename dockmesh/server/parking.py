@@ -184,7 +184,10 @@ class Parking:
         if not ended:
             return
         date = build_http_date(time.time())
-        self._application.note([each.request for each in ended], len(self._nothing))
+        try:
+            self._application.note([each.request for each in ended], len(self._nothing))
+        except Exception:
+            logger.exception("The answers of %s could not be counted", self.path)
         now = time.monotonic()
         lines = []
         for parked in ended:

@@ -25,7 +25,7 @@ class Lot:
     def __init__(self, seconds: float = 60.0) -> None:
         self.news: set[Hashable] = set()
         self.noted: list[bytes] = []
-        self.is_broken = False
+        self.is_broken = self.counts_nothing = False
         self.lines: list[str] = []
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port: int = listener.getsockname()[1]
@@ -58,6 +58,8 @@ class Lot:
         return set(self.news)
 
     def note(self, requests: Sequence[Posted], size: int) -> None:
+        if self.counts_nothing:
+            raise RuntimeError("not for the client")
         self.noted += [request.body for request in requests]
 
     def application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -132,6 +134,13 @@ def test_after_its_time_it_is_answered_with_nothing_and_the_connection_stays(
     wait_for(lambda: len(lot.lines) == 3)
     assert lot.noted == [b"a"] * 3
     assert '"POST /wait" 200 13 ' in lot.lines[0]
+
+
+def test_who_can_not_be_counted_is_answered_all_the_same(start: Callable[..., Lot]) -> None:
+    lot = start(seconds=0.2)
+    lot.counts_nothing = True
+    with lot.ask(b"a") as sock:
+        assert read_answer(sock)[2] == NOTHING
 
 
 @pytest.mark.parametrize(("head", "version"), [(b"Connection: close\r\n", b"1.1"), (b"", b"1.0")])
