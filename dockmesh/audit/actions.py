@@ -104,6 +104,7 @@ TARGET_KINDS = (
     "host",
     "permission",
     "role",
+    "silence",
     "stack",
     "token",
     "user",
