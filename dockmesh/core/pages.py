@@ -221,8 +221,14 @@ class ListPage(LivePart):
             ties=self.ties,
             counted=self.rows(),
         )
-        rows = table.narrowed(table.ordered(self.rows()))
-        return table.show(rows.filter(self.matching(table.query)) if table.query else rows)
+        rows = table.narrowed(self.rows())
+        if table.query:
+            rows = rows.filter(self.matching(table.query))
+        return table.show(self.ordered(table, rows))
+
+    def ordered(self, table: Table, rows: QuerySet[Any]) -> Any:
+        """These rows in the order that is asked for: a queryset, or what has a length and slices."""
+        return table.ordered(rows)
 
     def shown(self) -> Iterable[Any]:
         """The rows of the page that is asked for, as the template takes them."""

@@ -31,6 +31,8 @@ class Column:
     label: str
     order_by: tuple[str, ...] = ()
     css: str = ""
+    is_largest_first: bool = False
+    """Who sorts by it wants to see the largest first."""
     is_hidden: bool = False
     """The head is for screen readers alone, such as that of a column of buttons."""
 
@@ -240,7 +242,8 @@ class Table:
             url, aria_sort = "", ""
             if column.order_by:
                 is_current = self.sort.removeprefix("-") == column.key
-                turned = f"-{column.key}" if is_current and not self.is_descending else column.key
+                is_turned = not self.is_descending if is_current else column.is_largest_first
+                turned = f"-{column.key}" if is_turned else column.key
                 url = self.url(sort="" if turned == self._default_sort else turned)
                 aria_sort = ("descending" if self.is_descending else "ascending") if is_current else "none"
             found.append(Head(column.label, url, aria_sort, column.css, column.is_hidden))

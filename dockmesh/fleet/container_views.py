@@ -1,12 +1,13 @@
 """The pages of containers: the list, one of them, what is done with them, their logs."""
 
+import datetime
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -16,13 +17,13 @@ from dockmesh.core import clock
 from dockmesh.core.errors import DomainError
 from dockmesh.core.pages import DetailPage, ListPage, ObjectPage, Page
 from dockmesh.core.strictjson import MAX_INTEGER
-from dockmesh.core.tables import Column, words
+from dockmesh.core.tables import Column, Table, words
 from dockmesh.env import digits
 from dockmesh.fleet import container_page, rows, selectors
 from dockmesh.fleet.container_api import log_response
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import Container, ContainerCounts
-from dockmesh.fleet.selectors import summary
+from dockmesh.fleet.selectors import summary, usage
 from dockmesh.fleet.selectors.images import check_of, is_newer_image_known
 from dockmesh.fleet.services import containers, details, logs
 from dockmesh.fleet.services.containers import ContainerAction
@@ -60,6 +61,8 @@ class ContainerList(ListPage):
         Column("state", "State", ("state",)),
         Column("health", "Health", ("health",), css="wide"),
         Column("image", "Image", ("image",), css="wide"),
+        Column("cpu", "CPU", ("cpu",), css="num", is_largest_first=True),
+        Column("memory", "Memory", ("memory",), css="num", is_largest_first=True),
         Column("restarts", "Restarts", ("restart_count",), css="num"),
         Column("changed", "Changed", ("-changed_at",), css="wide"),
     )
@@ -88,8 +91,26 @@ class ContainerList(ListPage):
         """Whether the visitor may start and stop them."""
         return self.may(Permission.CONTAINERS_OPERATE)
 
+    @cached_property
+    def _moments(self) -> tuple[datetime.datetime, datetime.datetime]:
+        """Now, and `offline_before`."""
+        now = clock.now()
+        return now, offline_before(now)
+
+    def ordered(self, table: Table, rows: QuerySet[Container]) -> Any:
+        """What each uses is no column of the containers' rows."""
+        key = table.sort.removeprefix("-")
+        if key not in ("cpu", "memory"):
+            return super().ordered(table, rows)
+        now, before = self._moments
+        return usage.ByUsage(rows, key, is_descending=table.is_descending, now=now, before=before)
+
     def shown(self) -> Iterable[rows.ContainerRow]:
-        return rows.container_rows(self.table, offline_before(clock.now()))
+        containers = list(self.table)
+        now, before = self._moments
+        hosts = usage.usage_now({each.host_id for each in containers}, now, before)
+        used = {key: figures for host in hosts.values() for key, figures in host.containers.items()}
+        return rows.container_rows(containers, before, used)
 
     def context(self) -> Mapping[str, Any]:
         return {"may_operate": self.may_operate, "actions": actions()}
@@ -121,10 +142,15 @@ class ContainerDetail(ContainerPage, DetailPage):
         container, now = self.object, clock.now()
         reason = details.ask_for_details(container)
         told = details.details_of(container)
-        row = rows.container_rows([container], offline_before(now))[0]
+        before = offline_before(now)
+        host = usage.usage_now([container.host_id], now, before).get(container.host_id)
+        row = rows.container_rows([container], before, host.containers if host else {})[0]
         exits = container_page.exits_of(told)
         return {
             "row": row,
+            "measured_at": host.measured_at if host else None,
+            "host_status": selectors.status_of_host(container.host.heartbeat_state, before),
+            "is_stopped": not row.may_use,
             "said": container_page.said_of(row, exits, now),
             "exits": exits,
             "details": told,

@@ -109,6 +109,11 @@ class HostUsage(models.Model):
     machine = models.TextField()
     # Lines for /metrics, as `metrics` makes and reads them.
     containers = models.BinaryField()
+    # When it was told, by the host's clock; how many processors were busy since the time before; and what each container
+    # uses, as `figures` has it. Known to the database too: an older replica writes rows without them.
+    sent_at = models.DateTimeField(null=True)
+    cpu = models.FloatField(null=True)
+    figures = models.TextField(default="[]", db_default="[]")
     # `documents.DiskUsage` as JSON, and when it came; empty before the first.
     disk = models.TextField(default="", db_default="")
     disk_at = models.DateTimeField(null=True)

@@ -1,15 +1,23 @@
 """What the pages show of hosts and containers: rows with the states that count now."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import attrgetter
+from types import MappingProxyType
 
+from dockmesh.fleet.figures import Figures
 from dockmesh.fleet.histograms import RTT_BUCKETS
+from dockmesh.fleet.ingest.documents import DiskUsage
 from dockmesh.fleet.models import Container, EnrollmentToken, Host, Stack
 from dockmesh.fleet.selectors import counts_by_state, status_of_host
 from dockmesh.fleet.services.agent_updates import is_behind
 from dockmesh.fleet.states import ContainerState, HostStatus, StackState, shown_state
 
+# The host's page names so many containers that use the most.
+TOP = 10
+USING = (ContainerState.RUNNING, ContainerState.PAUSED)
 Parts = tuple[tuple[str, int], ...]
 
 
@@ -59,6 +67,13 @@ class ContainerRow:
 
     container: Container
     state: str
+    figures: Figures | None = None
+    """What it uses; None where it does not run, or nobody knows."""
+
+    @property
+    def may_use(self) -> bool:
+        """Whether it uses anything, as far as is known."""
+        return self.state in (*USING, ContainerState.UNKNOWN)
 
     @property
     def is_exited(self) -> bool:
@@ -83,14 +98,55 @@ def _host_row(host: Host, before: datetime.datetime) -> HostRow:
     return HostRow(host, status, _nonzero(containers), _nonzero(stacks))
 
 
-def container_rows(containers: Iterable[Container], before: datetime.datetime) -> list[ContainerRow]:
-    """Containers as they are shown now; their hosts' heartbeat states have been read along."""
+def container_rows(
+    containers: Iterable[Container],
+    before: datetime.datetime,
+    used: Mapping[int, Figures] = MappingProxyType({}),
+) -> list[ContainerRow]:
+    """Containers as they are shown now; their hosts' heartbeat states have been read along. `used` has what those that run
+    use, by their ids."""
     return [
         ContainerRow(
             each,
             shown_state(each.state, is_offline=each.host.heartbeat_state.last_seen_at < before),
+            used.get(each.pk) if each.state in USING else None,
         )
         for each in containers
+    ]
+
+
+@dataclass(frozen=True)
+class Top:
+    """The containers of a host that use the most of one thing."""
+
+    name: str
+    rows: list[ContainerRow]
+
+
+def tops(used: Mapping[int, Figures]) -> tuple[Top, Top]:
+    """By CPU and by memory, the most first; one query. What is not known is in neither."""
+    by_cpu = nlargest(TOP, [each for each in used.values() if each.cpu is not None], attrgetter("cpu"))
+    by_memory = nlargest(
+        TOP, [each for each in used.values() if each.memory_bytes is not None], attrgetter("memory_bytes")
+    )
+    chosen = {each.key for each in (*by_cpu, *by_memory)}
+    found = Container.objects.filter(pk__in=chosen, state__in=USING).in_bulk()
+
+    def rows(most: list[Figures]) -> list[ContainerRow]:
+        return [
+            ContainerRow(found[each.key], found[each.key].state, each) for each in most if each.key in found
+        ]
+
+    return Top("CPU", rows(by_cpu)), Top("memory", rows(by_memory))
+
+
+def disk_rows(disk: DiskUsage) -> list[tuple[str, int | None, int | None]]:
+    """(what Docker keeps, its bytes, those that can be had back)."""
+    return [
+        ("Images", *disk.images),
+        ("Containers", *disk.containers),
+        ("Volumes", *disk.volumes),
+        ("Build cache", *disk.build_cache),
     ]
 
 

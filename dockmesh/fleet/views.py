@@ -29,7 +29,7 @@ from dockmesh.fleet import (
 from dockmesh.fleet.forms import AddHostForm, HostForm, UpdateAgentsForm
 from dockmesh.fleet.listening import offline_before
 from dockmesh.fleet.models import AgentUpdate, Container, EnrollmentToken, Host
-from dockmesh.fleet.selectors import subjects, summary
+from dockmesh.fleet.selectors import subjects, summary, usage
 from dockmesh.fleet.services import agent_updates
 from dockmesh.fleet.states import HostStatus
 from tokens.permissions import Permission
@@ -102,7 +102,8 @@ class HostDetail(HostPage, DetailPage):
     part = "fleet/parts/host.html"
 
     def context(self) -> Mapping[str, Any]:
-        host, before = self.object, offline_before(clock.now())
+        host, now = self.object, clock.now()
+        before = offline_before(now)
         containers = (
             Container.objects.filter(host=host)
             .select_related("host__heartbeat_state", "stack")
@@ -111,9 +112,13 @@ class HostDetail(HostPage, DetailPage):
         shown = rows.container_rows(containers[: SHOWN_CONTAINERS + 1], before)
         bounds, counts = rows.round_trips(host)
         row = rows.host_rows([host], before)[0]
+        used = usage.usage_now([host.pk], now, before).get(host.pk)
         return {
             "row": row,
-            "hours": hours.of_host(host.pk, clock.now()),
+            "hours": hours.of_host(host.pk, now),
+            "used": used,
+            "tops": rows.tops(used.containers) if used else (),
+            "disk": rows.disk_rows(used.disk) if used and used.disk else (),
             "cause": causes.of_host(subjects.host_fact(host, row.status)),
             "no_stacks": "No stacks" if row.status is HostStatus.ONLINE else "Not known",
             "labels": sorted(host.labels.items()),

@@ -9,6 +9,7 @@ from dockmesh.web.states import tone_of
 
 WIDTH, HEIGHT, FOOT, TOP = 560, 120, 18, 6
 MOST_NAMES = 14
+RATHER_FULL, NEARLY_FULL = 0.8, 0.95
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ def cuts(parts: Sequence[tuple[str, int]]) -> list[Cut]:
             found.append(Cut(f"{x:.3f}", f"{max(width - 0.25, 0.4):.3f}", tone_of(state)))
             x += width
     return found
+
+
+def filled(share: float) -> Cut:
+    """A bar that is filled to a share of its length."""
+    tone = "bad" if share >= NEARLY_FULL else "warning" if share >= RATHER_FULL else "working"
+    return Cut("0", f"{100 * min(share, 1.0):.3f}", tone)
 
 
 def bars(rows: Sequence[tuple[str, float]]) -> list[Bar]:

@@ -115,7 +115,12 @@ def use(members: Sequence[Member], dice: random.Random) -> None:
     versions = dict(HeartbeatState.objects.values_list("host_id", "version"))
     for start in range(0, len(members), BATCH):
         told = [
-            Used(member.host_id, versions[member.host_id], msgspec.convert(usage(member, dice), Usage))
+            Used(
+                member.host_id,
+                versions[member.host_id],
+                clock.now(),
+                msgspec.convert(usage(member, dice), Usage),
+            )
             for member in members[start : start + BATCH]
         ]
         with transaction.atomic():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Page, expect
 from dockmesh.core import clock
 from dockmesh.fleet import commands
 from dockmesh.fleet.commands import CommandResult
-from dockmesh.fleet.models import AgentCommand, Container, ContainerDetails, HeartbeatState, Host
+from dockmesh.fleet.models import AgentCommand, Container, ContainerDetails, HeartbeatState, Host, HostUsage
 from dockmesh.fleet.services import logs
 from tests.fleet.factories import make_host
 from tests.fleet.test_container_pages import FOUND
@@ -187,3 +188,38 @@ def test_without_a_script_the_form_shows_the_lines(visit: Visit, web: Container,
     expect(page.get_by_role("button", name="Show", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Follow")).to_have_count(0)
     expect(page.get_by_text("Before that killed for memory")).to_be_visible()
+
+
+@pytest.mark.parametrize("has_javascript", [True, False])
+def test_what_is_used_reads_on_every_page(
+    visit: Visit, web: Container, user: User, has_javascript: bool
+) -> None:
+    def look(path: str) -> Page:
+        page = visit(path, user=user, has_javascript=has_javascript)
+        if has_javascript:  # without, axe-core can't run
+            check_page(page)
+        return page
+
+    now = clock.now()
+    figures = [
+        [web.pk, 0.975, 990, 12.5, 1000, 1024, 2048, 4096, 8192, 7],
+        [web.pk + 1, None, 5, *[None] * 7],
+    ]
+    HostUsage.objects.create(
+        host_id=web.host_id, measured_at=now, version=1, containers=b"", cpu=0.5, figures=json.dumps(figures),
+        machine='{"memory_available_bytes": 512, "load1": 0.5, "docker_root_bytes": 100, "docker_root_free_bytes": 1}',
+        disk='{"images": [900, 400], "volumes": [7, null]}', disk_at=now,
+    )  # fmt: skip
+    Host.objects.update(cpus=2, memory_bytes=1024)
+    page = look(f"/containers/{web.pk}/")
+    expect(page.get_by_role("region", name="Usage")).to_contain_text("97.5 % of a core")
+    expect(page.get_by_role("img", name="Memory: 99 % used")).to_be_visible()
+    page = look(f"/hosts/{web.host_id}/")
+    expect(page.get_by_role("img", name="Docker's file system: 99 % used")).to_be_visible()
+    top = page.get_by_role("region", name="Top ten by memory")
+    expect(top.get_by_role("link")).to_have_text(["web-a", "web-b"])
+    page = look("/containers/?sort=memory")
+    names = page.locator("td.main-cell a")
+    expect(names).to_have_text(["web-c", "web-b", "web-a"])
+    page.get_by_role("link", name="CPU").click()
+    expect(names.first).to_have_text("web-a")

@@ -73,7 +73,7 @@ def usage(row, *, machine=None, containers=(), disk=None):
         disk=UNSET if disk is None else DiskUsage(**disk),
     )
     version = HeartbeatState.objects.get(pk=row.pk).version
-    write_usage([Used(row.pk, version, told)], NOW)
+    write_usage([Used(row.pk, version, NOW, told)], NOW)
 
 
 def small_fleet():

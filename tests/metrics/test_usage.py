@@ -43,6 +43,7 @@ NAMED = st.lists(
         service=names,
         name=st.sampled_from(["web-1", 'x"} 1\n']) | names,
         created_milliseconds=st.none() | st.integers(0, 10),
+        key=st.just(1),
     ),
     max_size=5,
     unique_by=lambda each: each.id,

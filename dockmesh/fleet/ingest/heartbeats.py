@@ -242,7 +242,7 @@ def _write(taken: Sequence[_Taken], now: datetime.datetime) -> None:
     )
     costs = write_usage(
         [
-            Used(each.state.host_id, versions[each.state.host_id], each.usage)
+            Used(each.state.host_id, versions[each.state.host_id], each.heartbeat.sent_at, each.usage)
             for each in taken
             if each.usage is not None
         ],

@@ -6,7 +6,8 @@ a host, half a second together at each scrape of each Prometheus, while the whol
 heartbeat the same half a millisecond comes once in 15 s for a host. It costs a row of 15 kB where packed numbers would
 have 9 kB. What there is but once for a host stays numbers: a thousand lines are soon written.
 
-How a line looks is not this room's to know: `metrics` registers what makes them.
+How a line looks is not this room's to know: `metrics` registers what makes them. What the pages show is kept beside them as
+numbers (`fleet.figures`), with how busy each was since the time before.
 """
 
 import datetime
@@ -19,7 +20,8 @@ from django.db import connection
 from msgspec import Struct
 
 from dockmesh.fleet import sql
-from dockmesh.fleet.ingest.documents import ContainerUsage, DiskUsage, Usage
+from dockmesh.fleet.figures import Figures, busy, figures_of, read_figures, seconds_between, write_figures
+from dockmesh.fleet.ingest.documents import ContainerUsage, DiskUsage, MachineUsage, Usage
 from dockmesh.fleet.selectors import milliseconds
 
 
@@ -31,6 +33,8 @@ class Named(Struct, frozen=True, array_like=True, gc=False):
     service: str
     name: str
     created_milliseconds: int | None
+    key: int
+    """Of its row."""
 
 
 Render = Callable[[str, Sequence[Named], Mapping[str, ContainerUsage]], bytes]
@@ -50,13 +54,33 @@ class Used:
 
     host_id: int
     version: int
+    sent_at: datetime.datetime
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a host when it tells: the names, and what it told before."""
+
+    name: str
+    containers: Sequence[Named]
+    sent_at: datetime.datetime | None
+    machine: MachineUsage
+    figures: Mapping[int, Figures]
 
 
 _ROWS = sql.ManyRows(
     "fleet_hostusage",
     key={"host_id": "bigint"},
-    values={"measured_at": "timestamptz", "version": "bigint", "machine": "text", "containers": "bytea"},
+    values={
+        "measured_at": "timestamptz",
+        "version": "bigint",
+        "sent_at": "timestamptz",
+        "machine": "text",
+        "cpu": "double precision",
+        "figures": "text",
+        "containers": "bytea",
+    },
 )
 _DISKS = sql.ManyRows(
     "fleet_hostusage", key={"host_id": "bigint"}, values={"disk": "text", "disk_at": "timestamptz"}
@@ -67,6 +91,8 @@ _BYTES_OF_A_ROW = 2000
 
 _encode = msgspec.json.Encoder().encode
 _read_named = msgspec.json.Decoder(list[Named]).decode
+_read_machine = msgspec.json.Decoder(MachineUsage).decode
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def write_usage(told: Sequence[Used], now: datetime.datetime) -> Mapping[int, int]:
@@ -77,21 +103,9 @@ def write_usage(told: Sequence[Used], now: datetime.datetime) -> Mapping[int, in
     """
     if not told:
         return {}
-    (render,) = _renders
     read = sql.fetch_among(_names(connection.vendor), [each.host_id for each in told])
-    names = {host_id: (name, _read_named(containers)) for host_id, name, containers in read}
-    _ROWS.upsert(
-        [
-            (
-                each.host_id,
-                now,
-                each.version,
-                _encode(each.usage.host).decode(),
-                render(*names[each.host_id], {used.id: used for used in each.usage.containers}),
-            )
-            for each in told
-        ]
-    )
+    known = {host_id: _known(*rest) for host_id, *rest in read}
+    _ROWS.upsert([_row(each, known[each.host_id], now) for each in told])
     disks = {
         each.host_id: _encode(each.usage.disk).decode()
         for each in told
@@ -100,8 +114,41 @@ def write_usage(told: Sequence[Used], now: datetime.datetime) -> Mapping[int, in
     _DISKS.update([(host_id, disk, now) for host_id, disk in disks.items()])
     return {
         host_id: 1 + (len(containers) + len(disks.get(host_id, ""))) // _BYTES_OF_A_ROW
-        for host_id, _, containers in read
+        for host_id, _, containers, *_ in read
     }
+
+
+def _known(name: str, containers: str, sent: int | None, machine: str | None, figures: str | None) -> _Known:
+    return _Known(
+        name,
+        _read_named(containers),
+        None if sent is None else _EPOCH + datetime.timedelta(milliseconds=sent),
+        _read_machine(machine) if machine else MachineUsage(),
+        {each.key: each for each in read_figures(figures or "[]")},
+    )
+
+
+def _row(told: Used, known: _Known, now: datetime.datetime) -> sql.Row:
+    """Of `_ROWS`."""
+    (render,) = _renders
+    used = {each.id: each for each in told.usage.containers}
+    sent_at = sql.kept_moment(told.sent_at)
+    seconds = seconds_between(known.sent_at, sent_at)
+    figures = [
+        figures_of(each.key, used[each.id], known.figures.get(each.key), seconds)
+        for each in known.containers
+        if each.id in used
+    ]
+    return (
+        told.host_id,
+        now,
+        told.version,
+        sent_at,
+        _encode(told.usage.host).decode(),
+        busy(told.usage.host.cpu_seconds, known.machine.cpu_seconds, seconds),
+        write_figures(figures).decode(),
+        render(known.name, known.containers, used),
+    )
 
 
 @cache
@@ -112,11 +159,12 @@ def _names(vendor: str) -> str:
         "sqlite": ("json_array", "json_group_array({})"),
     }[vendor]
     containers = rows.format(
-        f"{array}(c.container_id, COALESCE(s.name, ''), c.service, c.name, {milliseconds('c.created_at')})"
+        f"{array}(c.container_id, COALESCE(s.name, ''), c.service, c.name, {milliseconds('c.created_at')}, c.id)"
     )
     return (
         f"SELECT h.id, h.name, (SELECT {containers} FROM fleet_container c"  # noqa: S608 (constants)
         " LEFT JOIN fleet_stack s ON s.id = c.stack_id"
-        " WHERE c.host_id = h.id AND c.state IN ('running', 'paused'))"
-        " FROM fleet_host h WHERE h.id IN {keys}"
+        " WHERE c.host_id = h.id AND c.state IN ('running', 'paused')),"
+        f" {milliseconds('u.sent_at')}, u.machine, u.figures"
+        " FROM fleet_host h LEFT JOIN fleet_hostusage u ON u.host_id = h.id WHERE h.id IN {keys}"
     )

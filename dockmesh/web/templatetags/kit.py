@@ -107,6 +107,14 @@ def size(count: float | None, none: str = "–") -> dict[str, str]:
     return {"exact": f"{count:,.0f} bytes", "words": text.size(count)}
 
 
+@register.inclusion_tag("web/kit/number.html")
+def cores(count: float | None, none: str = "unknown") -> dict[str, str]:
+    """How busy processors were, as a share of one: `12.5 %`, and `250 %` for two and a half of them."""
+    if count is None:
+        return {"none": none}
+    return {"exact": f"{count:,.6f} of a processor", "words": f"{100 * count:,.1f} %"}
+
+
 @register.inclusion_tag("web/kit/copyable.html")
 def copyable(value: Any, kind: str = "", label: str = "Copy", name: str = "Text to copy") -> dict[str, Any]:
     """Text with a copy button. `kind`: "" for one line or a command, `block` for several lines,
@@ -170,6 +178,29 @@ def share_bar(parts: Sequence[tuple[str, int]], label: str) -> dict[str, Any]:
     """(state, count) pairs as one bar cut into shares."""
     words = ", ".join(f"{count} {state}" for state, count in parts if count) or "none"
     return {"cuts": charts.cuts(parts), "label": label, "words": words}
+
+
+@register.inclusion_tag("web/kit/share.html")
+def used_bar(used: float, whole: float, label: str) -> dict[str, Any]:
+    """How much of the whole is used, as a bar; its tone says how near the end it is, as the words beside it must too."""
+    share = used / whole
+    return {
+        "cuts": [charts.filled(share)],
+        "label": label,
+        "words": f"{100 * share:.0f} % used",
+    }
+
+
+@register.filter
+def per_cent(part: float, whole: float) -> str:
+    """`42 %`."""
+    return f"{100 * part / whole:.0f} %"
+
+
+@register.filter
+def less(whole: float, part: float) -> float:
+    """What remains of the whole; nothing where the part is said to be more."""
+    return max(whole - part, 0)
 
 
 @register.inclusion_tag("web/kit/bars.html")
