@@ -167,8 +167,8 @@ class ByUsage:
 
 @cache
 def _sorted(vendor: str, value: str, *, is_descending: bool) -> str:
-    """The usage of all hosts is unfolded, which takes the database some tenths of a second for 100,000 containers: as
-    columns of containers' rows each heartbeat would have to write them."""
+    """The usage of all hosts is unfolded when somebody sorts by it: as columns of the containers' rows each heartbeat would
+    have to write a hundred of them."""
     place = {"cpu": 1, "memory": 2}[value]
     unfolded, key, used = {
         "postgresql": (
