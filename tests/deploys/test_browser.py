@@ -121,6 +121,7 @@ def as_heartbeat(host: Host, action: Any) -> Any:
 def test_a_deploy_is_watched_live_until_it_ends(visit: Visit) -> None:
     host = make_host("alpha")[0]
     page = visit("/stacks/new/", user=user_with("fleet.read", "stacks.deploy", name="ann"))
+    page.get_by_label("Host").select_option("alpha")
     page.get_by_label("Name").fill("shop")
     page.get_by_label("Compose file").fill(COMPOSE)
     page.get_by_label("Env file").fill("KEY=hunter2")
@@ -147,6 +148,7 @@ def test_everything_can_be_done_without_javascript(visit: Visit) -> None:
     host = make_host("alpha")[0]
     user = user_with(name="ada", is_superuser=True)
     page = visit("/stacks/new/", user=user, has_javascript=False)
+    page.get_by_label("Host").select_option("alpha")
     page.get_by_label("Name").fill("shop")
     page.get_by_label("Compose file").fill(COMPOSE)
     page.get_by_role("button", name="Store stack").click()
@@ -159,6 +161,7 @@ def test_everything_can_be_done_without_javascript(visit: Visit) -> None:
     expect(page.get_by_text("The stack shop is removed.")).to_be_visible()
 
     page.goto("/backups/new/")
+    page.get_by_label("Host").select_option("alpha")
     page.get_by_label("Name").fill("nightly")
     page.get_by_label("What to back up").select_option("path")
     page.locator("#id_path").fill("/srv")
