@@ -63,7 +63,7 @@ class ContainerList(ListPage):
         Column("image", "Image", ("image",), css="wide"),
         Column("cpu", "CPU", ("cpu",), css="num", is_largest_first=True),
         Column("memory", "Memory", ("memory",), css="num", is_largest_first=True),
-        Column("restarts", "Restarts", ("restart_count",), css="num"),
+        Column("restarts", "Restarts", ("restart_count",), css="num wide"),
         Column("changed", "Changed", ("-changed_at",), css="wide"),
     )
     default_sort = "name"

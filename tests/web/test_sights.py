@@ -91,7 +91,8 @@ def test_rows_are_low_on_phones_and_tablets_and_a_phone_sorts(visit: Visit) -> N
     page = visit("/hosts/", user=administrator())
     for path in ("/hosts/", "/stacks/", "/containers/", "/deploys/", "/alerts/"):
         page.goto(path)
-        for width, most in ((PHONE, 72), (768, 72), (1024, 72)):
+        # A container's has a third line: what it uses.
+        for width, most in ((PHONE, 96 if path == "/containers/" else 72), (768, 72), (1024, 72)):
             page.set_viewport_size({"width": width, "height": 900})
             rows = sorted(heights(page))
             assert rows[len(rows) // 2] <= most, (path, width, rows)
