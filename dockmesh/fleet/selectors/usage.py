@@ -178,16 +178,17 @@ def _sorted(vendor: str, value: str, *, is_descending: bool) -> str:
         ),
         "sqlite": (
             "json_each(u.figures) AS e",
-            "json_extract(e.value, '$[0]')",
+            "CAST(json_extract(e.value, '$[0]') AS INTEGER)",
             f"json_extract(e.value, '$[{place}]')",
         ),
     }[vendor]
     # What has no value comes before all values, as in the other columns.
     order = "DESC NULLS LAST" if is_descending else "ASC NULLS FIRST"
+    # Unfolded once: SQLite would do it for each container.
     return (
-        "SELECT c.id FROM fleet_container c JOIN fleet_host h ON h.id = c.host_id"  # noqa: S608 (constants)
-        f" LEFT JOIN (SELECT {key} AS id, {used} AS used FROM fleet_hostusage u"
-        f" JOIN fleet_hostpulse p ON p.host_id = u.host_id CROSS JOIN {unfolded} WHERE {_is_fresh()}) f"
-        " ON f.id = c.id AND c.state IN ('running', 'paused')"
+        f"WITH f AS MATERIALIZED (SELECT {key} AS id, {used} AS used FROM fleet_hostusage u"  # noqa: S608 (constants)
+        f" JOIN fleet_hostpulse p ON p.host_id = u.host_id CROSS JOIN {unfolded} WHERE {_is_fresh()})"
+        " SELECT c.id FROM fleet_container c JOIN fleet_host h ON h.id = c.host_id"
+        " LEFT JOIN f ON f.id = c.id AND c.state IN ('running', 'paused')"
         f" {{among}} ORDER BY f.used {order}, h.name, c.name, c.id LIMIT %s OFFSET %s"
     )
