@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from dockmesh.core import clock
 from dockmesh.fleet.figures import LONGEST_SPAN_SECONDS, busy, read_figures
@@ -274,3 +276,17 @@ def test_usage_costs_the_same_queries_whatever_the_fleet(
     for path, most in paths:
         with django_assert_max_num_queries(most):
             text(browser, path)
+
+
+def test_sorting_by_usage_unfolds_it_once(browser: Client, agent: AgentClient) -> None:
+    agent.beat(heartbeat(1, containers=[container("a")]))
+    with CaptureQueriesContext(connection) as queries:
+        text(browser, "/containers/?sort=cpu")
+    (statement,) = [
+        each["sql"] for each in queries if "fleet_hostusage" in each["sql"] and "LIMIT" in each["sql"]
+    ]
+    explain = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+    with connection.cursor() as cursor:
+        cursor.execute(explain + statement.replace("%", "%%"))
+        plan = str(cursor.fetchall())
+    assert ("MATERIALIZE f" if connection.vendor == "sqlite" else "CTE f") in plan
