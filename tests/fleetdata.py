@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import msgspec
 from django.db import transaction
 
 from dockmesh.alerts import services as alerts
@@ -21,8 +22,10 @@ from dockmesh.core import clock
 from dockmesh.deploys import services as deploys
 from dockmesh.fleet import commands
 from dockmesh.fleet import services as fleet
-from dockmesh.fleet.models import Container, HeartbeatState, Host, Stack
-from dockmesh.fleet.states import ContainerState, StackState
+from dockmesh.fleet.figures import Figures, write_figures
+from dockmesh.fleet.ingest import documents
+from dockmesh.fleet.models import Container, HeartbeatState, Host, HostHour, HostUsage, Stack
+from dockmesh.fleet.states import ContainerState, HostWorst, StackState
 from metrics.scrapelog import ScrapeLog
 from tokens import services as tokens
 from tokens.models import ApiToken
@@ -104,11 +107,57 @@ def make_fleet(
                     created_at=now - datetime.timedelta(days=chance.uniform(2, 40)),
                     started_at=now - datetime.timedelta(hours=chance.uniform(1, 40)),
                     changed_at=now,
+                    exit_code=139 if container_state == ContainerState.RESTARTING else 0,
                 )
                 container_states.append(container_state)
         host.stack_counts = ",".join(str(stack_states.count(state)) for state in StackState)
         host.container_counts = ",".join(str(container_states.count(state)) for state in ContainerState)
         host.save(update_fields=["stack_counts", "container_counts"])
+        _hours(
+            host, HostWorst.OFFLINE if is_offline else HostWorst.ERROR if number < broken else HostWorst.WELL
+        )
+        if not is_offline and not is_degraded:
+            _usage(host)
+
+
+def _hours(host: Host, latest: HostWorst) -> None:
+    """A day in which one hour had something failing and the current one has the latest."""
+    hour = clock.now().replace(minute=0, second=0, microsecond=0)
+    worst = {0: latest, 9: HostWorst.FAILING}
+    HostHour.objects.bulk_create(
+        HostHour(host=host, hour=hour - datetime.timedelta(hours=ago), worst=worst.get(ago, HostWorst.WELL))
+        for ago in range(24)
+    )
+
+
+def _usage(host: Host) -> None:
+    """What its running containers use, one much more than the others."""
+    chance = random.Random(host.pk)
+    now = clock.now()
+    figures = []
+    for number, container in enumerate(Container.objects.filter(host=host, state=ContainerState.RUNNING)):
+        cpu = 1.35 if number == 2 else chance.uniform(0.002, 0.2)
+        memory = chance.randint(20, 900) * 1024**2
+        figures.append(
+            Figures(
+                container.pk, round(cpu, 4), memory, cpu * 86400, 1024**3 if number % 2 else None,
+                chance.randint(10**7, 10**10), chance.randint(10**7, 10**10), chance.randint(0, 10**9),
+                chance.randint(10**6, 10**10), chance.randint(1, 60),
+            )
+        )  # fmt: skip
+    machine = documents.MachineUsage(
+        cpu_seconds=86400.0, memory_available_bytes=19 * 1024**3, load1=1.7,
+        docker_root_bytes=500 * 10**9, docker_root_free_bytes=180 * 10**9,
+    )  # fmt: skip
+    disk = documents.DiskUsage(
+        images=(41 * 10**9, 12 * 10**9), containers=(2 * 10**9, 10**8), volumes=(90 * 10**9, 3 * 10**9),
+        build_cache=(7 * 10**9, 7 * 10**9),
+    )  # fmt: skip
+    HostUsage.objects.create(
+        host=host, measured_at=now, version=1, machine=msgspec.json.encode(machine).decode(), containers=b"",
+        sent_at=now, cpu=2.1, figures=write_figures(figures).decode(), disk=msgspec.json.encode(disk).decode(),
+        disk_at=now,
+    )  # fmt: skip
 
 
 def make_everything() -> None:
