@@ -194,7 +194,16 @@ class Tally:
             return self._with_counts(containers)
 
     def _with_counts(self, containers: Sequence[JSON]) -> tuple[JSON, ...]:
-        return tuple({**item, "counts": self._of(str(item["name"]))} for item in containers)
+        return tuple(
+            {**item, "oom_killed": self._is_killed(item), "counts": self._of(str(item["name"]))}
+            for item in containers
+        )
+
+    def _is_killed(self, item: JSON) -> bool:
+        """As Docker says; it never does where the kernel's word came after the end, but for the event."""
+        run = self._runs.get(str(item["id"]))
+        is_ended = item["state"] not in _UP and item["exit_code"] == _KILLED
+        return bool(item["oom_killed"]) or (is_ended and run is not None and run.is_out_of_memory)
 
     def _of(self, name: str) -> JSON:
         count = self._told.get(name, _Count())

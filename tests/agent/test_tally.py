@@ -482,3 +482,25 @@ def test_a_name_is_kept_for_thirty_days(host: Host, monkeypatch: pytest.MonkeyPa
         host.read()
         (told,) = host.tally.anew([{**host.containers["b"], "name": "web"}])
         assert told["counts"]["restarts"] == kept
+
+
+def test_a_kill_that_docker_never_tells_by_its_flag_is_told(host: Host) -> None:
+    """Docker sets the flag with the end; where the kernel's word comes later, there is but the event."""
+
+    def is_killed() -> bool:
+        host.tally.begin()
+        (told,) = host.tally.count([dict(each) for each in host.containers.values()], host.containers)
+        return bool(told["oom_killed"])
+
+    host.make("a")
+    host.start("a")
+    assert not is_killed()
+    host.end("a", 137)
+    host.say("oom", "a")
+    assert is_killed()
+    assert is_killed()
+    host.start("a")
+    assert not is_killed()
+    host.say("oom", "a")
+    host.end("a", 0)
+    assert not is_killed()
