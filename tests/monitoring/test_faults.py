@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -88,8 +88,13 @@ def await_all(installed: Installation, status: str, expected: list[Told], *, sec
         raise AssertionError(f"{status} was not told: {missing()}; but: {got}") from None
 
 
-def check(installed: Installation, *faults: Fault, seconds: float = 60) -> None:
-    """Make the faults, await their alerts, put all right again, and await the ends; nothing else may be told."""
+def check(
+    installed: Installation, *faults: Fault, seconds: float = 60, may_tell: Collection[str] = ()
+) -> None:
+    """Make the faults, await their alerts, put all right again, and await the ends; nothing else may be told.
+
+    `may_tell` are alerts that are true as well if it so happens.
+    """
     settle(installed, str(faults))
     with contextlib.ExitStack() as made:
         expected = [each for fault in faults for each in made.enter_context(fault(installed))]
@@ -97,7 +102,7 @@ def check(installed: Installation, *faults: Fault, seconds: float = 60) -> None:
         time.sleep(SETTLE_SECONDS)
     await_all(installed, "resolved", expected, seconds=120)
     for watch in installed.watches:
-        assert watch.hook.names() == {each.alert for each in expected}
+        assert watch.hook.names() - set(may_tell) == {each.alert for each in expected}
         for path, document in watch.hook.received():
             for alert in document["alerts"]:
                 assert path == f"/{RECEIVERS[SEVERITIES[alert['labels']['alertname']]]}"
@@ -419,4 +424,6 @@ def metrics_are_public_and_the_web_process_keeps_dying(installed: Installation) 
     ids=lambda fault: fault.__name__,
 )
 def test_a_fault_of_the_server(installed: Installation, fault: Fault) -> None:
-    check(installed, fault)
+    # Prometheus may ask for its targets just while the web process is dead, twice.
+    is_dying = fault is metrics_are_public_and_the_web_process_keeps_dying
+    check(installed, fault, may_tell=["DockmeshServiceDiscoveryFailing"] if is_dying else [])
