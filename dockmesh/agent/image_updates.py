@@ -116,8 +116,10 @@ class ImageUpdates:
                     found.append(_told(name, answer, here))
         finally:
             client.close()
-        self._answers = {name: answer for name, answer in self._answers.items() if name in used}
-        _write(self._path, self._answers)
+        if gone := self._answers.keys() - used.keys():
+            for name in gone:
+                del self._answers[name]
+            _write(self._path, self._answers)
         if tuple(found) != self.found:
             self.found = tuple(found)
             self._on_change()
@@ -129,6 +131,7 @@ class ImageUpdates:
         if answer is None:
             answer = _Answer(now + random.uniform(0, self._first_within))  # noqa: S311 - jitter
             self._answers[name] = answer
+            _write(self._path, self._answers)
         # A clock that was set back must not silence it for long.
         if answer.next_at <= now or answer.next_at > now + 2 * EVERY_SECONDS:
             answer.next_at = now + EVERY_SECONDS * random.uniform(1, 1.25)  # noqa: S311 - jitter

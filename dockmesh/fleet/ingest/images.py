@@ -22,7 +22,8 @@ def write_images(host_id: int, told: Sequence[documents.ImageCheck]) -> bool:
         or (row.is_update_available, row.checked_at, row.error)
         != (each.is_update_available, each.checked_at, each.error)
     ]
-    gone = [row.pk for image, row in stored.items() if image not in {each.image for each in told}]
+    names = {each.image for each in told}
+    gone = [row.pk for image, row in stored.items() if image not in names]
     if gone:
         ImageCheck.objects.filter(pk__in=gone).delete()
     ImageCheck.objects.bulk_create(
